@@ -1,0 +1,52 @@
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+PYTHON ?= python3
+BIN := .venv/bin
+ARGS ?=
+
+.PHONY: help setup setup-dev up test check format lint types bench clean
+
+help: ## this list
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
+
+setup: .venv/.server ## install what running needs into .venv
+setup-dev: .venv/.dev ## install what developing needs as well
+
+.venv/bin/python:
+	$(PYTHON) -m venv .venv
+
+.venv/.server: requirements/server.txt pyproject.toml | .venv/bin/python
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/server.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+.venv/.dev: requirements/dev.txt .venv/.server
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	@touch $@
+
+up: setup ## start everything on 127.0.0.1:8080, an embedded Kafka included (ARGS="--workers 2")
+	@$(BIN)/metrics-app up $(ARGS)
+
+test: setup-dev ## all tests but the long ones, on a real Kafka (ARGS="-k fold")
+	$(BIN)/pytest -m "not slow" $(ARGS)
+
+check: setup-dev ## what a change must pass: format, lint, types, tests
+	$(BIN)/ruff format --check .
+	$(MAKE) --no-print-directory lint types test
+
+format: setup-dev ## format the code
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix-only --quiet .
+
+lint: setup-dev ## ruff
+	$(BIN)/ruff check .
+
+types: setup-dev ## mypy --strict
+	$(BIN)/mypy
+
+lock: setup-dev ## resolve the dependencies anew and lock them with hashes
+	$(BIN)/uv pip compile -q --upgrade --generate-hashes --no-emit-index-url --no-header --python-version 3.11 --universal --extra server pyproject.toml -o requirements/server.txt
+	$(BIN)/uv pip compile -q --upgrade --generate-hashes --no-emit-index-url --no-header --python-version 3.11 --universal --extra server --group dev -c requirements/server.txt pyproject.toml -o requirements/dev.txt
+
+clean: ## remove the environment, caches and local data
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info data

@@ -1,0 +1,41 @@
+"""Faust's partition assignor, telling every member who is active and who is standby for each partition."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from faust.assignor.partition_assignor import PartitionAssignor
+
+STANDBY_SUFFIX = "::standby"
+
+
+class Assignor(PartitionAssignor):
+    """Publishes actives and, under the topic name with a suffix, standbys.
+
+    Faust's own map holds actives only, and where two members have one URL (a worker restarted before its dead self
+    has left the group) the second erases the first; here they are merged.
+    """
+
+    def _get_changelog_distribution(self, assignments: Any) -> Any:
+        by_url: dict[str, dict[str, list[int]]] = {}
+        topics = self._table_manager.changelog_topics
+        for member, assignment in assignments.items():
+            of_url = by_url.setdefault(self._member_urls[member], {})
+            for topic, partitions in self._topics_filtered(assignment.actives, topics).items():
+                of_url.setdefault(topic, []).extend(partitions)
+            for topic, partitions in self._topics_filtered(assignment.standbys, topics).items():
+                of_url.setdefault(topic + STANDBY_SUFFIX, []).extend(partitions)
+        return by_url
+
+    def holders(self, topic: str, partition: int) -> list[str]:
+        """URLs of the workers that hold a changelog partition, the active one first, without trailing slashes."""
+        return [
+            str(url).rstrip("/")
+            for name in (topic, topic + STANDBY_SUFFIX)
+            for url, held in self.changelog_distribution.items()
+            if partition in held.get(name, ())
+        ]
+
+    def members(self) -> list[str]:
+        """URLs of all workers of the group, without trailing slashes."""
+        return [str(url).rstrip("/") for url in self.changelog_distribution]

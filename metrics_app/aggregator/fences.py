@@ -1,0 +1,97 @@
+"""What keeps a value that arrives twice from being counted twice: numbered ranges of senders, and ids of requests.
+
+Both are pure state of the fold. A range or an id is only ever added together with the values it covers, and both carry
+the stamp of the source offset, so a replay of the log leads to the same state.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+
+@dataclass(slots=True)
+class Ranges:
+    """A set of numbers as disjoint half-open intervals.
+
+    Attributes:
+        edges: ascending [start, stop, start, stop, ...]; a sender without losses needs two of them for ever.
+    """
+
+    edges: list[int] = field(default_factory=list)
+
+    def claim(self, first: int, count: int) -> list[tuple[int, int]]:
+        """Adds [first, first + count) and returns the parts of it that were not there, as (start, stop), ascending."""
+        stop = first + count
+        edges = self.edges
+        if edges and edges[-1] == first:  # the next batch of a sender that lost nothing
+            edges[-1] = stop
+            return [(first, stop)]
+        starts, stops = edges[::2], edges[1::2]
+        low, high = bisect_left(stops, first), bisect_right(starts, stop)  # the intervals that touch ours
+        fresh, at = [], first
+        for start, end in zip(starts[low:high], stops[low:high], strict=True):
+            if at < start:
+                fresh.append((at, start))
+            at = max(at, end)
+        if at < stop:
+            fresh.append((at, stop))
+        if low < high:
+            first, stop = min(first, starts[low]), max(stop, stops[high - 1])
+        edges[2 * low : 2 * high] = [first, stop]
+        return fresh
+
+    @property
+    def missing(self) -> int:
+        """How many numbers below the highest one are not in the set, counted from 0."""
+        edges = self.edges
+        if not edges:
+            return 0
+        covered = sum(edges[1::2]) - sum(edges[::2])
+        return edges[-1] - covered
+
+
+@dataclass(slots=True)
+class IdIndex:
+    """Ids seen in a partition, each with the offset of its first sight, bounded by age and number.
+
+    Attributes:
+        limit: most ids kept; beyond it the oldest source records are forgotten first.
+        forgotten: ids forgotten before their horizon because of the limit.
+    """
+
+    limit: int
+    offsets: dict[bytes, int] = field(default_factory=dict)
+    records: dict[int, tuple[int, dict[bytes, None]]] = field(default_factory=dict)
+    forgotten: int = 0
+
+    def first_seen(self, id_: bytes) -> int | None:
+        """Offset at which an id was first seen; None for a new one."""
+        return self.offsets.get(id_)
+
+    def add(self, arrival_hour: int, offset: int, ids: Iterable[bytes]) -> None:
+        """Notes the ids of the source record at `offset`; those seen before keep their first offset."""
+        _, known = self.records.setdefault(offset, (arrival_hour, {}))
+        for id_ in ids:
+            if self.offsets.setdefault(id_, offset) == offset:
+                known[id_] = None
+        while len(self.offsets) > self.limit and len(self.records) > 1:
+            self.forgotten += self._forget(next(iter(self.records)))
+
+    def of_record(self, offset: int) -> tuple[int, list[bytes]]:
+        """(arrival hour, ids first seen there) of a source record noted before."""
+        arrival_hour, ids = self.records[offset]
+        return arrival_hour, list(ids)
+
+    def expire(self, before_hour: int) -> None:
+        """Forgets the ids of records that arrived before an hour."""
+        for offset in [offset for offset, (hour, _) in self.records.items() if hour < before_hour]:
+            self._forget(offset)
+
+    def _forget(self, offset: int) -> int:
+        _, ids = self.records.pop(offset)
+        for id_ in ids:
+            if self.offsets.get(id_) == offset:
+                del self.offsets[id_]
+        return len(ids)

@@ -1,0 +1,184 @@
+"""Makes folded rows durable: changelog first, then the local store, then the acknowledgement of the source offsets.
+
+The order is what a crash between any two steps leaves repairable: rows in the changelog carry the offset up to which
+they are complete, so a replay skips them; the place row, sent only after all rows are acknowledged, says from where on
+a replay is needed at all; the local store is never ahead of the changelog (docs/adr/0002).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import mode
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError
+from faust.types import EventT
+
+from metrics_app.aggregator import row as rows
+from metrics_app.aggregator.agent import Active, Partitions
+from metrics_app.aggregator.fold import HOUR_MS, Flush
+from metrics_app.aggregator.table import HourlyTable
+from metrics_app.broker import client
+from metrics_app.telemetry import Telemetry
+
+logger = logging.getLogger(__name__)
+
+PLACE_INTERVAL_S = 5.0  # an idle partition still says this often how far it is: standbys and recovery rely on it
+RETRY_S = 0.5
+
+
+class Taken(NamedTuple):
+    """What one flush takes from one partition."""
+
+    partition: int
+    active: Active
+    flush: Flush
+    events: list[EventT[Any]]
+
+
+class Flusher(mode.Service):
+    """Flushes all owned partitions every `interval_s`, or at once on request, one flush at a time.
+
+    Args:
+        deadline_s: longest wait for the acks of a flush, below the session timeout: a worker presumed dead must not
+            write any more.
+        new_producer: makes an idempotent producer with acks=all; used again after a failure.
+    """
+
+    def __init__(
+        self,
+        table: HourlyTable,
+        partitions: Partitions,
+        telemetry: Telemetry,
+        interval_s: float,
+        deadline_s: float,
+        new_producer: Callable[[], AIOKafkaProducer],
+    ) -> None:
+        super().__init__()
+        self.table = table
+        self.partitions = partitions
+        self.telemetry = telemetry
+        self.interval_s = interval_s
+        self.deadline_s = deadline_s
+        self.new_producer = new_producer
+        self.producer: AIOKafkaProducer | None = None
+        self._one_at_a_time = asyncio.Lock()
+        self._last_place_s: dict[int, float] = {}
+        self._expired_hour: dict[int, int] = {}
+
+    @mode.Service.task
+    async def _flush_regularly(self) -> None:
+        while not self.should_stop:
+            await self.sleep(self.interval_s)
+            if not self.should_stop:
+                await self.flush()
+
+    async def on_stop(self) -> None:
+        """Flushes what is left."""
+        await self.flush()
+        await self._drop_producer()
+
+    async def flush(self) -> None:
+        """One flush of everything that changed; after a failure the changes stay for the next one."""
+        async with self._one_at_a_time:
+            taken = [
+                self._take(partition, active)
+                for partition, active in self.partitions.active.items()
+                if self._is_due(partition, active)
+            ]
+            if not taken:
+                return
+            started = time.monotonic()
+            try:
+                async with asyncio.timeout(self.deadline_s):
+                    changelog_offsets = await self._replicate(taken)
+            except (KafkaError, TimeoutError, OSError) as error:
+                logger.warning("a flush was not acknowledged, its rows stay for the next one: %r", error)
+                for one in taken:
+                    self._give_back(one)
+                await self._drop_producer()
+                await asyncio.sleep(RETRY_S)
+                return
+            for one, changelog_offset in zip(taken, changelog_offsets, strict=True):
+                self._settle(one, changelog_offset)
+            self.telemetry.flush_latency.observe(time.monotonic() - started)
+            self.telemetry.flushes.inc()
+            self.telemetry.rows_in_memory.set(self.partitions.cached_rows())
+
+    def _is_due(self, partition: int, active: Active) -> bool:
+        fold = active.fold
+        idle_s = time.monotonic() - self._last_place_s.get(partition, 0.0)
+        return bool(fold.dirty) or fold.offset != fold.place.offset or idle_s >= PLACE_INTERVAL_S
+
+    def _take(self, partition: int, active: Active) -> Taken:
+        events, active.pending = active.pending, []
+        return Taken(partition, active, active.fold.take(active.as_of), events)
+
+    def _give_back(self, taken: Taken) -> None:
+        taken.active.fold.failed(taken.flush)
+        taken.active.pending = taken.events + taken.active.pending
+
+    async def _replicate(self, taken: list[Taken]) -> list[int]:
+        """Sends rows, awaits their acks, then the places; returns the changelog offset each partition leads to."""
+        producer = await self._connected()
+        await self._send(producer, [(one.partition, key, value) for one in taken for key, value in one.flush.rows])
+        places = [(one.partition, rows.PLACE_KEY, rows.encode_place(one.flush.place)) for one in taken]
+        return await self._send(producer, places)
+
+    async def _send(self, producer: AIOKafkaProducer, records: list[tuple[int, bytes, bytes]]) -> list[int]:
+        topic = self.table.changelog_topic_name
+        sent = [await producer.send(topic, value, key, partition) for partition, key, value in records]
+        return [metadata.offset for metadata in await asyncio.gather(*sent)]
+
+    def _settle(self, taken: Taken, changelog_offset: int) -> None:
+        if self.partitions.active.get(taken.partition) is not taken.active:
+            return  # moved while the acks were on their way: the changelog has the rows, whoever owns it replays
+        place_row = (rows.PLACE_KEY, rows.encode_place(taken.flush.place))
+        changelog_tp = self.table.changelog_tp(taken.partition)
+        self.table.store.write(changelog_tp, [*taken.flush.rows, place_row], changelog_offset)
+        taken.active.fold.flushed(taken.flush)
+        self.telemetry.flushed_rows.inc(len(taken.flush.rows))
+        for event in taken.events:
+            event.ack()
+        self._last_place_s[taken.partition] = time.monotonic()
+        self._expire(taken)
+
+    def _expire(self, taken: Taken) -> None:
+        """Drops hours beyond retention, once an hour of the log: no worker's own clock can expire data."""
+        hour = taken.active.fold.now_ms // HOUR_MS
+        if self._expired_hour.get(taken.partition) != hour:
+            limits = self.partitions.limits
+            self.table.expire(taken.partition, hour - limits.retention_hours, hour - limits.id_horizon_hours)
+            self._expired_hour[taken.partition] = hour
+
+    async def _connected(self) -> AIOKafkaProducer:
+        if self.producer is None:
+            producer = self.new_producer()
+            try:
+                await producer.start()
+            except BaseException:
+                await client.abandon(producer)
+                raise
+            self.producer = producer
+        return self.producer
+
+    async def dead_letter(self, topic: str, value: bytes, headers: list[tuple[str, bytes]]) -> None:
+        """Puts a record aside; returns once that is durable, and keeps trying until then."""
+        while not self.should_stop:
+            try:
+                producer = await self._connected()
+                await producer.send_and_wait(topic, value, headers=headers)
+                return
+            except (KafkaError, TimeoutError, OSError) as error:
+                logger.warning("a dead letter was not acknowledged, trying again: %r", error)
+                await self._drop_producer()
+                await asyncio.sleep(RETRY_S)
+
+    async def _drop_producer(self) -> None:
+        producer, self.producer = self.producer, None
+        if producer is not None:
+            await client.abandon(producer)

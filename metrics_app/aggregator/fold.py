@@ -1,0 +1,231 @@
+"""The fold: records of one partition, in offset order, into rows of key and hour.
+
+Everything here is a function of the log and of the rows stored so far: no clock, no I/O, no Faust. A record is applied
+to a row only if its offset is above the row's stamp, so the log may be replayed from any earlier offset, over rows of
+mixed age, and the result is the same. That is what makes at-least-once delivery count exactly once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+
+from metrics_app.aggregator import row as rows
+from metrics_app.aggregator.fences import IdIndex, Ranges
+from metrics_app.aggregator.row import Place, Row
+from metrics_app.stats.summary import HourlySummary
+from metrics_app.wire.chunk import ID_BYTES, Chunk
+
+HOUR_MS = 3_600_000
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds of the fold.
+
+    Attributes:
+        retention_hours: older hours are not folded any more.
+        id_horizon_hours: how long an id is remembered.
+        exact_distinct: distinct values of a row up to which its quantiles are exact.
+        max_senders: numbering senders fenced per row; further ones are counted unfenced.
+        max_ids: ids remembered per partition.
+        max_clean_rows: unchanged rows kept in memory per partition.
+    """
+
+    retention_hours: int = 31 * 24
+    id_horizon_hours: int = 24
+    exact_distinct: int = 1000
+    max_senders: int = 1024
+    max_ids: int = 1_000_000
+    max_clean_rows: int = 10_000
+
+
+@dataclass(slots=True)
+class Tally:
+    """What became of the values of one record; the members sum up to the values in it, `late` apart."""
+
+    folded: int = 0
+    replayed: int = 0
+    duplicate_numbers: int = 0
+    duplicate_ids: int = 0
+    expired: int = 0
+    late: int = 0
+
+
+class Flush(NamedTuple):
+    """Rows to make durable, and the place they lead to once they are."""
+
+    rows: list[tuple[bytes, bytes]]
+    place: Place
+    taken: dict[bytes, Row]
+    ids: set[int]
+
+
+@dataclass(slots=True)
+class PartitionFold:
+    """State of one partition while this worker owns it.
+
+    Attributes:
+        load: reads a stored value by row key; None when there is none.
+        place: the last flushed place; nothing at or below its offset needs folding, only checking.
+        offset: the last offset applied in memory.
+        now_ms: log-append time of the newest record applied: the only clock of the fold.
+    """
+
+    load: Callable[[bytes], bytes | None]
+    limits: Limits
+    place: Place
+    offset: int = field(init=False)
+    now_ms: int = 0
+    cache: dict[bytes, Row] = field(default_factory=dict)
+    dirty: dict[bytes, Row] = field(default_factory=dict)
+    dirty_ids: set[int] = field(default_factory=set)
+    ids: IdIndex = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.offset = self.place.offset
+        self.ids = IdIndex(self.limits.max_ids)
+
+    def restore_ids(self, stored: Iterable[tuple[bytes, bytes]]) -> None:
+        """Takes the ids rows of the store, ascending by key."""
+        for row_key, value in stored:
+            arrival_hour, offset = rows.split_ids_key(row_key)
+            if rows.version_of(value).epoch != self.place.epoch:
+                offset -= 1 << 62  # seen before anything this incarnation of the topic holds
+            self.ids.add(arrival_hour, offset, rows.decode_ids(value))
+
+    def apply(self, offset: int, timestamp_ms: int, chunks: Sequence[Chunk]) -> Tally:
+        """Folds one record.
+
+        Args:
+            offset: its source offset, the one after `self.offset` or, in a replay, any lower one.
+            timestamp_ms: its log-append time.
+            chunks: its content.
+        """
+        tally = Tally()
+        self._advance(timestamp_ms)
+        arrival_hour = timestamp_ms // HOUR_MS
+        seen: set[bytes] = set()
+        for chunk in chunks:
+            if chunk.hour < arrival_hour - self.limits.retention_hours:
+                tally.expired += chunk.count
+            else:
+                self._fold_chunk(chunk, offset, arrival_hour, seen, tally)
+        self.offset = max(self.offset, offset)
+        return tally
+
+    def _advance(self, timestamp_ms: int) -> None:
+        if timestamp_ms // HOUR_MS > self.now_ms // HOUR_MS:
+            self.ids.expire(timestamp_ms // HOUR_MS - self.limits.id_horizon_hours)
+        self.now_ms = max(self.now_ms, timestamp_ms)
+
+    def _fold_chunk(self, chunk: Chunk, offset: int, arrival_hour: int, seen: set[bytes], tally: Tally) -> None:
+        row_key = rows.hour_key(chunk.hour, chunk.key)
+        row = self._row(row_key)
+        fresh = self._unseen_ids(chunk, offset, arrival_hour, seen)
+        if row.epoch == self.place.epoch and row.stamp >= offset:
+            tally.replayed += chunk.count
+            return
+        if row.epoch != self.place.epoch:  # offsets of another incarnation of the topic say nothing about this one
+            row.epoch, row.stamp = self.place.epoch, rows.NO_STAMP
+        values = np.frombuffer(chunk.values, "<f8")
+        if fresh is not None:
+            tally.duplicate_ids += chunk.count - len(fresh)
+            values = values[fresh]
+        elif chunk.sender:
+            values = self._unclaimed(chunk, row, values)
+            tally.duplicate_numbers += chunk.count - len(values)
+        row.duplicates += chunk.count - len(values)
+        if len(values):
+            row.summary.add(values)
+            tally.folded += len(values)
+            if chunk.hour < arrival_hour:
+                row.late += len(values)
+                tally.late += len(values)
+        self.dirty[row_key] = row
+
+    def _unseen_ids(self, chunk: Chunk, offset: int, arrival_hour: int, seen: set[bytes]) -> list[int] | None:
+        """Indexes of the values whose ids are new; None for a chunk without ids. Notes the ids."""
+        if not chunk.ids:
+            return None
+        ids = [bytes(chunk.ids[at : at + ID_BYTES]) for at in range(0, len(chunk.ids), ID_BYTES)]
+        fresh = []
+        for index, id_ in enumerate(ids):
+            first = self.ids.first_seen(id_)
+            if id_ not in seen and (first is None or first >= offset):
+                fresh.append(index)
+            seen.add(id_)
+        if fresh:
+            self.ids.add(arrival_hour, offset, (ids[index] for index in fresh))
+            self.dirty_ids.add(offset)
+        if len(ids) == 1:
+            return list(range(chunk.count)) if fresh else []
+        return fresh
+
+    def _unclaimed(self, chunk: Chunk, row: Row, values: np.ndarray) -> np.ndarray:
+        """The values of a numbered chunk that its sender has not delivered before. Claims their numbers."""
+        ranges = row.senders.get(chunk.sender)
+        if ranges is None:
+            if len(row.senders) >= self.limits.max_senders:
+                row.unfenced += chunk.count
+                return values
+            ranges = row.senders[bytes(chunk.sender)] = Ranges()
+        parts = ranges.claim(chunk.first, chunk.count)
+        if len(parts) == 1 and parts[0][1] - parts[0][0] == chunk.count:
+            return values
+        if not parts:
+            return values[:0]
+        return np.concatenate([values[start - chunk.first : stop - chunk.first] for start, stop in parts])
+
+    def _row(self, row_key: bytes) -> Row:
+        row = self.cache.get(row_key)
+        if row is None:
+            row = self.cache[row_key] = self._load(row_key) or Row(HourlySummary(self.limits.exact_distinct))
+        return row
+
+    def _load(self, row_key: bytes) -> Row | None:
+        value = self.load(row_key)
+        return None if value is None else rows.decode_row(value, self.limits.exact_distinct)
+
+    def find(self, key: bytes, hour: int) -> Row | None:
+        """The newest state of a row, flushed or not; None when nothing was folded into it."""
+        row_key = rows.hour_key(hour, key)
+        row = self.cache.get(row_key) or self._load(row_key)
+        return row if row is not None and row.summary.count else None
+
+    def take(self, as_of: float) -> Flush:
+        """The changes since the last flush, stamped with the last applied offset.
+
+        Args:
+            as_of: epoch seconds at which the partition held nothing beyond the last applied offset.
+        """
+        place = Place(self.place.epoch, self.offset, as_of)
+        taken, self.dirty = self.dirty, {}
+        ids, self.dirty_ids = self.dirty_ids, set()
+        encoded = []
+        for row_key, row in taken.items():
+            row.stamp = max(row.stamp, place.offset)
+            encoded.append((row_key, rows.encode_row(row)))
+        encoded += [self._encoded_ids(offset) for offset in ids if offset in self.ids.records]
+        return Flush(encoded, place, taken, ids)
+
+    def _encoded_ids(self, offset: int) -> tuple[bytes, bytes]:
+        arrival_hour, ids = self.ids.of_record(offset)
+        return rows.ids_key(arrival_hour, offset), rows.encode_ids(self.place.epoch, offset, ids)
+
+    def flushed(self, flush: Flush) -> None:
+        """Notes that the rows and the place of a flush are durable, and lets go of the oldest unchanged rows."""
+        self.place = flush.place
+        excess = len(self.cache) - len(self.dirty) - self.limits.max_clean_rows
+        if excess > 0:
+            clean = [row_key for row_key in self.cache if row_key not in self.dirty][:excess]
+            for row_key in clean:
+                del self.cache[row_key]
+
+    def failed(self, flush: Flush) -> None:
+        """Takes the changes of a flush back, to go out with the next one."""
+        self.dirty = flush.taken | self.dirty
+        self.dirty_ids |= flush.ids

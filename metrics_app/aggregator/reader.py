@@ -1,0 +1,83 @@
+"""Answers the query role's two questions: what is in a row, and who holds its partition."""
+
+from __future__ import annotations
+
+import time
+
+import faust
+
+from metrics_app.aggregator import row as rows
+from metrics_app.aggregator.agent import Partitions
+from metrics_app.aggregator.assignor import Assignor
+from metrics_app.aggregator.row import NOWHERE, Row
+from metrics_app.aggregator.table import HourlyTable
+from metrics_app.errors import OwnerUnavailableError
+from metrics_app.query.reader import ACTIVE, STANDBY, Found
+
+FRESH_S = 5.0  # an active copy that has not been shown complete for this long says that it may be stale
+
+
+class TableReader:
+    """Rows of this worker: of its active partitions from memory or store, of its standby ones from the store."""
+
+    def __init__(self, app: faust.App, table: HourlyTable, partitions: Partitions) -> None:
+        self.app = app
+        self.table = table
+        self.partitions = partitions
+
+    def holds(self, partition: int) -> str | None:
+        """The role in which this worker can answer for a partition now, None when it cannot."""
+        if self.app.rebalancing or not self.app.tables.actives_ready:
+            return None
+        if partition in self.partitions.owned:
+            return ACTIVE
+        if self.table.store.held(partition) is not None and self.table.place(partition) != NOWHERE:
+            return STANDBY
+        return None
+
+    def read(self, partition: int, key: bytes, hour: int) -> Found | None:
+        """The row, None when there is none.
+
+        Raises:
+            OwnerUnavailableError: not held here now, or only as a standby that has not got the row (yet).
+        """
+        role = self.holds(partition)
+        if role == ACTIVE:
+            return self._read_active(partition, key, hour)
+        found = self._read_standby(partition, key, hour) if role == STANDBY else None
+        if found is None:
+            raise OwnerUnavailableError("this worker cannot answer for the key now")
+        return found
+
+    def _read_active(self, partition: int, key: bytes, hour: int) -> Found | None:
+        active = self.partitions.of(partition)
+        row = active.fold.find(key, hour)
+        stale = time.time() - active.complete_at > FRESH_S
+        return None if row is None else _found(row, active.as_of, stale, ACTIVE)
+
+    def _read_standby(self, partition: int, key: bytes, hour: int) -> Found | None:
+        value = self.table.store.read(partition, rows.hour_key(hour, key))
+        if value is None:
+            return None
+        row = rows.decode_row(value, self.partitions.limits.exact_distinct)
+        return _found(row, self.table.place(partition).as_of, True, STANDBY)
+
+
+def _found(row: Row, as_of: float, stale: bool, role: str) -> Found:
+    return Found(row.summary, row.missing, row.duplicates, row.late, as_of, stale, role, row.stamp)
+
+
+class GroupOwners:
+    """The assignment as the group's leader published it last."""
+
+    def __init__(self, app: faust.App, table: HourlyTable, url: str) -> None:
+        self.app = app
+        self.table = table
+        self.url = url
+
+    def owners(self, partition: int) -> list[str]:
+        """Base URLs of the holders of a partition, the active one first."""
+        assignor = self.app.assignor
+        if not isinstance(assignor, Assignor):
+            raise TypeError("the app runs another assignor than ours")
+        return assignor.holders(self.table.changelog_topic_name, partition)

@@ -1,0 +1,196 @@
+"""What the table of hours holds: row keys, and the bytes of the three kinds of row.
+
+    kind   key                                              value
+    hour   0x10 | hour u32 BE | metric key                  header, fences, summary: one key in one hour
+    ids    0x20 | arrival hour u32 BE | offset u64 BE       header, 16-byte ids first seen in that source record
+    place  0x30                                             header, as_of: how far this partition has been folded
+
+All integers of a key are big-endian, so that one range delete drops the hours before a cutoff. Every value starts with
+the same header, of which (epoch, stamp) orders two states of the same row: `stamp` is the source offset up to which the
+row is complete, `epoch` the incarnation of the source topic. A CRC-32 closes each value.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from metrics_app.aggregator.fences import Ranges
+from metrics_app.errors import FormatError
+from metrics_app.stats import codec
+from metrics_app.stats.summary import HourlySummary
+from metrics_app.wire.chunk import ID_BYTES, SENDER_BYTES
+
+HOUR = 0x10
+IDS = 0x20
+PLACE = 0x30
+PLACE_KEY = bytes([PLACE])
+
+MAGIC = 0xA5
+VERSION = 1
+NO_STAMP = -1
+
+_HEADER = struct.Struct("<BBHIq")  # magic, version, flags, epoch, stamp
+_COUNTS = struct.Struct("<QQQH")  # late, duplicates, unfenced, senders
+_SENDER = struct.Struct(f"<{SENDER_BYTES}sH")  # sender, number of ranges
+_PLACE = struct.Struct("<d")  # as_of
+_CRC = struct.Struct("<I")
+_KEY_PREFIX = struct.Struct(">BI")
+_IDS_KEY = struct.Struct(">BIQ")
+
+MIN_VALUE_BYTES = _HEADER.size + _CRC.size
+
+
+class Version(NamedTuple):
+    """Order of two states of a row: the greater one holds everything the other holds."""
+
+    epoch: int
+    stamp: int
+
+
+@dataclass(slots=True)
+class Row:
+    """State of one key in one hour.
+
+    Attributes:
+        summary: the statistics.
+        epoch, stamp: see the module; stamp is NO_STAMP for a row never written.
+        late: values folded after the hour had closed.
+        duplicates: values left out because a fence had seen them.
+        unfenced: values of senders beyond the bound, counted but not protected against repetition.
+        senders: per numbering sender the numbers already counted.
+    """
+
+    summary: HourlySummary
+    epoch: int = 0
+    stamp: int = NO_STAMP
+    late: int = 0
+    duplicates: int = 0
+    unfenced: int = 0
+    senders: dict[bytes, Ranges] = field(default_factory=dict)
+
+    @property
+    def missing(self) -> int:
+        """Numbers below each sender's highest that never arrived."""
+        return sum(ranges.missing for ranges in self.senders.values())
+
+
+class Place(NamedTuple):
+    """How far a partition is folded: every record up to `offset` of `epoch`, which is all there was at `as_of`."""
+
+    epoch: int
+    offset: int
+    as_of: float
+
+
+NOWHERE = Place(epoch=0, offset=NO_STAMP, as_of=0.0)
+
+
+def hour_key(hour: int, key: bytes) -> bytes:
+    """Row key of a metric key in an hour."""
+    return _KEY_PREFIX.pack(HOUR, hour) + key
+
+
+def split_hour_key(row_key: bytes) -> tuple[int, bytes]:
+    """(hour, metric key) of an hour row."""
+    _, hour = _KEY_PREFIX.unpack_from(row_key)
+    return hour, row_key[_KEY_PREFIX.size :]
+
+
+def ids_key(arrival_hour: int, offset: int) -> bytes:
+    """Row key of the ids first seen in the source record at `offset`."""
+    return _IDS_KEY.pack(IDS, arrival_hour, offset)
+
+
+def split_ids_key(row_key: bytes) -> tuple[int, int]:
+    """(arrival hour, offset) of an ids row."""
+    _, arrival_hour, offset = _IDS_KEY.unpack(row_key)
+    return arrival_hour, offset
+
+
+def before(kind: int, hour: int) -> tuple[bytes, bytes]:
+    """Key range [from, to) of the rows of one kind older than an hour."""
+    return _KEY_PREFIX.pack(kind, 0), _KEY_PREFIX.pack(kind, max(hour, 0))
+
+
+def version_of(value: bytes) -> Version:
+    """Order of a stored value, read from its header alone.
+
+    Raises:
+        FormatError: not a value of this table.
+    """
+    if len(value) < MIN_VALUE_BYTES or value[0] != MAGIC:
+        raise FormatError("row", "no header")
+    _, version, _, epoch, stamp = _HEADER.unpack_from(value)
+    if version != VERSION:
+        raise FormatError("row", f"version {version}, this release reads {VERSION}")
+    return Version(epoch, stamp)
+
+
+def encode_row(row: Row) -> bytes:
+    """Bytes of an hour row; the same state gives the same bytes."""
+    parts = [_COUNTS.pack(row.late, row.duplicates, row.unfenced, len(row.senders))]
+    for sender in sorted(row.senders):
+        edges = row.senders[sender].edges
+        parts.append(_SENDER.pack(sender, len(edges) // 2) + struct.pack(f"<{len(edges)}Q", *edges))
+    parts.append(codec.encode(row.summary))
+    return _seal(row.epoch, row.stamp, b"".join(parts))
+
+
+def decode_row(value: bytes, exact_distinct: int) -> Row:
+    """The hour row of stored bytes.
+
+    Raises:
+        FormatError: truncated, damaged, or of another version.
+    """
+    (epoch, stamp), body = _open(value)
+    try:
+        late, duplicates, unfenced, senders = _COUNTS.unpack_from(body)
+        row = Row(HourlySummary(exact_distinct), epoch, stamp, late, duplicates, unfenced)
+        at = _COUNTS.size
+        for _ in range(senders):
+            sender, count = _SENDER.unpack_from(body, at)
+            at += _SENDER.size
+            row.senders[sender] = Ranges(list(struct.unpack_from(f"<{2 * count}Q", body, at)))
+            at += 16 * count
+    except struct.error as error:
+        raise FormatError("row", str(error)) from error
+    row.summary = codec.decode(body[at:], exact_distinct)
+    return row
+
+
+def encode_ids(epoch: int, offset: int, ids: list[bytes]) -> bytes:
+    """Bytes of an ids row."""
+    return _seal(epoch, offset, b"".join(ids))
+
+
+def decode_ids(value: bytes) -> list[bytes]:
+    """The ids of an ids row."""
+    _, body = _open(value)
+    return [body[at : at + ID_BYTES] for at in range(0, len(body), ID_BYTES)]
+
+
+def encode_place(place: Place) -> bytes:
+    """Bytes of the place row."""
+    return _seal(place.epoch, place.offset, _PLACE.pack(place.as_of))
+
+
+def decode_place(value: bytes) -> Place:
+    """The place of stored bytes."""
+    (epoch, offset), body = _open(value)
+    return Place(epoch, offset, _PLACE.unpack(body)[0])
+
+
+def _seal(epoch: int, stamp: int, body: bytes) -> bytes:
+    sealed = _HEADER.pack(MAGIC, VERSION, 0, epoch, stamp) + body
+    return sealed + _CRC.pack(zlib.crc32(sealed))
+
+
+def _open(value: bytes) -> tuple[Version, bytes]:
+    version = version_of(value)
+    (crc,) = _CRC.unpack_from(value, len(value) - _CRC.size)
+    if zlib.crc32(memoryview(value)[: -_CRC.size]) != crc:
+        raise FormatError("row", "checksum does not match")
+    return version, value[_HEADER.size : -_CRC.size]

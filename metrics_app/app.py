@@ -1,0 +1,199 @@
+"""Where the roles meet: settings and a role make a Faust app, and a process that serves it.
+
+all         HTTP -> collector -> Kafka -> aggregator -> table -> query -> HTTP, behind one port
+collector   HTTP -> collector -> Kafka                       no tables, so its restarts rebalance nothing
+aggregator  Kafka -> aggregator -> table -> query -> HTTP
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+from collections.abc import Iterable
+from itertools import chain
+from typing import Any, Literal, NoReturn
+
+import faust
+import mode
+from faust.app import base
+from faust.types import ServiceT
+
+from metrics_app.aggregator import role as aggregator
+from metrics_app.aggregator.assignor import Assignor
+from metrics_app.broker import client, topics
+from metrics_app.collector import views as collector
+from metrics_app.health import register_health
+from metrics_app.logs import configure_logging
+from metrics_app.query import views as query
+from metrics_app.settings import Settings
+from metrics_app.telemetry import Telemetry
+from metrics_app.web import Health, problem_middleware
+
+logger = logging.getLogger(__name__)
+
+Role = Literal["collector", "aggregator", "all"]
+EXIT_CRASHED = 70  # EX_SOFTWARE: whoever supervises this process should start it again
+
+
+class KafkaGate(mode.Service):
+    """Holds back everything that needs Kafka until it answers and the topics are as they should be."""
+
+    def __init__(self, settings: Settings, health: Health) -> None:
+        super().__init__()
+        self.settings = settings
+        self.open = False
+        health.checks["kafka"] = lambda: None if self.open else f"waiting for Kafka at {settings.kafka}"
+
+    async def on_start(self) -> None:
+        """Returns when Kafka is there.
+
+        Raises:
+            BrokerError: it is there and cannot be used as configured.
+        """
+        await topics.wait(self.settings, logger.info)
+        await topics.ensure(self.settings)
+        self.open = True
+
+
+class MetricsApp(faust.App):
+    """A Faust app that starts its web server first, waits for Kafka, and drains before it stops.
+
+    Attributes:
+        before_kafka, after_tables: services of the roles, started at these points and stopped in reverse.
+        health: readiness checks of this process.
+    """
+
+    class BootStrategy(base.BootStrategy):
+        """Order of start; Faust stops in the reverse order."""
+
+        def server(self) -> Iterable[ServiceT]:
+            """Web, then the gate, then what needs Kafka."""
+            app = self.app
+            assert isinstance(app, MetricsApp)
+            if not app.folds:
+                return chain(self.web_server(), app.before_kafka)
+            return chain(
+                self.web_server(),
+                app.before_kafka,
+                [app.gate],
+                self.kafka_producer(),
+                self.kafka_consumer(),
+                self.agents(),
+                self.kafka_conductor(),
+                self.tables(),
+                app.after_tables,
+            )
+
+    def __init__(self, settings: Settings, role: Role, **options: Any) -> None:
+        self.health = Health()
+        self.gate = KafkaGate(settings, self.health)
+        self.folds = role != "collector"
+        self.before_kafka: list[ServiceT] = []
+        self.after_tables: list[ServiceT] = []
+        super().__init__(settings.aggregator_id if self.folds else settings.collector_id, **options)
+
+    async def on_stop(self) -> None:
+        """Takes the process out of service first, drains the roles while Kafka is connected, then stops Faust."""
+        self.health.stopping = True
+        for service in chain(self.before_kafka, self.after_tables):
+            await service.stop()
+        if self.folds and self.gate.open:
+            await self.consumer.commit()
+        await super().on_stop()
+
+    async def _wait_for_table_recovery_completed(self) -> bool:
+        # without tables Faust would wait here for ever
+        return await super()._wait_for_table_recovery_completed() if self.folds else False
+
+
+def create_app(settings: Settings, role: Role) -> MetricsApp:
+    """A Faust app of one role, not started; nothing is contacted yet."""
+    telemetry = Telemetry()
+    app = MetricsApp(settings, role, **_options(settings, telemetry))
+    register_health(app, telemetry, app.health)
+    if role != "aggregator":
+        app.before_kafka.append(collector.register(app, settings, telemetry, app.health))
+    if role != "collector":
+        parts = aggregator.register(app, settings, telemetry, app.health)
+        query.register(app, settings, telemetry, parts.reader, parts.owners)
+        app.after_tables.extend(parts.services)
+    return app
+
+
+def _options(settings: Settings, telemetry: Telemetry) -> dict[str, Any]:
+    """Faust's settings; those that keep the promises are set here and nowhere else (docs/adr/0001)."""
+    urls, credentials = client.faust_broker(settings)
+    return {
+        "broker": urls,
+        "broker_credentials": credentials,
+        "datadir": str(settings.data_dir),
+        "autodiscover": False,
+        "processing_guarantee": "at_least_once",
+        "topic_partitions": settings.partitions,
+        "topic_replication_factor": settings.replication,
+        "topic_allow_declare": False,  # ours are made and checked by broker.topics
+        "topic_disable_leader": True,
+        "table_standby_replicas": settings.standby_replicas,
+        "PartitionAssignor": Assignor,
+        "broker_session_timeout": float(settings.session_timeout_s),
+        "broker_heartbeat_interval": settings.session_timeout_s / 4,
+        "broker_rebalance_timeout": 60.0,
+        "broker_request_timeout": 90.0,
+        "broker_commit_interval": 1.0,
+        "stream_buffer_maxsize": 64,  # records, each of which may be half a megabyte
+        "stream_wait_empty": False,  # what is not flushed is replayed; waiting for it could last for ever
+        "consumer_max_fetch_size": 4 << 20,
+        "consumer_auto_offset_reset": "earliest",
+        "producer_acks": -1,
+        "producer_request_timeout": 0.8 * settings.session_timeout_s,
+        "canonical_url": settings.url,
+        "web_bind": settings.host,
+        "web_port": settings.port,
+        "web_tables_enabled": False,
+        "web_router_enabled": False,
+        "web_application_options": {
+            "client_max_size": settings.max_body_bytes,
+            "middlewares": [problem_middleware(telemetry)],
+        },
+    }
+
+
+def serve(app: MetricsApp, settings: Settings) -> NoReturn:
+    """Runs the app until SIGTERM or SIGINT, then drains it; never returns.
+
+    Exits with 0 after a stop, EXIT_CRASHED when something in it died, 3 when Kafka cannot be used as configured.
+    """
+    configure_logging(settings)
+    sys.exit(asyncio.run(_run(app, settings)))
+
+
+async def _run(app: MetricsApp, settings: Settings) -> int:
+    loop = asyncio.get_running_loop()
+    asked = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, asked.set)
+    starting = asyncio.create_task(app.start(), name="start")
+    waits = [asyncio.create_task(asked.wait()), asyncio.create_task(_until_crashed(app, starting))]
+    await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    crash = waits[1].result() if waits[1].done() else None
+    if crash is not None:
+        logger.critical("the worker cannot go on: %r", crash)
+    starting.cancel()
+    try:
+        await asyncio.wait_for(app.stop(), settings.stop_grace_s)
+    except (TimeoutError, asyncio.CancelledError):
+        logger.error("not stopped within %g s; what was not flushed will be replayed", settings.stop_grace_s)
+    logging.shutdown()
+    os._exit(0 if crash is None else EXIT_CRASHED)  # Faust's threads may outlive a stop
+
+
+async def _until_crashed(app: MetricsApp, starting: asyncio.Task[None]) -> BaseException | None:
+    """Returns the reason when the app has crashed or stopped by itself."""
+    while not (app.crashed or app.should_stop):
+        if starting.done() and starting.exception() is not None:
+            return starting.exception()
+        await asyncio.sleep(0.1)
+    return app._crash_reason or RuntimeError("Faust stopped the app")

@@ -1,0 +1,105 @@
+"""How this process connects to Kafka, in the forms aiokafka and Faust want it."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from typing import Any
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaConnectionError
+from faust import SASLCredentials, SSLCredentials
+from faust.types.auth import CredentialsT
+from yarl import URL
+
+from metrics_app.errors import BrokerError
+from metrics_app.settings import Settings
+
+MAX_REQUEST_BYTES = 1 << 20
+# a request may take less than the silence after which its sender's partitions move: a late ack ends the sender first
+REQUEST_SHARE = 0.8
+
+
+def client_options(settings: Settings) -> dict[str, Any]:
+    """Keyword arguments for any aiokafka client: servers, protocol, TLS and credentials."""
+    options: dict[str, Any] = {
+        "bootstrap_servers": servers(settings),
+        "security_protocol": settings.kafka_protocol,
+        "ssl_context": _tls(settings),
+    }
+    if settings.kafka_protocol.startswith("SASL"):
+        options["sasl_mechanism"] = settings.kafka_mechanism
+        options["sasl_plain_username"] = settings.kafka_username
+        options["sasl_plain_password"] = settings.kafka_password.get_secret_value()
+    return options
+
+
+def servers(settings: Settings) -> list[str]:
+    """The bootstrap servers, "host:port" each."""
+    return [server.strip() for server in settings.kafka.split(",") if server.strip()]
+
+
+def faust_broker(settings: Settings) -> tuple[list[URL], CredentialsT | None]:
+    """The `broker` and `broker_credentials` of a Faust app."""
+    return [URL(f"kafka://{server}") for server in servers(settings)], _credentials(settings)
+
+
+def producer(settings: Settings, **options: Any) -> AIOKafkaProducer:
+    """An idempotent producer that waits for all replicas; options win. To be made inside the running event loop.
+
+    An idempotent aiokafka producer retries a batch without end: `request_timeout_ms` bounds one attempt, not the batch.
+    Whoever must not be late waits for the future with a deadline of its own, and gives the producer up past it.
+    """
+    defaults: dict[str, Any] = {
+        "acks": "all",
+        "enable_idempotence": True,
+        "compression_type": "lz4",
+        "linger_ms": 0,  # the collector gathers, and a flush comes whole
+        "max_batch_size": settings.max_record_bytes,
+        "max_request_size": MAX_REQUEST_BYTES,
+        "request_timeout_ms": round(REQUEST_SHARE * settings.session_timeout_s * 1000),
+    }
+    return AIOKafkaProducer(**client_options(settings), **(defaults | options))
+
+
+async def abandon(producer: AIOKafkaProducer) -> None:
+    """Ends a producer at once; what it has not delivered fails with KafkaConnectionError, and is never delivered later.
+
+    Its own `stop()` waits until all is delivered, so as long as an outage lasts.
+    """
+    sender = producer._sender
+    producer._message_accumulator.fail_all(KafkaConnectionError("given up"))
+    tasks = [task for task in asyncio.all_tasks() if _sends_for(sender, task)]
+    if sender.sender_task is not None:
+        tasks.append(sender.sender_task)
+    for task in tasks:
+        task.cancel()
+    if tasks:
+        await asyncio.wait(tasks)
+    await producer.stop()
+
+
+def _sends_for(sender: Any, task: asyncio.Task[Any]) -> bool:
+    frame = getattr(task.get_coro(), "cr_frame", None)
+    return frame is not None and frame.f_locals.get("self") is sender
+
+
+def _tls(settings: Settings) -> ssl.SSLContext | None:
+    if not settings.kafka_protocol.endswith("SSL"):
+        return None
+    try:
+        return ssl.create_default_context(cafile=settings.kafka_ca_file)
+    except OSError as error:
+        raise BrokerError(f"METRICS_KAFKA_CA_FILE {settings.kafka_ca_file} cannot be read: {error}") from error
+
+
+def _credentials(settings: Settings) -> CredentialsT | None:
+    context = _tls(settings)
+    if settings.kafka_protocol.startswith("SASL"):
+        return SASLCredentials(
+            username=settings.kafka_username,
+            password=settings.kafka_password.get_secret_value(),
+            mechanism=settings.kafka_mechanism,
+            ssl_context=context,
+        )
+    return SSLCredentials(context) if context else None

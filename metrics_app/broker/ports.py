@@ -1,0 +1,48 @@
+"""Ports of the loopback address: which are free, and where a Kafka answers."""
+
+from __future__ import annotations
+
+import io
+import socket
+import struct
+
+from aiokafka.protocol.api import RequestHeader_v1  # type: ignore[import-untyped]
+from aiokafka.protocol.metadata import MetadataRequest_v1, MetadataResponse_v1  # type: ignore[import-untyped]
+
+HOST = "127.0.0.1"
+PROBE_TIMEOUT_S = 2.0
+
+
+def answers(port: int) -> bool:
+    """Whether a Kafka with a live broker answers a metadata request there."""
+    request = MetadataRequest_v1([])
+    body = RequestHeader_v1(request, correlation_id=1).encode() + request.encode()
+    try:
+        with socket.create_connection((HOST, port), PROBE_TIMEOUT_S) as connection:
+            connection.sendall(struct.pack(">i", len(body)) + body)
+            reply = connection.makefile("rb")
+            (size,) = struct.unpack(">i", reply.read(4))
+            answer = reply.read(size)
+    except (OSError, struct.error):
+        return False
+    metadata = MetadataResponse_v1.decode(io.BytesIO(answer[4:]))  # behind the correlation id
+    return bool(metadata.brokers)
+
+
+def is_free(port: int) -> bool:
+    """Whether a server may listen there now."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OSError:
+            return False
+    return True
+
+
+def free_port() -> int:
+    """A port of the loopback address nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        port: int = probe.getsockname()[1]
+        return port

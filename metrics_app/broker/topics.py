@@ -1,0 +1,198 @@
+"""The topics: waits for Kafka, creates what is missing, checks what is there."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic  # type: ignore[import-untyped]
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType  # type: ignore[import-untyped]
+from aiokafka.conn import collect_hosts, create_conn  # type: ignore[import-untyped]
+from aiokafka.errors import (  # type: ignore[import-untyped]
+    AuthenticationFailedError,
+    IllegalSaslStateError,
+    InvalidReplicationFactorError,
+    KafkaError,
+    NoError,
+    SaslAuthenticationFailed,
+    TopicAlreadyExistsError,
+    UnsupportedSaslMechanismError,
+    for_code,
+)
+
+from metrics_app.broker.client import client_options
+from metrics_app.broker.layout import Topic, topics
+from metrics_app.errors import BrokerError
+from metrics_app.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+SAY_INTERVAL_S = 5.0
+FIRST_BACKOFF_S = 0.1
+LAST_BACKOFF_S = 2.0
+OWN_VALUE = 1  # config source of a value set on the topic itself, in the Kafka protocol
+REQUEST_TIMEOUT_MS = 5000
+ENSURE_TIMEOUT_S = 30.0
+
+Say = Callable[[str], None]
+
+
+async def wait(settings: Settings, say: Say) -> None:
+    """Return once a bootstrap server answers; says at once, then every 5 s, what is waited for.
+
+    Raises:
+        BrokerError: a server refuses our credentials or speaks another protocol; waiting will not help.
+    """
+    backoff_s, said = FIRST_BACKOFF_S, float("-inf")
+    while problem := await _unreachable(settings):
+        if time.monotonic() - said >= SAY_INTERVAL_S:
+            say(f"waiting for Kafka at {settings.kafka} ({problem})")
+            said = time.monotonic()
+        await asyncio.sleep(backoff_s)
+        backoff_s = min(2 * backoff_s, LAST_BACKOFF_S)
+
+
+async def _unreachable(settings: Settings) -> str:
+    """Why no server answers; empty when one does."""
+    options = client_options(settings)
+    problem = "no server is named"
+    for host, port, _family in collect_hosts(options.pop("bootstrap_servers")):
+        try:
+            connection = await create_conn(host, port, request_timeout_ms=REQUEST_TIMEOUT_MS, **options)
+        except (
+            AuthenticationFailedError,
+            SaslAuthenticationFailed,
+            UnsupportedSaslMechanismError,
+            IllegalSaslStateError,
+        ) as error:
+            hint = "METRICS_KAFKA_USERNAME, _PASSWORD, _MECHANISM"
+            raise BrokerError(f"Kafka at {host}:{port} refuses the credentials: {error}; see {hint}") from error
+        except (ssl.SSLEOFError, ssl.SSLZeroReturnError) as error:
+            problem = f"the connection is closed during the TLS handshake: {error}"
+        except ssl.SSLError as error:
+            hint = "METRICS_KAFKA_PROTOCOL and METRICS_KAFKA_CA_FILE"
+            raise BrokerError(f"Kafka at {host}:{port}: no TLS connection: {error}; see {hint}") from error
+        except (OSError, TimeoutError, KafkaError) as error:
+            problem = str(error) or "no answer"
+        else:
+            connection.close()
+            return ""
+    return problem
+
+
+async def ensure(settings: Settings) -> None:
+    """Create missing topics and check all of them; any number of processes may do it at once.
+
+    A retention, or another bound, lower than needed is raised on the topic. Nothing else of it is changed.
+
+    Raises:
+        BrokerError: a topic is set up otherwise and cannot be used, or Kafka did not do it within 30 s.
+    """
+    wanted, deadline = topics(settings), time.monotonic() + ENSURE_TIMEOUT_S
+    while True:
+        try:
+            async with admin_client(settings) as admin:
+                return await _ensure(admin, wanted, settings.replication)
+        except (KafkaError, OSError, TimeoutError) as error:
+            if time.monotonic() > deadline:
+                raise BrokerError(
+                    f"Kafka at {settings.kafka} does not set the topics up: {error!r}; "
+                    "are the addresses its brokers advertise reachable from here?"
+                ) from error
+        await asyncio.sleep(FIRST_BACKOFF_S)
+
+
+@asynccontextmanager
+async def admin_client(settings: Settings) -> AsyncIterator[AIOKafkaAdminClient]:
+    """A connected admin client, closed at the end."""
+    admin = AIOKafkaAdminClient(request_timeout_ms=REQUEST_TIMEOUT_MS, **client_options(settings))
+    try:
+        await admin.start()
+        yield admin
+    finally:
+        await admin.close()
+
+
+async def _ensure(admin: AIOKafkaAdminClient, wanted: list[Topic], replication: int) -> None:
+    present = await _present(admin)
+    missing = [topic for topic in wanted if topic.name not in present]
+    if missing:
+        await _create(admin, missing, replication)
+        present = await _present(admin)
+    for topic in wanted:
+        if topic.name not in present:
+            raise TimeoutError(f"topic {topic.name} has been created but is not listed yet")
+        _check_size(topic, present[topic.name], replication)
+    await _check_config(admin, wanted)
+
+
+async def _present(admin: AIOKafkaAdminClient) -> dict[str, list[Any]]:
+    # all topics, not ours by name: a request that names a missing topic may make the broker create it its own way
+    return {topic["topic"]: topic["partitions"] for topic in await admin.describe_topics() if topic["partitions"]}
+
+
+async def _create(admin: AIOKafkaAdminClient, missing: list[Topic], replication: int) -> None:
+    new = [NewTopic(topic.name, topic.partitions, replication, topic_configs=topic.config) for topic in missing]
+    reply = await admin.create_topics(new)
+    for name, code, message in reply.topic_errors:
+        kind = for_code(code)
+        if kind in (NoError, TopicAlreadyExistsError):
+            continue
+        live = len((await admin.describe_cluster())["brokers"])
+        if kind is InvalidReplicationFactorError and 0 < live < replication:
+            raise BrokerError(
+                f"topic {name} cannot have {replication} replicas ({message}): start more brokers or lower "
+                "METRICS_REPLICATION"
+            )
+        if kind.retriable or kind is InvalidReplicationFactorError:  # the latter while brokers are just coming up
+            raise kind(message)
+        raise BrokerError(f"topic {name} cannot be created: {message or kind.description}")
+
+
+def _check_size(topic: Topic, partitions: list[Any], replication: int) -> None:
+    found = len(partitions)
+    if topic.fixed and found != topic.partitions:
+        raise BrokerError(
+            f"topic {topic.name} has {found} partitions, METRICS_PARTITIONS says {topic.partitions}: "
+            f"set METRICS_PARTITIONS={found}, or name another topic with {topic.setting}"
+        )
+    replicas = min(len(partition["replicas"]) for partition in partitions)
+    if replicas < replication:
+        raise BrokerError(
+            f"topic {topic.name} has {replicas} replicas, METRICS_REPLICATION says {replication}: "
+            f"add replicas, or set METRICS_REPLICATION={replicas}"
+        )
+
+
+async def _check_config(admin: AIOKafkaAdminClient, wanted: list[Topic]) -> None:
+    resources = [ConfigResource(ConfigResourceType.TOPIC, topic.name) for topic in wanted]
+    (reply,) = await admin.describe_configs(resources)
+    described = {name: entries for _code, _message, _kind, name, entries in reply.resources}
+    for topic in wanted:
+        found = {entry[0]: entry[1] for entry in described[topic.name]}
+        if missing := [key for key in topic.config if key not in found]:
+            raise TimeoutError(f"topic {topic.name} is not described yet: {', '.join(missing)}")
+        for key in topic.conflicts(found):
+            raise BrokerError(
+                f"topic {topic.name} has {key}={found[key]}, needed is {topic.config[key]}: change it on the topic, "
+                f"or name another topic with {topic.setting}"
+            )
+        if low := topic.too_low(found):
+            own = {entry[0]: entry[1] for entry in described[topic.name] if entry[3] == OWN_VALUE}
+            await _raise(admin, topic, own, low)
+
+
+async def _raise(admin: AIOKafkaAdminClient, topic: Topic, own: dict[str, str], low: list[str]) -> None:
+    raised = {key: topic.config[key] for key in low}
+    # this request replaces all values the topic has of its own, so those that stay must be in it
+    (reply,) = await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, topic.name, own | raised)])
+    ((code, message, _kind, _name),) = reply.resources
+    settings = ", ".join(f"{key}={value}" for key, value in raised.items())
+    if code:
+        raise BrokerError(f"topic {topic.name} needs {settings} and does not let us set it ({message}): set it there")
+    logger.warning("topic %s: set %s, which it had lower", topic.name, settings)

@@ -1,0 +1,54 @@
+"""`metrics-app load`: sends response times at a fixed rate, then compares every aggregate with its own ledger."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated
+
+import typer
+
+from metrics_app.cli.plan import Form, Plan
+from metrics_app.cli.service import DEFAULT_URL
+from metrics_app.cli.terminal import examples, out, print_json
+
+EXAMPLES = examples(
+    "metrics-app load --rate 10000 --keys 10 --duration 60",
+    "metrics-app load --rate 1000000 --batch 10000 --form msgpack",
+    "metrics-app load --url http://127.0.0.1:8080 --url http://127.0.0.1:8081 --until-kept 60 --json",
+)
+
+
+def load(
+    rate: Annotated[float, typer.Option(min=1, help="Values per second.")] = 10_000,
+    keys: Annotated[int, typer.Option(min=1, help="Number of keys.")] = 10,
+    duration: Annotated[float, typer.Option(min=0.1, help="Seconds of sending.")] = 30,
+    batch: Annotated[int, typer.Option(min=1, max=100_000, help="Values per request.")] = 100,
+    form: Annotated[Form, typer.Option(help="Form of the request bodies.")] = Form.PAIRS,
+    url: Annotated[
+        list[str] | None, typer.Option(help="Address; repeat for several.", show_default=DEFAULT_URL)
+    ] = None,
+    until_kept: Annotated[
+        float,
+        typer.Option(min=0, help="Send a request again, as the same one, for so many seconds until it is accepted."),
+    ] = 0,
+    in_flight: Annotated[int, typer.Option(min=1, max=4096, help="Most requests unanswered at a time.")] = 256,
+    drain: Annotated[float, typer.Option(min=0, help="Longest wait, in seconds, until all accepted is counted.")] = 30,
+    seed: Annotated[int, typer.Option(help="Seed of the response times.")] = 1,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Send made-up response times at a fixed rate and check that each is counted once.
+
+    The rate never waits for replies. Afterwards every statistic of every key and hour is read back and compared with
+    what was sent. Exit code 1 when anything is lost, counted twice, or off by more than the answer says.
+    """
+    from metrics_app.cli.report import pretty, report  # with numpy and aiohttp behind them: only here
+    from metrics_app.cli.run import perform
+
+    plan = Plan(rate, keys, duration, batch, form, tuple(url or [DEFAULT_URL]), until_kept, in_flight, drain, seed)
+    done = asyncio.run(perform(plan))
+    if json:
+        print_json(report(plan, done))
+    else:
+        out.print(pretty(plan, done))
+    if not done.is_right:
+        raise typer.Exit(1)

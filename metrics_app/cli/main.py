@@ -1,0 +1,91 @@
+"""The command line `metrics-app`: one function a command, each in a file of its own.
+
+An expected error is one line on stderr and a line that says what to do next; exit code 2 for settings, 3 for Kafka,
+1 for anything else. Commands import what they need when they run, so that `send` does not wait for Faust.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from metrics_app.cli import aggregator, all_roles, collector, kafka, load, query, send, settings, up
+from metrics_app.cli.terminal import examples, print_line, say
+from metrics_app.errors import BrokerError, ClientError, MetricsError, SettingsError
+
+HINTS: dict[type[MetricsError], tuple[int, str]] = {
+    SettingsError: (2, "`metrics-app settings` shows every value and where it comes from"),
+    BrokerError: (3, "see that Kafka runs where METRICS_KAFKA says; without it `metrics-app up` brings a Kafka along"),
+    ClientError: (1, "is the service running? `metrics-app up` starts it; --url says where it is"),
+}
+
+
+class Commands(TyperGroup):
+    """The commands, with our own errors turned into a line and an exit code."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Result of the command."""
+        try:
+            return super().invoke(ctx)
+        except MetricsError as error:
+            code, hint = HINTS.get(type(error), (1, ""))
+            problems = error.problems if isinstance(error, SettingsError) else [str(error)]
+            for problem in problems:
+                say(f"error: {problem}")
+            if hint:
+                say(f"  {hint}")
+            raise typer.Exit(code) from error
+
+
+app = typer.Typer(
+    cls=Commands,
+    no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    pretty_exceptions_enable=False,  # a bug shows Python's own traceback, without the values of local variables
+    rich_markup_mode="rich",
+    epilog=examples("metrics-app up", "metrics-app send checkout 12.5", "metrics-app query checkout median"),
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from metrics_app import __version__
+
+        print_line(f"metrics-app {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Hourly response-time statistics that are counted exactly once and say how good they are."""
+
+
+SERVICE, USE = "Run the service", "Use it"
+KAFKA_EXAMPLES = examples("metrics-app kafka", "metrics-app kafka --port 9092 --data-dir data/kafka")
+for name, command, panel, epilog in (
+    ("up", up.up, SERVICE, up.EXAMPLES),
+    ("kafka", kafka.kafka, SERVICE, KAFKA_EXAMPLES),
+    ("collector", collector.collector, SERVICE, collector.EXAMPLES),
+    ("aggregator", aggregator.aggregator, SERVICE, aggregator.EXAMPLES),
+    ("all", all_roles.all_roles, SERVICE, all_roles.EXAMPLES),
+    ("send", send.send, USE, send.EXAMPLES),
+    ("query", query.query, USE, query.EXAMPLES),
+    ("load", load.load, USE, load.EXAMPLES),
+    ("settings", settings.settings, USE, settings.EXAMPLES),
+):
+    app.command(name, rich_help_panel=panel, epilog=epilog)(command)
+
+
+def run() -> None:
+    """Entry point of the console script."""
+    try:
+        app()
+    except KeyboardInterrupt:
+        sys.exit(130)

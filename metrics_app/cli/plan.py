@@ -1,0 +1,47 @@
+"""What a load run is asked to do. Imports next to nothing, so that every command starts fast."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Form(StrEnum):
+    """How a body is written; the names of --form."""
+
+    JSON = "json"
+    PAIRS = "pairs"
+    COLUMNAR = "columnar"
+    MSGPACK = "msgpack"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to send: `rate` values a second of `keys` keys for `duration_s`, `batch` values a request, and where to.
+
+    `until_kept_s` over 0 sends each request again until it is accepted; `drain_s` bounds the wait at the end and
+    `patience_s` that for a single answer: a worker that takes partitions over may need it.
+    """
+
+    rate: float
+    keys: int
+    duration_s: float
+    batch: int
+    form: Form
+    urls: tuple[str, ...]
+    until_kept_s: float = 0.0
+    in_flight: int = 256
+    drain_s: float = 30.0
+    seed: int = 1
+    patience_s: float = 30.0
+
+    @property
+    def requests(self) -> int:
+        """Number of requests."""
+        return max(1, math.ceil(self.rate * self.duration_s / self.batch))
+
+    @property
+    def interval_s(self) -> float:
+        """Time between two requests."""
+        return self.batch / self.rate

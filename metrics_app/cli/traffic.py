@@ -1,0 +1,120 @@
+"""Made-up response times as an app would see them, and request bodies that carry them.
+
+Each key has its own typical time (5 to 200 ms), its own log-normal spread around it, and a Pareto tail of 2 % that
+reaches the 60 s at which clients give up. Rounded to 0.01 ms. One seed gives the same values again.
+"""
+
+from __future__ import annotations
+
+import math
+import uuid
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from metrics_app.cli.bag import Values
+from metrics_app.cli.ledger import Batch, Block, KeyHour
+from metrics_app.cli.plan import Form
+
+HOUR_S = 3600
+TYPICAL_MS = (5.0, 200.0)
+SPREAD = (0.3, 0.8)  # sigma of the log-normal body
+TAIL_SHARE = 0.02
+TAIL_START = 4.0  # times the typical time
+TAIL_SHAPE = 1.5  # infinite variance, as measured of the web
+LONGEST_MS = 60_000.0
+DECIMALS = 2
+POOL_VALUES = 1 << 20  # distinct batches are made up to this many values, then sent again
+
+
+@dataclass
+class Lane:
+    """One sender of numbered values. Its requests follow each other, so its numbers arrive in order."""
+
+    sender: str = field(default_factory=lambda: str(uuid.uuid4()))
+    numbers: Counter[KeyHour] = field(default_factory=Counter)
+
+    def first(self, key: str, hour: int, count: int) -> int:
+        """Number of the first of `count` values that this takes from the sequence of the key and hour."""
+        first = self.numbers[key, hour]
+        self.numbers[key, hour] = first + count
+        return first
+
+
+def batches(keys: Sequence[str], batch: int, wanted: int, seed: int) -> list[Batch]:
+    """Up to `wanted` batches of `batch` values each, of keys mixed at random; fewer where memory would be filled."""
+    source = np.random.default_rng(seed)
+    typical = np.exp(source.uniform(math.log(TYPICAL_MS[0]), math.log(TYPICAL_MS[1]), len(keys)))
+    spread = source.uniform(*SPREAD, len(keys))
+    made = max(1, min(wanted, POOL_VALUES // batch))
+    return [_batch(source, keys, typical, spread, batch) for _ in range(made)]
+
+
+def _batch(source: np.random.Generator, keys: Sequence[str], typical: Values, spread: Values, size: int) -> Batch:
+    of = np.sort(source.integers(len(keys), size=size))
+    body = typical[of] * np.exp(spread[of] * source.standard_normal(size))
+    tail = typical[of] * TAIL_START * (1 + source.pareto(TAIL_SHAPE, size))
+    values = np.where(source.random(size) < TAIL_SHARE, tail, body)
+    values = np.clip(np.round(values, DECIMALS), 10.0**-DECIMALS, LONGEST_MS)
+    present, starts = np.unique(of, return_index=True)
+    parts = np.split(values, starts[1:])
+    return Batch(tuple(Block(keys[key], part) for key, part in zip(present, parts, strict=True)))
+
+
+class Encoder:
+    """Bodies of one form. What does not change from one sending of a batch to the next is encoded once."""
+
+    def __init__(self, form: Form) -> None:
+        self.form = form
+        self.content_type = "application/msgpack" if form is Form.MSGPACK else "application/json"
+        self._items: dict[Batch, tuple[int, bytes]] = {}
+        self._columns: dict[Batch, list[Any]] = {}
+
+    @property
+    def is_numbered(self) -> bool:
+        """Whether bodies carry a sender and numbers, and so may be sent again without an idempotency key."""
+        return self.form in (Form.COLUMNAR, Form.MSGPACK)
+
+    def encode(self, batch: Batch, at_s: float, lane: Lane) -> bytes:
+        """The body of one request; all its values belong to the UTC hour of `at_s`."""
+        hour = int(at_s) // HOUR_S
+        if self.is_numbered:
+            return self._numbered(batch, hour, lane)
+        known_hour, body = self._items.get(batch, (None, b""))
+        if known_hour != hour:
+            body = msgspec.json.encode(_items(batch, int(at_s), self.form))
+            self._items[batch] = hour, body
+        return body
+
+    def _numbered(self, batch: Batch, hour: int, lane: Lane) -> bytes:
+        columns = self._columns.get(batch)
+        if columns is None:
+            write: Callable[[Values], Any]
+            write = _binary_column if self.form is Form.MSGPACK else _json_column
+            columns = self._columns[batch] = [write(values) for _, values in batch.blocks]
+        series = [
+            {"key": key, "hour": hour, "first": lane.first(key, hour, len(values)), "values": column}
+            for (key, values), column in zip(batch.blocks, columns, strict=True)
+        ]
+        encode: Callable[[Any], bytes]
+        encode = msgspec.msgpack.encode if self.form is Form.MSGPACK else msgspec.json.encode
+        return encode({"sender": lane.sender, "series": series})
+
+
+def _binary_column(values: Values) -> bytes:
+    return values.astype("<f8").tobytes()
+
+
+def _json_column(values: Values) -> msgspec.Raw:
+    return msgspec.Raw(msgspec.json.encode(values.tolist()))
+
+
+def _items(batch: Batch, timestamp: int, form: Form) -> list[Any]:
+    pairs = ((key, value) for key, values in batch.blocks for value in values.tolist())
+    if form is Form.PAIRS:
+        return [(key, value, timestamp) for key, value in pairs]
+    return [{"key": key, "value": value, "timestamp": timestamp} for key, value in pairs]

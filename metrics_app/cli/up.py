@@ -1,0 +1,118 @@
+"""`metrics-app up`: a whole system on this machine, kept alive until it is told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+from rich.status import Status
+
+from metrics_app.cli.role import Host
+from metrics_app.cli.supervisor import Child, Program, Supervisor, cancel, sole_use, tail
+from metrics_app.cli.terminal import err, examples, print_line, say
+from metrics_app.settings import Settings
+
+EXAMPLES = examples(
+    "metrics-app up",
+    "metrics-app up --workers 2 --port 9000 --data-dir /var/lib/metrics",
+    "METRICS_KAFKA=kafka-1:9092,kafka-2:9092 metrics-app up",
+)
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+LOOK_INTERVAL_S = 0.25
+
+
+def up(
+    port: Annotated[
+        int | None,
+        typer.Option(help="Port of the first worker; worker i has port + i.", show_default="METRICS_PORT, else 8080"),
+    ] = None,
+    workers: Annotated[int, typer.Option(min=1, max=64, help="Number of workers.")] = 1,
+    data_dir: Annotated[
+        Path | None, typer.Option(help="Folder of everything that is kept.", show_default="METRICS_DATA_DIR, else data")
+    ] = None,
+    host: Host = None,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show the logs of all processes.")] = False,
+) -> None:
+    """Bring a whole system up: Kafka and the workers, and restart whatever of them dies.
+
+    Nothing else is needed on the machine. With METRICS_KAFKA set, that Kafka is used instead. Ctrl-C stops it cleanly.
+
+    Logs are in <data-dir>/logs, process ids in <data-dir>/run.
+    """
+    from metrics_app import settings
+    from metrics_app.cli.stages import plan
+
+    effective = settings.load(port=port, data_dir=data_dir, host=host)
+    embedded = settings.origins()["kafka"] == "default"
+    with sole_use(effective.data_dir):
+        stages = plan(effective, workers, embedded)
+        asyncio.run(_run(stages, effective, verbose))
+
+
+async def _run(stages: Sequence[Sequence[Program]], settings: Settings, verbose: bool) -> None:
+    started = time.monotonic()
+    supervisor = Supervisor(stages, settings.data_dir, say, settings.stop_grace_s)
+    children = [child for stage in supervisor.stages for child in stage]
+    stop = asyncio.Event()
+    for number in STOP_SIGNALS:
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    spinner = err.status("starting")
+
+    def on_ready() -> None:
+        spinner.stop()
+        _invite(settings.url, time.monotonic() - started)
+
+    say(f"starting {', '.join(child.name for child in children)}; logs are in {settings.data_dir / 'logs'}")
+    tasks = [asyncio.create_task(_show_waiting(children, spinner))]
+    if verbose:
+        tasks.append(asyncio.create_task(_follow(children)))
+    try:
+        await supervisor.run(stop, on_ready)
+    finally:
+        spinner.stop()
+        await cancel(tasks)
+    say("stopped")
+
+
+async def _show_waiting(children: Sequence[Child], spinner: Status) -> None:
+    """Shows, on a terminal, whom we wait for and the last line of its log; returns when nobody is waited for."""
+    if not err.is_terminal:
+        return
+    spinner.start()
+    while waiting := [child for child in children if not child.ready.is_set()]:
+        last = tail(waiting[0].log, 1)
+        spinner.update(f"waiting for {waiting[0].name}  [dim]{escape(last[0][:100]) if last else ''}[/dim]")
+        await asyncio.sleep(LOOK_INTERVAL_S)
+
+
+async def _follow(children: Sequence[Child]) -> None:
+    """Prints what the children log from now on, each line with the child's name; returns never."""
+    seen = {child.name: child.log.stat().st_size if child.log.exists() else 0 for child in children}
+    while True:
+        for child in children:
+            if child.log.exists():
+                seen[child.name] = _print_from(child, seen[child.name])
+        await asyncio.sleep(LOOK_INTERVAL_S)
+
+
+def _print_from(child: Child, position: int) -> int:
+    with child.log.open("rb") as log:
+        log.seek(position if position <= child.log.stat().st_size else 0)  # smaller than before: it was set aside
+        for line in log:
+            say(f"{child.name} | {line.decode(errors='replace').rstrip()}")
+        return log.tell()
+
+
+def _invite(url: str, took_s: float) -> None:
+    now = datetime.now(UTC)
+    print_line(f"ready in {took_s:.1f} s: {url}")
+    print_line("Try:")
+    print_line(f"  curl -d '[\"checkout\", 12.5]' {url}/samples")
+    print_line(f"  curl {url}/checkout/median/{now:%Y-%m-%d}/{now.hour}")

@@ -1,0 +1,129 @@
+"""A producer that is always being kept connected.
+
+One whose acks stay away, or that failed for good, is thrown away with all it holds, and another made. An idempotent
+aiokafka producer left alone would retry for ever, and deliver after an outage what was refused, and sent again, long
+ago; and one of whose batches failed for good fails every later one, for a gap in its sequence numbers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from typing import Any
+
+import mode
+from aiokafka.errors import KafkaConnectionError, KafkaError
+
+from metrics_app.broker import client, topics
+from metrics_app.errors import BrokerError
+from metrics_app.settings import Settings
+from metrics_app.telemetry import Telemetry
+
+logger = logging.getLogger(__name__)
+
+PATIENCE = 2  # request deadlines without an ack after which a producer is given up; a slow broker is not a lost one
+CONNECT_S = 5.0
+PAUSES_S = (0.1, 0.2, 0.5, 1.0, 2.0)  # between attempts to connect; the last one stays
+
+
+class Connection(mode.Service):
+    """Kafka's samples topic, as long as it is there; never holds up its own start."""
+
+    def __init__(self, settings: Settings, telemetry: Telemetry) -> None:
+        super().__init__()
+        self._settings = settings
+        self._telemetry = telemetry
+        self._producer: Any = None
+        self._reason = "not connected yet"
+        self._lost = asyncio.Event()
+        self._topics_checked = False
+
+    def problem(self) -> str | None:
+        """Why nothing can be sent now; None: Kafka is connected."""
+        return None if self._producer is not None else f"Kafka at {self._settings.kafka}: {self._reason}"
+
+    async def send(self, partition: int, record: bytes) -> str | None:
+        """None when Kafka has acknowledged the record, else why it is not known to be there."""
+        producer, started = self._producer, time.perf_counter()
+        try:
+            async with asyncio.timeout(PATIENCE * self._settings.request_deadline_s):
+                await producer.send_and_wait(self._settings.samples_topic, record, partition=partition)
+        except (KafkaError, TimeoutError) as error:
+            self._lose(producer, error)
+            return f"Kafka at {self._settings.kafka}: {self._reason}"
+        self._telemetry.produced.inc()
+        self._telemetry.ack_latency.observe(time.perf_counter() - started)
+        return None
+
+    async def on_stop(self) -> None:
+        """Disconnects; what is still being sent fails."""
+        if self._producer is not None:
+            producer, self._producer = self._producer, None
+            await abandon(producer)
+
+    @mode.Service.task
+    async def _stay_connected(self) -> None:
+        attempt = 0
+        while not self.should_stop:
+            try:
+                producer = await self._connect()
+            except (KafkaError, BrokerError, OSError, TimeoutError) as error:
+                self._say(error)
+            else:
+                logger.info("connected to Kafka at %s", self._settings.kafka)
+                self._lost.clear()
+                self._producer, attempt = producer, 0
+                await self._lost.wait()
+                await abandon(producer)
+            await self.sleep(PAUSES_S[min(attempt, len(PAUSES_S) - 1)])
+            attempt += 1
+
+    async def _connect(self) -> Any:
+        producer = client.producer(self._settings)
+        try:
+            async with asyncio.timeout(CONNECT_S):
+                await producer.start()
+            if not self._topics_checked:
+                await topics.ensure(self._settings)
+                self._topics_checked = True
+            async with asyncio.timeout(CONNECT_S):
+                await producer.partitions_for(self._settings.samples_topic)
+        except BaseException:
+            await abandon(producer)
+            raise
+        return producer
+
+    def _lose(self, producer: Any, error: Exception) -> None:
+        if producer is self._producer:
+            self._say(error)
+            self._producer = None
+            self._lost.set()
+
+    def _say(self, error: Exception) -> None:
+        reason = "it does not answer" if isinstance(error, TimeoutError) else str(error) or type(error).__name__
+        if reason != self._reason or self._producer is not None:
+            logger.warning("Kafka at %s: %s", self._settings.kafka, reason)
+        self._reason = reason
+
+
+async def abandon(producer: Any) -> None:
+    """Ends a producer at once; what it has not delivered fails with KafkaConnectionError.
+
+    Its own `stop()` waits until all is delivered, so as long as an outage lasts.
+    """
+    sender = producer._sender
+    producer._message_accumulator.fail_all(KafkaConnectionError("given up"))
+    tasks = [task for task in asyncio.all_tasks() if _sends_for(sender, task)]
+    if sender.sender_task is not None:
+        tasks.append(sender.sender_task)
+    for task in tasks:
+        task.cancel()
+    if tasks:
+        await asyncio.wait(tasks)
+    await producer.stop()
+
+
+def _sends_for(sender: Any, task: asyncio.Task[Any]) -> bool:
+    frame = getattr(task.get_coro(), "cr_frame", None)
+    return frame is not None and frame.f_locals.get("self") is sender

@@ -1,0 +1,122 @@
+"""The way of chunks into one partition: gathered for a moment, then one record at a time, in the order they came."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+from metrics_app.wire import record
+from metrics_app.wire.chunk import Chunk
+
+
+@dataclass(eq=False, slots=True)
+class Ticket:
+    """What one request waits for.
+
+    Attributes:
+        left: chunks of it not yet acknowledged.
+        outcome: None once all are, or why the first that failed did; cancelled when nobody waits any more.
+        sent: whether some of it may be in Kafka, whatever the outcome.
+    """
+
+    left: int
+    outcome: asyncio.Future[str | None]
+    sent: bool = False
+
+    def settle(self, failure: str | None) -> None:
+        """One more chunk is acknowledged, or has failed."""
+        self.left -= 1
+        if not self.outcome.done() and (failure is not None or self.left == 0):
+            self.outcome.set_result(failure)
+
+
+class Waiting(NamedTuple):
+    """A chunk on its way, and the bytes it takes in a record at most."""
+
+    chunk: Chunk
+    size: int
+    ticket: Ticket
+
+
+class Link(Protocol):
+    """The connection to Kafka as the lanes need it."""
+
+    def problem(self) -> str | None:
+        """Why nothing can be sent now; None: it can."""
+
+    async def send(self, partition: int, record: bytes) -> str | None:
+        """None when the record is acknowledged, else why it is not known to be."""
+
+
+class Lane:
+    """The queue of one partition. One record is in flight at a time; what arrives meanwhile goes into the next."""
+
+    def __init__(
+        self, partition: int, link: Link, linger_s: float, max_bytes: int, release: Callable[[Waiting], None]
+    ) -> None:
+        self._partition = partition
+        self._link = link
+        self._linger_s = linger_s
+        self._max_bytes = max_bytes
+        self._release = release
+        self._queue: deque[Waiting] = deque()
+        self._filled = asyncio.Event()
+
+    def put(self, waiting: Waiting) -> None:
+        """Queue a chunk; its ticket is settled, and `release` called with it, when its way has ended."""
+        self._queue.append(waiting)
+        self._filled.set()
+
+    async def run(self) -> None:
+        """Send what is queued, for ever."""
+        while True:
+            await self._filled.wait()
+            await asyncio.sleep(self._linger_s)
+            while batch := self._take():
+                await self._flush(batch)
+            self._filled.clear()
+
+    def _take(self) -> list[Waiting]:
+        batch: list[Waiting] = []
+        room = self._max_bytes - record.OVERHEAD_BYTES
+        while self._queue:
+            waiting = self._queue[0]
+            if waiting.ticket.outcome.done():
+                self._release(waiting)  # its request was answered already: sending it now would count it unasked
+            elif batch and waiting.size > room:
+                break
+            else:
+                room -= waiting.size
+                batch.append(waiting)
+            self._queue.popleft()
+        return batch
+
+    async def _flush(self, batch: list[Waiting]) -> None:
+        failure = self._link.problem()
+        if failure is None:
+            for waiting in batch:
+                waiting.ticket.sent = True
+            failure = await self._link.send(
+                self._partition, record.encode(merge_anonymous([waiting.chunk for waiting in batch]))
+            )
+        for waiting in batch:
+            self._release(waiting)
+            waiting.ticket.settle(failure)
+
+
+def merge_anonymous(chunks: Iterable[Chunk]) -> list[Chunk]:
+    """The chunks, those of a key and hour that nothing identifies made one: folding one is cheaper than many."""
+    places: dict[tuple[bytes, int], list[Chunk]] = {}
+    kept: list[Chunk] = []
+    for chunk in chunks:
+        if chunk.sender or chunk.ids:
+            kept.append(chunk)
+        else:
+            places.setdefault((chunk.key, chunk.hour), []).append(chunk)
+    for same in places.values():
+        first = same[0]
+        kept.append(first if len(same) == 1 else first._replace(values=b"".join([chunk.values for chunk in same])))
+    return kept

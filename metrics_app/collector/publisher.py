@@ -1,0 +1,108 @@
+"""Chunks into Kafka, and what happens to requests while it is away.
+
+    publish -> lane of the partition -> one record every few milliseconds -> Kafka -> ack -> publish returns
+
+A request is refused at once when Kafka is known to be away or the memory is used up, and after the deadline when an
+ack does not come. Then its outcome is unknown as far as it was sent, and the answer says so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import suppress
+
+import mode
+
+from metrics_app.collector.connection import Connection
+from metrics_app.collector.lane import Lane, Ticket, Waiting
+from metrics_app.errors import OverloadedError
+from metrics_app.settings import Settings
+from metrics_app.telemetry import Telemetry
+from metrics_app.wire import record
+from metrics_app.wire.chunk import Chunk
+from metrics_app.wire.keys import partition_of
+
+HELD_BYTES = 512  # what a waiting chunk takes in memory besides its bytes, about
+
+NOTHING_KEPT = "nothing was kept, send it again"
+MAYBE_KEPT = (
+    "some or all of it may have been kept: sent again it counts once only with an Idempotency-Key, ids or a sender"
+)
+
+
+class Publisher(mode.Service):
+    """Puts chunks into the samples topic. Starts and stays up without Kafka."""
+
+    def __init__(self, settings: Settings, telemetry: Telemetry) -> None:
+        super().__init__()
+        self._settings = settings
+        self._connection = Connection(settings, telemetry)
+        self.add_dependency(self._connection)
+        self._pending_bytes = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._lanes = [
+            Lane(partition, self._connection, settings.linger_ms / 1000, settings.max_record_bytes, self._release)
+            for partition in range(settings.partitions)
+        ]
+        telemetry.pending.set_function(lambda: self._pending_bytes)
+
+    def problem(self) -> str | None:
+        """Why nothing can be published now; None: Kafka is connected."""
+        return self._connection.problem()
+
+    async def publish(self, chunks: Sequence[Chunk]) -> None:
+        """Returns when Kafka has acknowledged every record with a part of the chunks.
+
+        Raises:
+            OverloadedError: it did not, or not in time. All or none of the chunks are queued, but they may end up in
+                several records: after a failure some can be in Kafka. The message says which of the two it is.
+        """
+        sizes = [record.size_of(chunk) for chunk in chunks]
+        self._admit(sum(sizes) + len(sizes) * HELD_BYTES)
+        if not chunks:
+            return
+        ticket = Ticket(len(chunks), asyncio.get_running_loop().create_future())
+        for chunk, size in zip(chunks, sizes, strict=True):
+            self._lanes[partition_of(chunk.key, len(self._lanes))].put(Waiting(chunk, size, ticket))
+        await self._outcome(ticket)
+
+    async def on_start(self) -> None:
+        """Lets the lanes run; connecting goes on in the background."""
+        for lane in self._lanes:
+            self.add_future(lane.run())
+
+    async def on_stop(self) -> None:
+        """Refuses what is new, and sends what is queued as long as a request waits for it."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._settings.request_deadline_s):
+                await self._idle.wait()
+
+    def _admit(self, size: int) -> None:
+        limit = self._settings.max_pending_bytes
+        if self.should_stop:
+            raise OverloadedError(f"this collector is stopping; {NOTHING_KEPT}", reason="stopping")
+        if (problem := self.problem()) is not None:
+            raise OverloadedError(f"{problem}; {NOTHING_KEPT}", reason="kafka")
+        if self._pending_bytes + size > limit:
+            raise OverloadedError(f"over {limit:,} bytes would be waiting for Kafka; {NOTHING_KEPT}", reason="memory")
+        self._pending_bytes += size
+        if size:
+            self._idle.clear()
+
+    def _release(self, waiting: Waiting) -> None:
+        self._pending_bytes -= waiting.size + HELD_BYTES
+        if not self._pending_bytes:
+            self._idle.set()
+
+    async def _outcome(self, ticket: Ticket) -> None:
+        deadline_s = self._settings.request_deadline_s
+        reason = "kafka"
+        try:
+            async with asyncio.timeout(deadline_s):
+                failure = await ticket.outcome
+        except TimeoutError:
+            failure, reason = f"Kafka did not acknowledge within {deadline_s:g} s", "deadline"
+        if failure is not None:
+            raise OverloadedError(f"{failure}; {MAYBE_KEPT if ticket.sent else NOTHING_KEPT}", reason=reason)

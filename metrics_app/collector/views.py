@@ -1,0 +1,164 @@
+"""`POST /samples`: a body in, 202 with what was taken, after Kafka has it."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from http import HTTPStatus
+from typing import Any, Protocol
+
+import faust
+from aiohttp import web
+from faust.web import View
+
+from metrics_app.collector.publisher import Publisher
+from metrics_app.errors import (
+    BodyTooLargeError,
+    InvalidBodyError,
+    OverloadedError,
+    SlowBodyError,
+    UnsupportedTypeError,
+)
+from metrics_app.settings import Settings
+from metrics_app.telemetry import Telemetry
+from metrics_app.web import Health, json_reply
+from metrics_app.wire import bodies
+from metrics_app.wire.chunk import Chunk
+
+DAY_S = 86_400
+# a value with its id takes 24 bytes of a record; the rest is room for key and header
+BYTES_A_VALUE = 48
+
+_IDEMPOTENCY_KEY = re.compile(r'"([ -~]{1,255})"|([!#-~][ -~]{0,254})')
+
+
+def register(app: faust.App, settings: Settings, telemetry: Telemetry, health: Health) -> Publisher:
+    """The publisher that has to run for the view, which is added to the app, to take anything."""
+    publisher = Publisher(settings, telemetry)
+    health.checks["kafka"] = publisher.problem
+    add_view(app, Intake(settings, telemetry, publisher))
+    return publisher
+
+
+def add_view(app: faust.App, intake: Intake) -> None:
+    """Let the app answer `POST /samples` with what the intake says."""
+
+    class SamplesView(View):
+        """The way in."""
+
+        async def post(self, request: Any) -> Any:
+            """202 with what was kept and what was not; an error's problem document else."""
+            return await intake.take(request)
+
+    app.page("/samples")(SamplesView)
+
+
+class Sink(Protocol):
+    """Where an intake puts chunks; a `Publisher`."""
+
+    async def publish(self, chunks: Sequence[Chunk]) -> None:
+        """Returns when they are durable; raises OverloadedError when they cannot be known to be."""
+
+
+class Intake:
+    """What one collector does with a request. Its counters close: received = accepted + rejected + refused."""
+
+    def __init__(self, settings: Settings, telemetry: Telemetry, sink: Sink) -> None:
+        self._settings = settings
+        self._telemetry = telemetry
+        self._sink = sink
+        self._limits = bodies.Limits(
+            max_items=settings.max_items,
+            max_ahead_s=settings.max_ahead_s,
+            retention_s=settings.retention_days * DAY_S,
+            chunk_values=settings.max_record_bytes // BYTES_A_VALUE,
+        )
+
+    async def take(self, request: web.Request) -> web.Response:
+        """The reply to one POST.
+
+        Raises:
+            InvalidBodyError: nothing in it can be kept, or it is too large, too slow, or in a foreign type.
+            OverloadedError: it cannot be kept now.
+        """
+        request_id = idempotency_key(request)
+        body = await self._body(request)
+        parsed = bodies.parse(body, request.headers.get("Content-Type", ""), time.time(), self._limits, request_id)
+        self._count_in(parsed)
+        if parsed.reasons and not parsed.accepted:
+            raise InvalidBodyError(_none_kept(parsed), [asdict(rejection) for rejection in parsed.rejected])
+        await self._keep(parsed)
+        return json_reply(_reply(parsed), HTTPStatus.ACCEPTED)
+
+    def _count_in(self, parsed: bodies.Parsed) -> None:
+        self._telemetry.received.inc(parsed.received)
+        for reason, values in parsed.reasons.items():
+            self._telemetry.rejected.labels(reason).inc(values)
+
+    async def _keep(self, parsed: bodies.Parsed) -> None:
+        try:
+            await self._sink.publish(parsed.chunks)
+        except BaseException as error:
+            self._telemetry.refused.labels(_refusal(error)).inc(parsed.accepted)
+            raise
+        self._telemetry.accepted.inc(parsed.accepted)
+
+    async def _body(self, request: web.Request) -> bytes:
+        encoding = request.headers.get("Content-Encoding", "identity").strip().lower()
+        if encoding not in ("identity", "gzip"):
+            raise UnsupportedTypeError(f"content encoding {encoding[:60]!r} is not taken; expected gzip or none")
+        body = await self._sent(request)
+        return bodies.inflate(body, self._settings.max_inflated_bytes) if encoding == "gzip" else body
+
+    async def _sent(self, request: web.Request) -> bytes:
+        limit, limit_s = self._settings.max_body_bytes, self._settings.body_timeout_s
+        if (request.content_length or 0) > limit:
+            raise BodyTooLargeError("the body", limit, "bytes")
+        body = bytearray()
+        try:
+            async with asyncio.timeout(limit_s):
+                async for part in request.content.iter_any():
+                    body += part
+                    if len(body) > limit:
+                        raise BodyTooLargeError("the body", limit, "bytes")
+        except TimeoutError:
+            raise SlowBodyError(limit_s) from None
+        except (web.RequestPayloadError, ConnectionError) as error:
+            raise InvalidBodyError(f"the body broke off: {error}") from error
+        return bytes(body)
+
+
+def idempotency_key(request: web.Request) -> bytes:
+    """The text of the Idempotency-Key header, quoted or bare; empty without one.
+
+    Raises:
+        InvalidBodyError: it is given twice, or is not 1 to 255 printable ASCII characters.
+    """
+    given = request.headers.getall("Idempotency-Key", [])
+    if not given:
+        return b""
+    match = _IDEMPOTENCY_KEY.fullmatch(given[0])
+    if match is None or len(given) > 1:
+        raise InvalidBodyError("Idempotency-Key: expected one text of 1 to 255 printable ASCII characters")
+    return (match[1] or match[2]).encode()
+
+
+def _reply(parsed: bodies.Parsed) -> dict[str, Any]:
+    reply: dict[str, Any] = {"accepted": parsed.accepted, "rejected": [asdict(item) for item in parsed.rejected]}
+    if parsed.reasons.total() > len(parsed.rejected):
+        reply["rejected_count"] = parsed.reasons.total()
+    return reply
+
+
+def _none_kept(parsed: bodies.Parsed) -> str:
+    count = parsed.reasons.total()
+    return f"none of {count:,} samples can be kept; the first: {parsed.rejected[0].detail}"
+
+
+def _refusal(error: BaseException) -> str:
+    if isinstance(error, OverloadedError):
+        return error.reason
+    return "disconnect" if isinstance(error, asyncio.CancelledError) else "bug"

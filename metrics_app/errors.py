@@ -1,0 +1,176 @@
+"""Every exception the product raises on purpose.
+
+    MetricsError                     500   not retriable
+    |- SettingsError                 (exit 2)  a setting is missing or out of range
+    |- BrokerError                   (exit 3)  Kafka cannot be started, reached, or is set up differently
+    |- ProcessError                  (exit 1)  a process of `up` keeps dying
+    |- ClientError                   (exit 1)  a command got no usable answer from the service
+    |- FormatError                   500   stored or transported bytes that cannot be read
+    |- InvalidBodyError              400   a request body, or every item in it, is unusable
+    |  |- UnsupportedTypeError       415   a content type that is not taken
+    |  |- SlowBodyError              408   the body did not arrive in time
+    |  `- BodyTooLargeError          413   over a size limit
+    |- InvalidQueryError             400   a part of a query URL is malformed
+    |- NoDataError                   404   nothing was recorded for that key and time
+    |- OverloadedError               503 r the collector cannot keep it now
+    `- OwnerUnavailableError         503 r nobody who holds the key can answer now
+
+`status` is the HTTP status, `retriable` whether the same request may succeed later (it then carries `retry_after_s`).
+Constructors take the facts; `str()` makes the sentence.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+
+class MetricsError(Exception):
+    """Base of all of them; on its own an internal error."""
+
+    status: ClassVar[int] = 500
+    title: ClassVar[str] = "Internal error"
+    retriable: ClassVar[bool] = False
+    retry_after_s: int = 1
+
+    def extras(self) -> dict[str, Any]:
+        """Members to add to the problem document, JSON-serialisable."""
+        return {}
+
+
+class SettingsError(MetricsError):
+    """One or more settings are unusable; `problems` has one sentence each."""
+
+    title = "Unusable settings"
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("; ".join(problems))
+        self.problems = problems
+
+
+class BrokerError(MetricsError):
+    """Kafka cannot be started or reached, or its topics differ from what this configuration needs."""
+
+    title = "Kafka is not usable"
+
+
+class ProcessError(MetricsError):
+    """A child process that ends again and again without getting ready."""
+
+    title = "A process keeps dying"
+
+    def __init__(self, name: str, status: int, log: list[str]) -> None:
+        super().__init__(f"{name} keeps dying (last exit code {status}); the end of its log:\n" + "\n".join(log))
+        self.log = log
+
+
+class ClientError(MetricsError):
+    """A command of the CLI that got no answer from the service, or one that says no."""
+
+    title = "No usable answer"
+
+
+class FormatError(MetricsError):
+    """Bytes from a log, a store or a peer that this version cannot read."""
+
+    title = "Unreadable bytes"
+
+    def __init__(self, what: str, reason: str) -> None:
+        super().__init__(f"{what}: {reason}")
+        self.what = what
+        self.reason = reason
+
+
+class InvalidBodyError(MetricsError):
+    """A request body that cannot be taken, with the items at fault where they are known."""
+
+    status = 400
+    title = "Unusable samples"
+
+    def __init__(self, detail: str, rejected: list[dict[str, Any]] | None = None) -> None:
+        super().__init__(detail)
+        self.rejected = rejected or []
+
+    def extras(self) -> dict[str, Any]:
+        return {"accepted": 0, "rejected": self.rejected} if self.rejected else {}
+
+
+class UnsupportedTypeError(InvalidBodyError):
+    """A body in a content type or encoding that is not taken."""
+
+    status = 415
+    title = "Unsupported content type"
+
+
+class SlowBodyError(InvalidBodyError):
+    """A body that did not arrive in time."""
+
+    status = 408
+    title = "Body too slow"
+
+    def __init__(self, limit_s: float) -> None:
+        super().__init__(f"the body did not arrive within {limit_s:g} s")
+
+
+class BodyTooLargeError(InvalidBodyError):
+    """A body, or the number of items in it, over the limit."""
+
+    status = 413
+    title = "Body too large"
+
+    def __init__(self, what: str, limit: int, unit: str) -> None:
+        super().__init__(f"{what} is over the limit of {limit:,} {unit}; send it in smaller requests")
+        self.limit = limit
+
+    def extras(self) -> dict[str, Any]:
+        return {"limit": self.limit}
+
+
+class InvalidQueryError(MetricsError):
+    """A malformed part of a query URL."""
+
+    status = 400
+    title = "Malformed query"
+
+    def __init__(self, part: str, value: str, expected: str) -> None:
+        super().__init__(f"{part} {value!r}: expected {expected}")
+        self.part = part
+        self.value = value
+        self.expected = expected
+
+    def extras(self) -> dict[str, Any]:
+        return {"part": self.part, "value": self.value, "expected": self.expected}
+
+
+class NoDataError(MetricsError):
+    """Nothing was recorded; never answered as a zero."""
+
+    status = 404
+    title = "No data"
+
+
+class OverloadedError(MetricsError):
+    """The collector cannot keep the samples now; nothing of the request was acknowledged.
+
+    `reason` is one word for the counters: kafka, deadline, memory or stopping.
+    """
+
+    status = 503
+    title = "Cannot keep samples now"
+    retriable = True
+
+    def __init__(self, detail: str, retry_after_s: int = 1, reason: str = "kafka") -> None:
+        super().__init__(detail)
+        self.retry_after_s = retry_after_s
+        self.reason = reason
+
+
+class OwnerUnavailableError(MetricsError):
+    """No worker that holds the key can answer now."""
+
+    status = 503
+    title = "Owner not available"
+    retriable = True
+
+    def __init__(self, detail: str, retry_after_s: int = 1) -> None:
+        super().__init__(detail)
+        self.retry_after_s = retry_after_s

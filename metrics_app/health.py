@@ -1,0 +1,86 @@
+"""What is asked about a process, not of it: /livez, /readyz, /metrics, /openapi.json; the same in every role."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any, ClassVar
+
+import faust
+from aiohttp import web
+from faust.web import View
+from prometheus_client import CONTENT_TYPE_LATEST
+
+from metrics_app.telemetry import Telemetry
+from metrics_app.web import Health, json_reply, problem
+
+OPENAPI = Path(__file__).with_name("openapi.json")
+
+_NOW = {"Cache-Control": "no-store"}
+
+
+def register_health(app: faust.App, telemetry: Telemetry, health: Health) -> None:
+    """Add the four views to the app; they answer before Kafka or a table is there."""
+    members = {"telemetry": telemetry, "health": health, "description": OPENAPI.read_bytes()}
+    for path, view in PATHS.items():
+        app.page(path)(type(f"Bound{view.__name__}", (view,), members))
+
+
+class AboutView(View):
+    """What the views below know of the process."""
+
+    telemetry: ClassVar[Telemetry]
+    health: ClassVar[Health]
+    description: ClassVar[bytes]
+
+
+class LiveView(AboutView):
+    """Whether the event loop turns; an answer is the proof."""
+
+    async def get(self, request: Any) -> Any:
+        """Always 200. A process that is not ready is still alive: restarting it would not help."""
+        return json_reply({"status": "alive"}, headers=_NOW)
+
+
+class ReadyView(AboutView):
+    """Whether a load balancer should send requests here."""
+
+    async def get(self, request: Any) -> Any:
+        """200, or 503 with the reasons; `?verbose` lists every check."""
+        states = self.health.states()
+        reasons = {name: reason for name, reason in states.items() if reason is not None}
+        checks = (
+            {name: "ok" if reason is None else reason for name, reason in states.items()}
+            if "verbose" in request.query
+            else reasons
+        )
+        if reasons:
+            detail = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
+            return problem(
+                HTTPStatus.SERVICE_UNAVAILABLE, "Not ready", detail, {**_NOW, "Retry-After": "1"}, checks=checks
+            )
+        return json_reply({"status": "ready"} | ({"checks": checks} if checks else {}), headers=_NOW)
+
+
+class MetricsView(AboutView):
+    """The counters of this process."""
+
+    async def get(self, request: Any) -> Any:
+        """Prometheus text."""
+        return web.Response(body=self.telemetry.exposition(), headers={**_NOW, "Content-Type": CONTENT_TYPE_LATEST})
+
+
+class DescriptionView(AboutView):
+    """The OpenAPI 3.1 description of the public endpoints."""
+
+    async def get(self, request: Any) -> Any:
+        """JSON, the same whatever roles this process has."""
+        return web.Response(body=self.description, content_type="application/json")
+
+
+PATHS: dict[str, type[AboutView]] = {
+    "/livez": LiveView,
+    "/readyz": ReadyView,
+    "/metrics": MetricsView,
+    "/openapi.json": DescriptionView,
+}

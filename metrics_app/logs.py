@@ -1,0 +1,46 @@
+"""Log lines: one format for our modules, Faust, aiokafka and aiohttp, as text or as JSON; never a value of a secret."""
+
+from __future__ import annotations
+
+import logging
+import sys
+
+import structlog
+
+from metrics_app.settings import Settings
+
+# what these say at INFO is a line a commit or a table of every offset
+QUIET = ("aiokafka", "faust", "mode", "aiohttp.access", "kafka")
+
+
+def configure_logging(settings: Settings) -> None:
+    """Sends everything to standard error in the form the settings ask for."""
+    shared = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    last: structlog.typing.Processor = (
+        structlog.processors.JSONRenderer()
+        if settings.log_format == "json"
+        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+    )
+    formatter = structlog.stdlib.ProcessorFormatter(
+        foreign_pre_chain=shared,
+        processors=[
+            structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+            structlog.processors.format_exc_info,
+            last,
+        ]
+        if settings.log_format == "json"
+        else [structlog.stdlib.ProcessorFormatter.remove_processors_meta, last],
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(formatter)
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    level = getattr(logging, settings.log_level.upper())
+    root.setLevel(level)
+    for name in QUIET:
+        logging.getLogger(name).setLevel(max(level, logging.WARNING) if level > logging.DEBUG else level)

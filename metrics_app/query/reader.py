@@ -1,0 +1,60 @@
+"""What the query side needs of the aggregator: rows of this process, and the workers that hold a partition."""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Protocol
+
+from metrics_app.stats.summary import HourlySummary
+
+ACTIVE = "active"
+STANDBY = "standby"
+
+
+class Found(NamedTuple):
+    """One row, and how complete it is.
+
+    Attributes:
+        summary: the statistics of one key in one hour; the caller must not change it.
+        missing: values known to have been sent and not seen.
+        duplicates: values seen again and left out.
+        late: values folded after the hour had closed.
+        as_of: epoch seconds; every record of the partition up to then is folded. It moves on with the clock while a
+            caught-up partition is idle, for hours become final by it.
+        stale: True when a newer state of this row may exist on another worker.
+        role: which copy of the partition this is.
+        offset: source offset of the last record in the row.
+    """
+
+    summary: HourlySummary
+    missing: int
+    duplicates: int
+    late: int
+    as_of: float
+    stale: bool
+    role: str
+    offset: int
+
+
+class SummaryReader(Protocol):
+    """The rows this process holds; synchronous, and consistent between two awaits."""
+
+    def read(self, partition: int, key: bytes, hour: int) -> Found | None:
+        """The row, or None when the copy held here has none.
+
+        Raises:
+            OwnerUnavailableError: this process does not hold the partition, or not completely (yet, or any more).
+        """
+
+    def holds(self, partition: int) -> str | None:
+        """ACTIVE or STANDBY, the copy `read` would answer from now; None while it recovers or is being handed over."""
+
+
+class Owners(Protocol):
+    """Who holds which partition, as far as this process knows; a hint, for a map is old as soon as it is made."""
+
+    def owners(self, partition: int) -> list[str]:
+        """Base URLs, the active one first, then the standbys; may include our own, may be empty."""
+
+    @property
+    def url(self) -> str:
+        """Our own base URL, spelt as in `owners`."""

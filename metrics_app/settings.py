@@ -1,0 +1,152 @@
+"""All settings, their limits and defaults, and where each effective value comes from.
+
+Each is read from `METRICS_<NAME>`, else from a `.env` file in the working folder, else its default; secrets also from
+the file named by `METRICS_<NAME>_FILE`. This module is the only reader of the environment; everything else gets values.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import BaseSettings, DotEnvSettingsSource, EnvSettingsSource, SettingsConfigDict
+
+from metrics_app.errors import SettingsError
+
+PREFIX = "METRICS_"
+SECRET_NAMES = ("kafka_password",)
+
+Protocol = Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"]
+Mechanism = Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"]
+
+
+class Settings(BaseSettings):
+    """One immutable set of values for one process. The field descriptions are the reference (docs/settings.md)."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, env_file=".env", extra="ignore", frozen=True)
+
+    # where things are
+    host: str = Field("127.0.0.1", description="Address the HTTP server binds to.")
+    port: int = Field(8080, ge=1, le=65535, description="Port the HTTP server listens on.")
+    advertised_url: str = Field("", description="URL other workers reach this one by; empty: http://<host>:<port>.")
+    data_dir: Path = Field(Path("data"), description="Folder for RocksDB and, embedded, for Kafka's log.")
+    name: str = Field(
+        "metrics", pattern=r"^[a-z][a-z0-9-]{0,40}$", description="Prefix of consumer groups and changelog topics."
+    )
+
+    # Kafka
+    kafka: str = Field("127.0.0.1:9092", description="Bootstrap servers, host:port separated by commas.")
+    kafka_protocol: Protocol = Field("PLAINTEXT", description="Security protocol towards the brokers.")
+    kafka_ca_file: Path | None = Field(None, description="CA certificates for SSL; none: the system's.")
+    kafka_mechanism: Mechanism = Field("PLAIN", description="SASL mechanism.")
+    kafka_username: str = Field("", description="SASL user name.")
+    kafka_password: SecretStr = Field(SecretStr(""), description="SASL password; or METRICS_KAFKA_PASSWORD_FILE.")
+    samples_topic: str = Field("samples", description="Topic the collectors produce to.")
+    dead_letter_topic: str = Field("samples-dead-letters", description="Topic for records that cannot be folded.")
+    partitions: int = Field(8, ge=1, le=512, description="Partitions of the samples topic; fixed once created.")
+    replication: int = Field(1, ge=1, le=9, description="Replicas of each topic; 3 in production.")
+    samples_retention_hours: int = Field(72, ge=1, description="How long raw records stay in Kafka.")
+
+    # collection
+    linger_ms: int = Field(25, ge=0, le=1000, description="How long samples are gathered into one record.")
+    request_deadline_s: float = Field(2.0, gt=0, le=60, description="Longest wait for the broker's ack, then 503.")
+    body_timeout_s: float = Field(10.0, gt=0, le=300, description="Longest time a client may take to send a body.")
+    max_body_bytes: int = Field(1 << 20, ge=1024, description="Largest request body as sent.")
+    max_inflated_bytes: int = Field(8 << 20, ge=1024, description="Largest request body after decompression.")
+    max_items: int = Field(100_000, ge=1, description="Most samples in one request.")
+    max_pending_bytes: int = Field(64 << 20, ge=1 << 20, description="Samples held unacknowledged; beyond: 503.")
+    max_record_bytes: int = Field(512 << 10, ge=1024, le=900 << 10, description="Largest Kafka record produced.")
+    max_connections: int = Field(2048, ge=1, description="Open HTTP connections per process; beyond: closed at once.")
+    max_ahead_s: int = Field(300, ge=0, description="How far ahead of the clock a timestamp may be.")
+
+    # aggregation
+    retention_days: int = Field(31, ge=1, le=3660, description="How long an hour stays queryable.")
+    flush_interval_s: float = Field(1.0, gt=0, le=60, description="Time between flushes of folded rows.")
+    max_dirty_rows: int = Field(20_000, ge=1, description="Rows changed in memory that force a flush.")
+    max_cached_rows: int = Field(50_000, ge=1, description="Clean rows kept in memory for folding and queries.")
+    exact_distinct: int = Field(1000, ge=0, le=10_000, description="Distinct values up to which quantiles are exact.")
+    standby_replicas: int = Field(1, ge=0, le=8, description="Copies of each partition on other workers.")
+    session_timeout_s: int = Field(10, ge=6, le=300, description="Silence after which a worker's partitions move.")
+    stop_grace_s: float = Field(20.0, gt=0, description="Time a worker has to drain and stop.")
+
+    # query
+    unit: str = Field("ms", max_length=16, description="Unit of the values, repeated in every answer.")
+    query_deadline_s: float = Field(2.0, gt=0, le=60, description="Longest time for one answer, forwarding included.")
+    connect_timeout_s: float = Field(0.2, gt=0, le=10, description="Longest time to connect to another worker.")
+
+    # logging
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe level logged.")
+    log_format: Literal["text", "json"] = Field("text", description="Form of a log line.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_secret_files(cls, values: dict[str, Any]) -> dict[str, Any]:
+        for name in SECRET_NAMES:
+            path = os.environ.get(f"{PREFIX}{name}_FILE".upper())
+            if path and not values.get(name):
+                values[name] = Path(path).read_text().strip()
+        return values
+
+    @model_validator(mode="after")
+    def _bodies_fit(self) -> Self:
+        if self.max_inflated_bytes < self.max_body_bytes:
+            raise ValueError("max_inflated_bytes must be at least max_body_bytes")
+        return self
+
+    @property
+    def url(self) -> str:
+        """Base URL under which other workers reach this process, without a trailing slash."""
+        return self.advertised_url.rstrip("/") or f"http://{self.host}:{self.port}"
+
+    @property
+    def aggregator_id(self) -> str:
+        """Faust app id, and so the consumer group, of the aggregator workers."""
+        return f"{self.name}-aggregator"
+
+    @property
+    def collector_id(self) -> str:
+        """Faust app id of the collectors; another group, so that they never rebalance the tables."""
+        return f"{self.name}-collector"
+
+    @property
+    def changelog_topic(self) -> str:
+        """Compacted topic that replicates the table of hours."""
+        return f"{self.aggregator_id}-hours-changelog"
+
+
+def load(**overrides: Any) -> Settings:
+    """Settings of this process.
+
+    Args:
+        overrides: values that win over the environment (command line flags); None means "not given".
+    Raises:
+        SettingsError: every unusable value, each with its variable and what was expected.
+    """
+    try:
+        return Settings(**{name: value for name, value in overrides.items() if value is not None})
+    except (ValidationError, OSError) as error:
+        raise SettingsError(_problems(error)) from error
+
+
+def origins(**overrides: Any) -> dict[str, str]:
+    """Where the effective value of each setting comes from: flag, environment, .env, secret file or default."""
+    sources = (
+        ("flag", {name for name, value in overrides.items() if value is not None}),
+        ("environment", set(EnvSettingsSource(Settings)())),
+        (".env", set(DotEnvSettingsSource(Settings)())),
+        ("secret file", {name for name in SECRET_NAMES if os.environ.get(f"{PREFIX}{name}_FILE".upper())}),
+    )
+    return {
+        name: next((origin for origin, given in sources if name in given), "default") for name in Settings.model_fields
+    }
+
+
+def _problems(error: ValidationError | OSError) -> list[str]:
+    if isinstance(error, OSError):
+        return [f"a secret file cannot be read: {error}"]
+    return [
+        f"{PREFIX}{'_'.join(str(part) for part in problem['loc']).upper() or 'settings'}: {problem['msg']}"
+        for problem in error.errors(include_input=False, include_url=False)
+    ]

@@ -1,0 +1,69 @@
+"""UTC hours as integers: whole hours since 1970-01-01T00Z."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+
+from metrics_app.errors import InvalidQueryError
+
+HOUR_S = 3600
+DATE_EXPECTED = "a date YYYY-MM-DD, from 1970-01-01 to 9999-12-31"
+HOUR_EXPECTED = "an hour 0 to 23, UTC"
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_LATEST = datetime.max.replace(tzinfo=UTC)
+_DATE = re.compile("[0-9]{4}-[0-9]{2}-[0-9]{2}")
+_HOUR = re.compile("[01]?[0-9]|2[0-3]")
+
+
+def parse(date: str, hour: str) -> int:
+    """The hour of a date and an hour of the day, "0" or "00" to "23".
+
+    Raises:
+        InvalidQueryError: part "date" or "hour"; the date is checked first.
+    """
+    first = of_date(date)
+    if not _HOUR.fullmatch(hour):
+        raise InvalidQueryError("hour", hour, HOUR_EXPECTED)
+    return first + int(hour)
+
+
+def of_date(date: str) -> int:
+    """The first hour of a date, which is exactly YYYY-MM-DD.
+
+    Raises:
+        InvalidQueryError: part "date": other text, no real date, or before 1970.
+    """
+    try:
+        day = datetime.fromisoformat(date).replace(tzinfo=UTC) if _DATE.fullmatch(date) else None
+    except ValueError:
+        day = None
+    if day is None or day < _EPOCH:
+        raise InvalidQueryError("date", date, DATE_EXPECTED)
+    return of(day.timestamp())
+
+
+def of(epoch_s: float) -> int:
+    """The hour that a moment, in seconds since 1970-01-01T00Z, lies in."""
+    return int(epoch_s // HOUR_S)
+
+
+def start(hour: int) -> datetime:
+    """The first moment of an hour, aware, in UTC."""
+    return _EPOCH + timedelta(hours=hour)
+
+
+def end(hour: int) -> datetime:
+    """The first moment after an hour, aware, in UTC; for the last hour of 9999 the last moment a datetime can hold."""
+    first = start(hour)
+    return _LATEST if _LATEST - first < timedelta(hours=1) else first + timedelta(hours=1)
+
+
+def iso(moment: datetime) -> str:
+    """RFC 3339 in UTC, cut to whole seconds: "2026-11-23T22:00:00Z".
+
+    Args:
+        moment: an aware datetime.
+    """
+    return f"{moment.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"

@@ -1,0 +1,39 @@
+"""Names of statistics, as they stand in a query URL."""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from metrics_app.errors import InvalidQueryError
+
+STATS = ("average", "min", "max", "median", "count", "sum", "stddev", "p90", "p95", "p99", "p99.9")
+
+EXPECTED = "average, min, max, median, count, sum, stddev, summary or a percentile p0 to p100 with up to 3 decimals"
+
+_SIMPLE = frozenset({"average", "min", "max", "count", "sum", "stddev"})
+_PERCENTILE = re.compile(r"p(100(?:\.0{1,3})?|[0-9]{1,2}(?:\.[0-9]{1,3})?)")
+
+
+class Stat(NamedTuple):
+    """A statistic: `q`, 0.0 to 1.0, for a quantile; None for those that have a name of their own."""
+
+    name: str
+    q: float | None = None
+
+
+def parse_stat(stat: str) -> Stat:
+    """The statistic of that name; the median is p50.
+
+    Raises:
+        InvalidQueryError: part "stat".
+    """
+    if stat in _SIMPLE:
+        return Stat(stat)
+    if stat == "median":
+        return Stat(stat, 0.5)
+    percentile = _PERCENTILE.fullmatch(stat)
+    if percentile is None:
+        raise InvalidQueryError("stat", stat, EXPECTED)
+    whole, _, decimals = percentile[1].partition(".")
+    return Stat(stat, int(whole + decimals.ljust(3, "0")) / 100_000)  # p99.9 is the float64 nearest to 0.999

@@ -1,0 +1,304 @@
+"""Statistics of one key in one hour.
+
+Count, sum, min, max, average and stddev are exact. Quantiles are exact while at most `exact_distinct` distinct values
+were added, then come from a histogram, within 0.5416 % of the true value. All of it depends only on which values were
+added, not on their order, their batches or the merges in between: two summaries of the same values, with the same
+`exact_distinct`, answer alike to the last bit and encode to the same bytes.
+
+Memory: about 0.4 KB for one value and 0.1 KB for each further distinct one up to RECENT_MAX, then 16 bytes each; a
+histogram takes 512 bytes per octave of its range.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_right
+from itertools import accumulate
+from typing import NamedTuple
+
+import numpy as np
+
+from metrics_app.stats import exact_sum
+from metrics_app.stats.distinct import Distinct
+from metrics_app.stats.exact_sum import Sums
+from metrics_app.stats.histogram import Counts, Histogram, Ranked, Values
+from metrics_app.stats.statistic import STATS, Stat, parse_stat
+
+__all__ = [
+    "EXACT_DISTINCT",
+    "STATS",
+    "Answer",
+    "Buckets",
+    "HourlySummary",
+    "Quantile",
+    "Stat",
+    "parse_stat",
+    "value_of",
+]
+
+EXACT_DISTINCT = 1000
+SMALL = 32  # values up to which a loop is faster than numpy's calls
+RECENT_MAX = 64  # distinct values of small additions that may wait for the arrays
+
+_ROUNDING = 2.0**-49  # an interpolation in float64 is within 3 * 2**-53 of the truth; lo and hi leave room for more
+
+
+class Answer(NamedTuple):
+    """A value and how good it is: lo <= true value <= hi, and |value - true value| <= error_bound * true value.
+
+    The true value of a quantile is numpy's: linear interpolation between the ranks next to q * (count - 1).
+    """
+
+    value: float
+    lo: float
+    hi: float
+    exact: bool
+    error_bound: float
+
+
+Quantile = Answer
+
+
+class Buckets(NamedTuple):
+    """Scale-6 buckets as OTLP has them: counts[i] values in (2**((offset+i)/64), 2**((offset+i+1)/64)].
+
+    `zero_count` values are not above 2**-20, the zero threshold. Neither the first nor the last count is 0.
+    """
+
+    zero_count: int
+    offset: int
+    counts: Counts
+
+
+class HourlySummary:
+    """Statistics of the values added.
+
+    Attributes:
+        exact_distinct: distinct values, >= 0, up to which quantiles are exact; beyond that they never are again.
+        count: number of values.
+    """
+
+    __slots__ = ("_distinct", "_histogram", "_recent", "count", "exact_distinct")
+
+    def __init__(self, exact_distinct: int = EXACT_DISTINCT) -> None:
+        self.exact_distinct = exact_distinct
+        self.count = 0
+        # Each value is in one of these. Reading may move values from the first to the others, which changes no answer.
+        self._recent: dict[float, int] = {}
+        self._distinct: Distinct | None = None
+        self._histogram: Histogram | None = None
+
+    @classmethod
+    def of_counts(cls, values: list[float], times: list[int], exact_distinct: int = EXACT_DISTINCT) -> HourlySummary:
+        """The summary of each value as often as the list beside it says.
+
+        Args:
+            values: ascending, no two equal, 0 <= value <= 2**44.
+            times: as long, each at least 1.
+        """
+        summary = cls(exact_distinct)
+        summary.count = sum(times)
+        if len(values) <= RECENT_MAX:
+            summary._recent = dict(zip(values, times, strict=True))
+        else:
+            summary._take(np.array(values), np.array(times, np.int64))
+        return summary
+
+    @classmethod
+    def of_histogram(cls, histogram: Histogram, count: int, exact_distinct: int = EXACT_DISTINCT) -> HourlySummary:
+        """The summary of the `count` values in a histogram, which is taken over, not copied."""
+        summary = cls(exact_distinct)
+        summary.count = count
+        summary._histogram = histogram
+        return summary
+
+    def add(self, values: Values) -> None:
+        """Adds the values of a one-dimensional float64 array, each finite and 0 <= value <= 2**44."""
+        self.count += len(values)
+        if len(values) > SMALL:
+            self._add_many(values)
+            return
+        recent = self._recent
+        for value in values.tolist():
+            value += 0.0  # makes -0.0 a plain zero
+            recent[value] = recent.get(value, 0) + 1
+        if len(recent) > RECENT_MAX:
+            self._settle()
+
+    def merge(self, other: HourlySummary) -> None:
+        """Adds everything that another summary holds, which keeps it."""
+        exact = other.exact
+        self.count += other.count
+        if not exact:
+            self._switched().merge(other._switched())
+        elif other._distinct is not None:
+            self._take(other._distinct.values, other._distinct.times)
+        recent = self._recent
+        for value, times in other._recent.items():
+            recent[value] = recent.get(value, 0) + times
+        if len(recent) > RECENT_MAX:
+            self._settle()
+
+    @property
+    def exact(self) -> bool:
+        """Whether quantiles are exact."""
+        known = 0 if self._distinct is None else len(self._distinct.values)
+        if self._histogram is None and known + len(self._recent) > self.exact_distinct:
+            self._settle()
+        return self._histogram is None
+
+    @property
+    def distinct(self) -> tuple[list[float], list[int]] | None:
+        """The distinct values, ascending, and how often each was added; None when quantiles are not exact."""
+        if not self.exact:
+            return None
+        if self._distinct is None:
+            values = sorted(self._recent)
+            return values, [self._recent[value] for value in values]
+        self._settle()
+        return self._distinct.values.tolist(), self._distinct.times.tolist()
+
+    @property
+    def histogram(self) -> Histogram | None:
+        """The histogram that quantiles come from, not to be changed; None while they are exact."""
+        if not self.exact:
+            self._settle()
+        return self._histogram
+
+    @property
+    def min(self) -> float:
+        """Least value; ValueError when there is none."""
+        return self._ranked([0])[0].estimate
+
+    @property
+    def max(self) -> float:
+        """Greatest value; ValueError when there is none."""
+        return self._ranked([self.count - 1])[0].estimate
+
+    @property
+    def sum(self) -> float:
+        """Sum of the values, correctly rounded."""
+        return self._sums().total
+
+    @property
+    def average(self) -> float:
+        """Mean, correctly rounded; ValueError when there is no value."""
+        least, greatest = self.min, self.max
+        # below 2**-12 the sum cuts off what is under 2**-64; a mean is not to leave the range of its values for that
+        return min(max(self._sums().average(self.count), least), greatest)
+
+    @property
+    def stddev(self) -> float:
+        """Population standard deviation, within 1 ulp; ValueError when there is no value."""
+        self._require_values()
+        return self._sums().stddev(self.count)
+
+    def quantile(self, q: float) -> Quantile:
+        """The value at q * (count - 1) of the sorted values, interpolated between ranks.
+
+        While exact, equal to `numpy.quantile(values, q)` to the last bit. Otherwise interpolated in the same way between
+        the estimates of two buckets, never outside [min, max]. The error bound is relative: 0.005416, or 1.0 where
+        values in (0, 2**-20] take part, whose estimate is 0.
+
+        Args:
+            q: 0.0 (least) to 1.0 (greatest).
+
+        Raises:
+            ValueError: `q` is out of range or NaN, or there is no value.
+        """
+        if not 0.0 <= q <= 1.0:
+            raise ValueError(f"q {q!r}: expected 0.0 to 1.0")
+        position = (self.count - 1) * q
+        weight = position - math.floor(position)
+        below, above = self._ranked([math.floor(position), math.ceil(position)])
+        value = _interpolate(below.estimate, above.estimate, weight)
+        error_bound = max(below.error_bound, above.error_bound)
+        if not error_bound:
+            return Quantile(value, value, value, True, 0.0)
+        lo = _interpolate(below.lo, above.lo, weight) * (1.0 - _ROUNDING)
+        hi = _interpolate(below.hi, above.hi, weight) * (1.0 + _ROUNDING)
+        return Quantile(value, max(lo, self.min), min(hi, self.max), False, error_bound)
+
+    def scale6_buckets(self) -> Buckets:
+        """The values as buckets of a scale-6 exponential histogram, also while quantiles are exact."""
+        histogram = self.histogram
+        if histogram is None:
+            histogram = Histogram()
+            if self.distinct is not None and self.count:
+                values, times = self.distinct
+                histogram.add_counts(np.array(values), np.array(times, np.int64))
+        used = np.flatnonzero(histogram.counts)
+        first, end = (int(used[0]), int(used[-1]) + 1) if len(used) else (0, 0)
+        return Buckets(histogram.zeros + histogram.tiny, histogram.offset + first, histogram.counts[first:end].copy())
+
+    def _ranked(self, ranks: list[int]) -> list[Ranked]:
+        self._require_values()
+        if (histogram := self.histogram) is not None:
+            return [histogram.ranked(rank, self.count) for rank in ranks]
+        assert self.distinct is not None
+        values, times = self.distinct
+        ends = list(accumulate(times))
+        found = [values[bisect_right(ends, rank)] for rank in ranks]
+        return [Ranked(value, value, value, 0.0) for value in found]
+
+    def _require_values(self) -> None:
+        if not self.count:
+            raise ValueError("nothing was added")
+
+    def _sums(self) -> Sums:
+        if (histogram := self.histogram) is not None:
+            return histogram.sums
+        assert self.distinct is not None
+        return exact_sum.of_counts(zip(*self.distinct, strict=True))
+
+    def _add_many(self, values: Values) -> None:
+        if self._histogram is None:
+            distinct, times = np.unique(values + 0.0, return_counts=True)
+            if len(distinct) <= self.exact_distinct:
+                self._take(distinct, times)
+                return
+        self._switched().add(values)
+
+    def _settle(self) -> None:
+        if self._recent:
+            values = sorted(self._recent)
+            times = [self._recent[value] for value in values]
+            self._recent = {}
+            self._take(np.array(values), np.array(times, np.int64))
+
+    def _take(self, values: Values, times: Counts) -> None:
+        if self._histogram is not None:
+            self._histogram.add_counts(values, times)
+            return
+        if self._distinct is None:
+            self._distinct = Distinct()
+        self._distinct.add_counts(values, times)
+        if len(self._distinct.values) > self.exact_distinct:
+            self._switched()
+
+    def _switched(self) -> Histogram:
+        if self._histogram is None:
+            self._histogram = Histogram()
+            if self._distinct is not None:
+                self._histogram.add_counts(self._distinct.values, self._distinct.times)
+                self._distinct = None
+        return self._histogram
+
+
+def value_of(summary: HourlySummary, stat: str) -> Answer:
+    """The answer to a statistic's name, "median" or "p99.9" say; a count is an int.
+
+    Raises:
+        InvalidQueryError: part "stat".
+        ValueError: there is no value, and it is neither count nor sum.
+    """
+    name, q = parse_stat(stat)
+    if q is not None:
+        return summary.quantile(q)
+    value: float = getattr(summary, name)
+    return Answer(value, value, value, True, 0.0)
+
+
+def _interpolate(a: float, b: float, weight: float) -> float:
+    # the two forms, and where they change, are numpy's
+    return a + (b - a) * weight if weight < 0.5 else b - (b - a) * (1.0 - weight)

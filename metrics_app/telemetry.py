@@ -1,0 +1,83 @@
+"""The product's own counters, in one list: name, labels, meaning. Served in Prometheus text at /metrics.
+
+The counters close: after a drain, received = accepted + rejected + refused (collectors) and
+accepted = folded + duplicate + dead_lettered (aggregators), counted in values.
+"""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+LATENCY_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+
+
+class Telemetry:
+    """Counters of one process, in a registry of their own."""
+
+    def __init__(self) -> None:
+        registry = self.registry = CollectorRegistry()
+        # collection
+        self.received = Counter("metrics_app_received_values", "Values read from request bodies.", registry=registry)
+        self.accepted = Counter(
+            "metrics_app_accepted_values", "Values acknowledged by Kafka and answered 202.", registry=registry
+        )
+        self.rejected = Counter(
+            "metrics_app_rejected_values", "Values refused as unusable, by reason.", ["reason"], registry=registry
+        )
+        self.refused = Counter(
+            "metrics_app_refused_values", "Values not kept for want of Kafka or memory.", ["reason"], registry=registry
+        )
+        self.requests = Counter(
+            "metrics_app_http_requests", "HTTP requests answered.", ["route", "status"], registry=registry
+        )
+        self.produced = Counter("metrics_app_produced_records", "Kafka records acknowledged.", registry=registry)
+        self.pending = Gauge("metrics_app_pending_bytes", "Samples held until Kafka acknowledges.", registry=registry)
+        self.ack_latency = Histogram(
+            "metrics_app_ack_seconds",
+            "From a gathered batch to the broker's ack.",
+            buckets=LATENCY_S,
+            registry=registry,
+        )
+        # aggregation
+        self.folded = Counter("metrics_app_folded_values", "Values merged into hourly rows.", registry=registry)
+        self.folded_records = Counter("metrics_app_folded_records", "Kafka records folded.", registry=registry)
+        self.duplicate = Counter(
+            "metrics_app_duplicate_values",
+            "Values already counted and left out, by fence.",
+            ["fence"],
+            registry=registry,
+        )
+        self.replayed = Counter(
+            "metrics_app_replayed_records", "Records delivered again and skipped.", registry=registry
+        )
+        self.late = Counter("metrics_app_late_values", "Values folded after their hour had closed.", registry=registry)
+        self.expired = Counter(
+            "metrics_app_expired_values", "Values beyond retention when folded, left out.", registry=registry
+        )
+        self.holes = Counter("metrics_app_offset_holes", "Skipped offsets sought back.", registry=registry)
+        self.lost = Counter(
+            "metrics_app_lost_records", "Records deleted by Kafka's retention before being folded.", registry=registry
+        )
+        self.dead_lettered = Counter(
+            "metrics_app_dead_lettered_records",
+            "Records moved to the dead-letter topic.",
+            ["reason"],
+            registry=registry,
+        )
+        self.flushes = Counter("metrics_app_flushes", "Flushes acknowledged by the changelog.", registry=registry)
+        self.flushed_rows = Counter("metrics_app_flushed_rows", "Rows written by flushes.", registry=registry)
+        self.flush_latency = Histogram(
+            "metrics_app_flush_seconds", "Duration of a flush, acks included.", buckets=LATENCY_S, registry=registry
+        )
+        self.rows_in_memory = Gauge("metrics_app_rows_in_memory", "Rows of the overlay.", registry=registry)
+        self.lag = Gauge(
+            "metrics_app_lag_records", "Records of the partition not yet folded.", ["partition"], registry=registry
+        )
+        # query
+        self.forwards = Counter(
+            "metrics_app_forwards", "Queries passed to another worker, by outcome.", ["outcome"], registry=registry
+        )
+
+    def exposition(self) -> bytes:
+        """All values in the Prometheus text format."""
+        return generate_latest(self.registry)

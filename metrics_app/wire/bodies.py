@@ -1,0 +1,98 @@
+"""Request bodies of `POST /samples`: what each content type means, and decompression that cannot be made to explode."""
+
+from __future__ import annotations
+
+import re
+import zlib
+from collections.abc import Callable
+
+from metrics_app.errors import BodyTooLargeError, InvalidBodyError, UnsupportedTypeError
+from metrics_app.wire import columnar_body, json_body
+from metrics_app.wire.gathering import Gathering, Limits, Parsed, Rejection, shown
+
+__all__ = ["Limits", "Parsed", "Rejection", "inflate", "parse"]
+
+JSON, LINES, MSGPACK = "application/json", "application/x-ndjson", "application/msgpack"
+MAX_GZIP_MEMBERS = 100  # each costs a copy of what follows it
+
+_CHARSET = re.compile(r'charset *= *"?([^"; ]+)', re.IGNORECASE)
+
+
+def parse(body: bytes, content_type: str, now_s: float, limits: Limits, request_id: bytes = b"") -> Parsed:
+    """What the body holds: values gathered into chunks of one key and hour, and the items that cannot be kept.
+
+    Args:
+        body: as sent, decompressed.
+        content_type: of the request; empty is taken as JSON.
+        now_s: epoch seconds, the time of samples without a timestamp.
+        limits: bounds on samples and their times.
+        request_id: names the request, so that its repetition counts once; empty: nothing does.
+
+    Raises:
+        UnsupportedTypeError: a content type that is not taken.
+        BodyTooLargeError: more samples than the limit.
+        InvalidBodyError: nothing in the body can be told apart as an item.
+    """
+    read = _reader(content_type)
+    if not body.strip():
+        raise InvalidBodyError(f"the body is empty; expected {json_body.EXPECTED}")
+    gathering = Gathering(now_s, limits, request_id)
+    read(body, gathering)
+    return gathering.done()
+
+
+def inflate(body: bytes, limit: int) -> bytes:
+    """The decompressed gzip body.
+
+    Raises:
+        BodyTooLargeError: it would be more than `limit` bytes; no more than that is decompressed to find out.
+        InvalidBodyError: not gzip, cut short, damaged, or followed by something else.
+    """
+    parts: list[bytes] = []
+    room = limit
+    for _ in range(MAX_GZIP_MEMBERS):
+        member = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
+        try:
+            parts.append(member.decompress(body, room + 1))
+        except zlib.error as error:
+            raise InvalidBodyError(f"the body is not the gzip its Content-Encoding says: {error}") from None
+        room -= len(parts[-1])
+        if room < 0:
+            raise BodyTooLargeError("the decompressed body", limit, "bytes")
+        if not member.eof:
+            raise InvalidBodyError("the gzip body is cut short")
+        body = member.unused_data
+        if not body:
+            return b"".join(parts)
+    raise InvalidBodyError(f"expected at most {MAX_GZIP_MEMBERS} gzip members")
+
+
+def _read_json(body: bytes, gathering: Gathering) -> None:
+    if columnar_body.is_columnar(body):
+        columnar_body.read_json(body, gathering)
+    else:
+        json_body.read(body, gathering)
+
+
+# what `curl -d` sends without a header is taken as JSON too
+_READERS: dict[str, Callable[[bytes, Gathering], None]] = {
+    "": _read_json,
+    JSON: _read_json,
+    "text/plain": _read_json,
+    "application/x-www-form-urlencoded": _read_json,
+    LINES: json_body.read_lines,
+    MSGPACK: columnar_body.read_msgpack,
+    "application/x-msgpack": columnar_body.read_msgpack,
+}
+
+
+def _reader(content_type: str) -> Callable[[bytes, Gathering], None]:
+    name, _, parameters = content_type.partition(";")
+    reader = _READERS.get(name.strip().lower())
+    if reader is None:
+        name = shown(name.strip())
+        raise UnsupportedTypeError(f"content type {name!r} is not taken; expected {JSON}, {LINES} or {MSGPACK}")
+    charset = _CHARSET.search(parameters)
+    if charset and charset[1].lower() not in ("utf-8", "utf8", "us-ascii"):
+        raise UnsupportedTypeError(f"charset {shown(charset[1])!r} is not taken; expected utf-8")
+    return reader

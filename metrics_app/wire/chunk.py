@@ -1,0 +1,35 @@
+"""The unit that travels from a request body through Kafka into the fold: values of one key in one hour."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+SENDER_BYTES = 16
+ID_BYTES = 16
+VALUE_BYTES = 8
+VALUE_MAX = 2.0**44  # of the unit; in ms about 557 years
+
+
+class Chunk(NamedTuple):
+    """Values of one key and one UTC hour, in the order they were sent.
+
+    Attributes:
+        key: UTF-8 bytes of the key, 1-256.
+        hour: hours since 1970-01-01T00Z.
+        values: n little-endian float64, each finite, 0 <= value <= VALUE_MAX.
+        sender: 16 bytes naming the numbering sender, or empty.
+        first: number of the first value within (sender, key, hour), counted from 0; 0 without a sender.
+        ids: empty, or 16 bytes that identify the whole chunk, or 16 bytes a value.
+    """
+
+    key: bytes
+    hour: int
+    values: bytes | memoryview
+    sender: bytes = b""
+    first: int = 0
+    ids: bytes = b""
+
+    @property
+    def count(self) -> int:  # type: ignore[override]  # nobody counts the fields of a chunk
+        """Number of values."""
+        return len(self.values) // VALUE_BYTES

@@ -1,0 +1,169 @@
+"""Samples as columns, what the SDK sends: a sender and, a key and hour each, runs of numbered values.
+
+As JSON the values are an array of numbers; as MessagePack also float64 bytes, little-endian, which costs next to
+nothing to read. A series is kept or rejected as a whole: leaving one value out would make a hole in its numbering.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from struct import pack
+from typing import Annotated, NamedTuple
+from uuid import UUID
+
+import numpy as np
+from msgspec import Meta, Raw, Struct, json, msgpack
+from numpy.typing import NDArray
+
+from metrics_app.errors import InvalidBodyError
+from metrics_app.wire.chunk import VALUE_BYTES, VALUE_MAX, Chunk
+from metrics_app.wire.gathering import HOUR_S, Gathering, shown
+from metrics_app.wire.json_body import UNREADABLE, check_size, opening
+from metrics_app.wire.keys import key_bytes
+
+EXPECTED = 'expected {"sender":"<uuid>","series":[{"key","hour","first","values"}]}'
+
+_FIRST_MAX = 2**53  # the last integer that every JSON reader keeps exact
+_BIN = (0xC4, 0xC5, 0xC6)  # MessagePack's first byte of bytes with 8, 16, 32 bit length
+_ARRAY_SIZES = {0xDC: 2, 0xDD: 4}  # bytes of length after the first byte of its longer arrays
+_JSON_FLOATS = json.Decoder(list[float])
+_MSGPACK_FLOATS = msgpack.Decoder(list[float])
+_MSGPACK_BYTES = msgpack.Decoder(bytes)
+
+Floats = NDArray[np.float64]
+
+
+class Columnar(Struct, forbid_unknown_fields=True):
+    """A whole body."""
+
+    series: list[Raw]
+    sender: UUID | None = None
+
+
+class Series(Struct, forbid_unknown_fields=True):
+    """Values of one key and hour; `first` is the number of the first within (sender, key, hour)."""
+
+    key: str
+    hour: int
+    values: Raw
+    first: Annotated[int, Meta(ge=0, le=_FIRST_MAX)] = 0
+
+
+class _Run(NamedTuple):
+    place: int
+    series: Series
+    values: bytes
+
+
+def is_columnar(body: bytes) -> bool:
+    """Whether a JSON text is an object with a series in it, and so no sample."""
+    if opening(body) != (False, b"{") or b'"series"' not in body:
+        return False
+    try:
+        return "series" in json.decode(body, type=dict[str, Raw])
+    except UNREADABLE:
+        return False
+
+
+def read_json(body: bytes, gathering: Gathering) -> None:
+    """Gather the series of a JSON text.
+
+    Raises:
+        InvalidBodyError: not of that form.
+        BodyTooLargeError: more values than the limit.
+    """
+    check_size(body, gathering)
+    _read(body, _JSON, gathering)
+
+
+def read_msgpack(body: bytes, gathering: Gathering) -> None:
+    """Gather the series of a MessagePack body; raises as `read_json` does."""
+    _read(body, _MSGPACK, gathering)
+
+
+def _json_values(raw: Raw, gathering: Gathering) -> bytes:
+    values = _JSON_FLOATS.decode(raw)
+    gathering.count_in(len(values))
+    return pack(f"<{len(values)}d", *values)
+
+
+def _msgpack_values(raw: Raw, gathering: Gathering) -> bytes:
+    packed = memoryview(raw)
+    if packed[0] in _BIN:
+        block = _MSGPACK_BYTES.decode(raw)
+        if len(block) % VALUE_BYTES:
+            raise ValueError(f"values: expected float64 bytes, got {len(block)} bytes, no multiple of {VALUE_BYTES}")
+        gathering.count_in(len(block) // VALUE_BYTES)
+        return block
+    # counted before they become objects: one byte can be a number, and a number as an object takes 32
+    size = _ARRAY_SIZES.get(packed[0], 0)
+    gathering.count_in(int.from_bytes(packed[1 : 1 + size], "big") if size else packed[0] & 0x0F)
+    values = _MSGPACK_FLOATS.decode(raw)
+    return pack(f"<{len(values)}d", *values)
+
+
+class _Form(NamedTuple):
+    body: json.Decoder[Columnar] | msgpack.Decoder[Columnar]
+    series: json.Decoder[Series] | msgpack.Decoder[Series]
+    values: Callable[[Raw, Gathering], bytes]
+
+
+_JSON = _Form(json.Decoder(Columnar), json.Decoder(Series), _json_values)
+_MSGPACK = _Form(msgpack.Decoder(Columnar), msgpack.Decoder(Series), _msgpack_values)
+
+
+def _read(body: bytes, form: _Form, gathering: Gathering) -> None:
+    try:
+        columnar = form.body.decode(body)
+    except UNREADABLE as error:
+        raise InvalidBodyError(f"{EXPECTED}: {error}") from None
+    sender = columnar.sender.bytes if columnar.sender else b""
+    runs = [run for index, raw in enumerate(columnar.series) if (run := _run(index, raw, form, gathering))]
+    # one look at all values instead of one a series: most series are short, and numpy has a price a call
+    block = np.frombuffer(b"".join([run.values for run in runs]), "<f8") + 0.0  # -0.0 becomes 0.0
+    checked = not _misfits(block).size
+    data, at = block.tobytes(), 0
+    for run in runs:
+        end = at + len(run.values)
+        fault = _fault(run.series, sender, gathering) or (None if checked else _value_fault(run.values))
+        if fault:
+            gathering.reject(run.place, *fault, values=len(run.values) // VALUE_BYTES or 1)
+        else:
+            key = key_bytes(run.series.key)
+            gathering.add(Chunk(key, run.series.hour, data[at:end], sender, run.series.first))
+        at = end
+
+
+def _run(index: int, raw: Raw, form: _Form, gathering: Gathering) -> _Run | None:
+    try:
+        series = form.series.decode(raw)
+        return _Run(index, series, form.values(series.values, gathering))
+    except (*UNREADABLE, ValueError) as error:
+        gathering.reject(index, "shape", f"series: {error}")
+        return None
+
+
+def _fault(series: Series, sender: bytes, gathering: Gathering) -> tuple[str, str] | None:
+    try:
+        key_bytes(series.key)
+    except ValueError as error:
+        return "key", f"key {shown(series.key)!r}: {error}"
+    oldest, newest = int(gathering.oldest_s // HOUR_S), int(gathering.newest_s // HOUR_S)
+    if not oldest <= series.hour <= newest:
+        return "hour", f"hour: expected hours since 1970-01-01T00Z from {oldest} to {newest}, got {series.hour}"
+    if series.first and not sender:
+        return "first", "first: expected a sender with it, whose numbering it is part of"
+    return None
+
+
+def _value_fault(values: bytes) -> tuple[str, str] | None:
+    numbers = np.frombuffer(values, "<f8")
+    misfits = _misfits(numbers)
+    if not misfits.size:
+        return None
+    return "value", f"values[{misfits[0]}]: expected a number from 0 to 2^44, got {numbers[misfits[0]]}"
+
+
+def _misfits(values: Floats) -> NDArray[np.intp]:
+    # NaN is neither
+    return np.flatnonzero(~((values >= 0) & (values <= VALUE_MAX)))

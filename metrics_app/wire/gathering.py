@@ -1,0 +1,147 @@
+"""What one request body comes to: chunks to keep and items that cannot be kept."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from struct import pack
+from typing import NamedTuple
+
+from metrics_app.errors import BodyTooLargeError
+from metrics_app.wire.chunk import ID_BYTES, VALUE_BYTES, Chunk
+
+HOUR_S = 3600
+LISTED = 100  # rejections described in a reply; the rest are only counted
+NOW = -1  # hour of a sample that carries no timestamp
+
+_SHOWN = 60  # characters of a refused text that are repeated in the reply
+_MS_OR_FINER = 1e11  # epoch seconds of the year 5138; today's milliseconds are beyond it
+
+
+class Limits(NamedTuple):
+    """Bounds on one body: samples, seconds into the future and the past, and values a chunk."""
+
+    max_items: int
+    max_ahead_s: float
+    retention_s: float
+    chunk_values: int
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """An item that is not kept: its place in the body, a word for machines and a sentence for people."""
+
+    index: int
+    reason: str
+    detail: str
+
+
+class Parsed(NamedTuple):
+    """A body read to its end.
+
+    Attributes:
+        chunks: what is to be kept.
+        accepted: values in the chunks.
+        rejected: the first `LISTED` items that are not.
+        reasons: values not kept, all of them, by reason.
+    """
+
+    chunks: list[Chunk]
+    accepted: int
+    rejected: list[Rejection]
+    reasons: Counter[str]
+
+    @property
+    def received(self) -> int:
+        """Values in the body."""
+        return self.accepted + self.reasons.total()
+
+
+@dataclass
+class Gathering:
+    """The chunks and rejections of one body while it is read."""
+
+    now_s: float
+    limits: Limits
+    request_id: bytes = b""
+    parsed: Parsed = field(init=False)
+    _counted: int = 0
+    _pieces: Counter[tuple[bytes, int]] = field(default_factory=Counter)
+
+    def __post_init__(self) -> None:
+        self.oldest_s = self.now_s - self.limits.retention_s
+        self.newest_s = self.now_s + self.limits.max_ahead_s
+        self.parsed = Parsed([], 0, [], Counter())
+
+    def reject(self, index: int, reason: str, detail: str, values: int = 1) -> None:
+        """Count the values as not kept, and describe them if there is room in the reply."""
+        self.parsed.reasons[reason] += values
+        if len(self.parsed.rejected) < LISTED:
+            self.parsed.rejected.append(Rejection(index, reason, detail))
+
+    def count_in(self, values: int) -> None:
+        """Count values of the body before they are looked at.
+
+        Raises:
+            BodyTooLargeError: with these the body has more than the limit.
+        """
+        self._counted += values
+        if self._counted > self.limits.max_items:
+            raise too_many(self.limits.max_items)
+
+    def add(self, chunk: Chunk) -> None:
+        """Keep the values of a chunk, in pieces of at most `chunk_values`, each with what identifies it."""
+        hour = int(self.now_s // HOUR_S) if chunk.hour == NOW else chunk.hour
+        for at in range(0, chunk.count, self.limits.chunk_values):
+            end = min(at + self.limits.chunk_values, chunk.count)
+            values = chunk.values[at * VALUE_BYTES : end * VALUE_BYTES]
+            ids = chunk.ids[at * ID_BYTES : end * ID_BYTES]
+            if self.request_id and not ids and not chunk.sender:
+                ids = self._piece_id(chunk.key, chunk.hour)
+            first = chunk.first + at if chunk.sender else 0
+            self.parsed.chunks.append(Chunk(chunk.key, hour, values, chunk.sender, first, ids))
+
+    def done(self) -> Parsed:
+        """Everything gathered."""
+        return self.parsed._replace(accepted=sum([chunk.count for chunk in self.parsed.chunks]))
+
+    def _piece_id(self, key: bytes, hour: int) -> bytes:
+        # NOW, not the hour it stands for, goes into the id: a retry after the turn of the hour must give the same id
+        piece = self._pieces[key, hour]
+        self._pieces[key, hour] += 1
+        return _hash(b"request", self.request_id, key, pack("<iI", hour, piece))
+
+
+def too_many(limit: int) -> BodyTooLargeError:
+    """The error for a body of more than `limit` samples."""
+    return BodyTooLargeError("the number of samples", limit, "samples")
+
+
+def sample_id(key: bytes, text: str) -> bytes:
+    """The 16 bytes that stand for a sample's id; the same text names another sample under another key."""
+    return _hash(b"sample", key, text.encode())
+
+
+def why_not_then(timestamp: float, gathering: Gathering) -> str:
+    """Why a timestamp outside the bounds is refused."""
+    limits = gathering.limits
+    if timestamp >= _MS_OR_FINER:
+        return f"timestamp: expected epoch seconds; {timestamp:.0f} looks like milliseconds or finer"
+    if timestamp > gathering.newest_s:
+        ahead_s = timestamp - gathering.now_s
+        return f"timestamp: expected at most {limits.max_ahead_s:g} s ahead of the clock; it is {ahead_s:.6g} s ahead"
+    age_h = (gathering.now_s - timestamp) / HOUR_S
+    return f"timestamp: expected within the {limits.retention_s / HOUR_S:g} h kept; it is {age_h:.6g} h old"
+
+
+def shown(text: str | bytes | memoryview) -> str:
+    """The text cut to what a reply may repeat."""
+    if not isinstance(text, str):
+        text = bytes(text[: 4 * _SHOWN]).decode(errors="replace")
+    return text if len(text) <= _SHOWN else text[:_SHOWN] + "..."
+
+
+def _hash(kind: bytes, *parts: bytes) -> bytes:
+    # no part but the last can hold a NUL, so that no two lists of parts give the same bytes
+    return blake2b(b"\0".join(parts), digest_size=ID_BYTES, person=kind).digest()

@@ -1,0 +1,37 @@
+"""Metric keys: which texts are keys, and the Kafka partition a key lives in."""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+
+from aiokafka.partitioner import murmur2
+
+MAX_KEY_BYTES = 256
+EXPECTED = f"1 to {MAX_KEY_BYTES} bytes of UTF-8 without control characters"
+
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
+
+
+@lru_cache(maxsize=1 << 14)
+def key_bytes(key: str) -> bytes:
+    """The key as it is stored and hashed: its UTF-8 bytes, unnormalised.
+
+    Raises:
+        ValueError: the sentence says what was expected and what is wrong with this one.
+    """
+    try:
+        encoded = key.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"expected {EXPECTED}; it has a lone surrogate at character {error.start}") from None
+    if not 0 < len(encoded) <= MAX_KEY_BYTES:
+        raise ValueError(f"expected {EXPECTED}; it has {len(encoded):,} bytes")
+    if control := _CONTROL.search(key):
+        raise ValueError(f"expected {EXPECTED}; it has U+{ord(control[0]):04X} at character {control.start()}")
+    return encoded
+
+
+@lru_cache(maxsize=1 << 15)
+def partition_of(key: bytes, partitions: int) -> int:
+    """Partition of the samples topic, 0 <= p < partitions: what Kafka's own default partitioner picks for the key."""
+    return int(murmur2(key) & 0x7FFFFFFF) % partitions

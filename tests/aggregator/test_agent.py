@@ -1,0 +1,203 @@
+"""What the agent does with a Faust that delivers too much, too little, or too late. Faust is faked, RocksDB is real."""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from faust.types import TP
+
+from metrics_app.aggregator import row as rows
+from metrics_app.aggregator.agent import Folding, Partitions
+from metrics_app.aggregator.fold import HOUR_MS, Limits
+from metrics_app.telemetry import Telemetry
+from metrics_app.wire import record
+from metrics_app.wire.chunk import Chunk
+
+HOUR = 498_740
+SAMPLES = TP("samples", 1)
+
+
+class Event:
+    """A delivered record."""
+
+    def __init__(self, offset: int, value: bytes, generation: int, acked: list[int]) -> None:
+        self.message = SimpleNamespace(
+            topic="samples", tp=SAMPLES, partition=1, offset=offset, value=value, generation_id=generation,
+            timestamp=HOUR * HOUR_MS / 1000,
+        )  # fmt: skip
+        self._acked = acked
+
+    def ack(self) -> None:
+        self._acked.append(self.message.offset)
+
+
+class Consumer:
+    """Notes where it was sought to."""
+
+    def __init__(self) -> None:
+        self.sought: list[tuple[TP, int]] = []
+        self.earliest = 0
+
+    async def seek(self, tp: TP, offset: int) -> None:
+        self.sought.append((tp, offset))
+
+    async def earliest_offsets(self, *tps: TP) -> dict[TP, int]:
+        return dict.fromkeys(tps, self.earliest)
+
+
+class Worker:
+    """A folding agent with everything around it, in generation 1, owning partition 1."""
+
+    def __init__(self, table: Any) -> None:
+        self.app = SimpleNamespace(consumer_generation_id=1, consumer=Consumer())
+        self.partitions = Partitions(table, Limits())
+        self.partitions.assign({1})
+        self.dead: list[tuple[int, str]] = []
+        self.acked: list[int] = []
+        self.telemetry = Telemetry()
+        self.folding = Folding(
+            self.app, self.partitions, self.telemetry, 1000, dead_letter=self._bury, flush=self.flush
+        )
+
+    async def _bury(self, event: Any, reason: str) -> None:
+        self.dead.append((event.message.offset, reason))
+
+    async def flush(self) -> None:
+        for partition, active in self.partitions.active.items():
+            flush = active.fold.take(as_of=0.0)
+            place_row = (rows.PLACE_KEY, rows.encode_place(flush.place))
+            self.partitions.table.store.write(
+                self.partitions.table.changelog_tp(partition), [*flush.rows, place_row], None
+            )
+            active.fold.flushed(flush)
+
+    async def deliver(self, *offsets: int, generation: int = 1, value: bytes | None = None) -> None:
+        for offset in offsets:
+            await self.folding._take(Event(offset, value or one(2**offset), generation, self.acked))
+
+    def sum(self) -> float:
+        row = self.partitions.of(1).fold.find(b"k", HOUR)
+        return row.summary.sum if row is not None else 0.0
+
+
+def one(value: float) -> bytes:
+    return record.encode([Chunk(b"k", HOUR, struct.pack("<d", value))])
+
+
+@pytest.fixture
+def worker(table: Any) -> Worker:
+    return Worker(table)
+
+
+async def test_records_of_an_older_generation_are_dropped(worker):
+    """Trap 1: buffered events of an older generation arrive after a revoke."""
+    await worker.deliver(0)
+    worker.app.consumer_generation_id = 2
+    await worker.deliver(1, generation=1)
+    assert worker.sum() == 1.0
+    await worker.deliver(1, generation=2)
+    assert worker.sum() == 3.0
+
+
+async def test_records_of_a_partition_that_is_not_owned_are_dropped(worker):
+    """Trap 1, the other half: between a revoke and the next assignment nothing is ours."""
+    worker.partitions.revoke()
+    await worker.deliver(0)
+    assert worker.partitions.active == {}
+
+
+async def test_an_offset_delivered_twice_counts_once(worker):
+    """Trap 2: around a rebalance Faust delivers an offset twice."""
+    await worker.deliver(0, 1, 1, 0, 2)
+    assert worker.sum() == 7.0
+    assert worker.telemetry.replayed._value.get() == 2
+
+
+async def test_a_skipped_offset_is_sought_back_and_nothing_behind_it_is_applied(worker):
+    """Trap 2: around a rebalance Faust skips an offset."""
+    await worker.deliver(0, 2, 3)
+    assert worker.sum() == 1.0
+    assert worker.app.consumer.sought == [(SAMPLES, 1)]
+    await worker.deliver(1, 2, 3)
+    assert worker.sum() == 15.0
+
+
+async def test_the_first_record_after_an_assignment_must_be_the_one_after_the_place(worker):
+    """Also an offset that was committed to Kafka too far ahead is seen, since our own place is what counts."""
+    await worker.deliver(0, 1)
+    await worker.flush()
+    worker.partitions.assign({1})
+    await worker.deliver(3)
+    assert worker.app.consumer.sought == [(SAMPLES, 2)]
+    await worker.deliver(2, 3)
+    assert worker.sum() == 15.0
+
+
+async def test_records_that_retention_deleted_before_they_were_folded_are_reported_and_passed(worker):
+    worker.app.consumer.earliest = 5
+    await worker.deliver(5)
+    assert worker.telemetry.lost._value.get() == 5
+    assert worker.app.consumer.sought == [(SAMPLES, 5)]
+    await worker.deliver(5)
+    assert worker.sum() == 32.0
+
+
+@pytest.mark.parametrize("drop", ["revoke_and_assign", "assign"])
+async def test_what_was_not_flushed_is_dropped_at_revoke_and_at_assign_and_comes_back_by_replay(worker, drop):
+    """Trap 4: overlay state that survives a rebalance counts twice, also for a partition that stays."""
+    await worker.deliver(0, 1)
+    await worker.flush()
+    await worker.deliver(2)
+    if drop == "revoke_and_assign":
+        worker.partitions.revoke()
+    worker.partitions.assign({1})
+    assert worker.sum() == 3.0
+    await worker.deliver(0, 1, 2)
+    assert worker.sum() == 7.0
+
+
+async def test_a_replayed_record_below_the_place_is_acknowledged_at_once(worker):
+    await worker.deliver(0, 1)
+    await worker.flush()
+    await worker.deliver(0, 1)
+    assert worker.acked == [0, 1]
+
+
+@pytest.mark.parametrize("value", [b"garbage", b"", one(1)[:-1], b"\x80\x04K\x01."])
+async def test_a_record_that_cannot_be_read_is_put_aside_and_its_neighbours_count(worker, value):
+    await worker.deliver(0)
+    await worker.deliver(1, value=value or b"\x00")
+    await worker.deliver(2)
+    assert worker.sum() == 5.0
+    assert [offset for offset, _ in worker.dead] == [1]
+
+
+async def test_a_record_on_which_the_fold_fails_is_put_aside_and_leaves_no_trace(worker):
+    """The chunk before the failing one in the same record must not count either."""
+    bad = record.encode([Chunk(b"k", HOUR, struct.pack("<d", 99.0)), Chunk(b"x", HOUR, struct.pack("<d", 1.0))])
+    await worker.deliver(0)
+    fold = worker.partitions.of(1).fold
+    original = fold.load
+
+    def failing(row_key: bytes) -> bytes | None:
+        if row_key.endswith(b"x"):
+            raise RuntimeError("a bug")
+        return original(row_key)
+
+    fold.load = failing
+    await worker.deliver(1, value=bad)
+    assert worker.app.consumer.sought == [(SAMPLES, 0)]
+    await worker.deliver(0, 1, 2)
+    assert worker.sum() == 5.0
+    assert worker.dead == [(1, "fold: RuntimeError('a bug')")]
+
+
+async def test_too_many_dirty_rows_make_the_agent_flush_before_it_goes_on(worker):
+    worker.folding.max_dirty_rows = 1
+    many = record.encode([Chunk(bytes([97 + n]), HOUR, struct.pack("<d", 1.0)) for n in range(3)])
+    await asyncio.wait_for(worker.deliver(0, value=many), 5)
+    assert worker.partitions.dirty_rows() == 0

@@ -1,0 +1,65 @@
+from hypothesis import given
+from hypothesis import strategies as st
+
+from metrics_app.aggregator.fences import IdIndex, Ranges
+
+claims = st.lists(st.tuples(st.integers(0, 60), st.integers(1, 20)), max_size=30)
+
+
+@given(claims)
+def test_claimed_parts_are_exactly_the_numbers_that_were_not_there(claimed):
+    ranges, model = Ranges(), set()
+    for first, count in claimed:
+        wanted = set(range(first, first + count)) - model
+        fresh = {number for start, stop in ranges.claim(first, count) for number in range(start, stop)}
+        assert wanted == fresh
+        model |= wanted
+
+
+@given(claims)
+def test_edges_stay_sorted_disjoint_and_as_few_as_possible(claimed):
+    ranges, model = Ranges(), set()
+    for first, count in claimed:
+        ranges.claim(first, count)
+        model |= set(range(first, first + count))
+    runs = sum(1 for number in model if number - 1 not in model)
+    assert ranges.edges == sorted(set(ranges.edges))
+    assert 2 * runs == len(ranges.edges)
+
+
+@given(claims)
+def test_missing_is_what_lies_below_the_highest_number_and_never_came(claimed):
+    ranges, model = Ranges(), set()
+    for first, count in claimed:
+        ranges.claim(first, count)
+        model |= set(range(first, first + count))
+    assert len(set(range(max(model, default=-1) + 1)) - model) == ranges.missing
+
+
+def test_an_id_keeps_the_offset_of_its_first_sight():
+    index = IdIndex(limit=10)
+    index.add(5, 100, [b"a"])
+    index.add(5, 101, [b"a", b"b"])
+    assert index.first_seen(b"a") == 100
+    assert index.first_seen(b"b") == 101
+    assert index.of_record(101) == (5, [b"b"])
+
+
+def test_ids_of_records_before_the_horizon_are_forgotten():
+    index = IdIndex(limit=10)
+    index.add(5, 100, [b"a"])
+    index.add(6, 101, [b"b"])
+    index.expire(before_hour=6)
+    assert index.first_seen(b"a") is None
+    assert index.first_seen(b"b") == 101
+    assert index.forgotten == 0
+
+
+def test_over_the_limit_the_oldest_record_is_forgotten_first_and_counted():
+    index = IdIndex(limit=2)
+    index.add(5, 100, [b"a"])
+    index.add(5, 101, [b"b"])
+    index.add(5, 102, [b"c"])
+    assert index.first_seen(b"a") is None
+    assert index.first_seen(b"c") == 102
+    assert index.forgotten == 1

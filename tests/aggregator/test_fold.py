@@ -1,0 +1,248 @@
+"""Laws of the fold: whatever is replayed, in whatever order rows became durable, every value counts once."""
+
+from __future__ import annotations
+
+import struct
+from collections import defaultdict
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from metrics_app.aggregator import row as rows
+from metrics_app.aggregator.fold import HOUR_MS, Limits, PartitionFold
+from metrics_app.aggregator.row import NOWHERE, Place
+from metrics_app.wire.chunk import Chunk
+
+HOUR = 498_740
+NOW_MS = HOUR * HOUR_MS + 1000
+SENDER = bytes(range(16))
+LIMITS = Limits()
+
+
+def chunk(key: str, *values: float, hour: int = HOUR, **fences: object) -> Chunk:
+    return Chunk(key.encode(), hour, struct.pack(f"<{len(values)}d", *values), **fences)
+
+
+class Disk:
+    """What survives a crash: rows and the place, as the changelog would give them back."""
+
+    def __init__(self) -> None:
+        self.rows: dict[bytes, bytes] = {}
+        self.place = NOWHERE
+
+    def open(self, limits: Limits = LIMITS) -> PartitionFold:
+        fold = PartitionFold(self.rows.get, limits, self.place)
+        prefix = bytes([rows.IDS])
+        fold.restore_ids(sorted((key, value) for key, value in self.rows.items() if key.startswith(prefix)))
+        return fold
+
+    def save(self, fold: PartitionFold, *, only: int | None = None) -> None:
+        """A whole flush; or, with `only`, what a crash lets through of it: some rows and no place."""
+        flush = fold.take(as_of=0.0)
+        self.rows.update(flush.rows[:only])
+        if only is None:
+            self.place = flush.place
+            fold.flushed(flush)
+
+
+def counts(fold: PartitionFold, keys: str = "abc") -> dict[str, tuple[int, float]]:
+    found = {key: fold.find(key.encode(), HOUR) for key in keys}
+    return {key: (row.summary.count, row.summary.sum) for key, row in found.items() if row is not None}
+
+
+def test_values_of_a_key_and_hour_are_gathered_in_one_row():
+    fold = Disk().open()
+    fold.apply(0, NOW_MS, [chunk("a", 1, 2), chunk("b", 5)])
+    fold.apply(1, NOW_MS, [chunk("a", 3), chunk("a", 7, hour=HOUR - 1)])
+    assert counts(fold) == {"a": (3, 6.0), "b": (1, 5.0)}
+    row = fold.find(b"a", HOUR - 1)
+    assert row is not None
+    assert (row.summary.count, row.late) == (1, 1)
+
+
+def test_a_key_without_values_is_not_found():
+    assert Disk().open().find(b"a", HOUR) is None
+
+
+log_of_chunks = st.lists(
+    st.lists(st.tuples(st.sampled_from("abc"), st.lists(st.integers(0, 50), min_size=1, max_size=4)), max_size=3),
+    min_size=1,
+    max_size=12,
+)
+
+
+@given(log_of_chunks, st.lists(st.tuples(st.integers(0, 11), st.integers(0, 3)), max_size=8))
+def test_a_replay_after_a_crash_in_the_middle_of_a_flush_counts_every_value_once(log, crashes):
+    """A crash lets any prefix of a flush's rows survive; the next owner replays from the place."""
+    disk = Disk()
+    fold = disk.open()
+    saves = defaultdict(list)
+    for offset, survivors in crashes:
+        saves[offset].append(survivors)
+    offset = 0
+    while offset < len(log):
+        fold.apply(offset, NOW_MS, [chunk(key, *values) for key, values in log[offset]])
+        offset += 1
+        for survivors in saves.pop(offset - 1, []):
+            disk.save(fold, only=survivors if survivors < 3 else None)
+            fold = disk.open()
+            offset = fold.offset + 1
+            break
+    expected: dict[str, list[int]] = defaultdict(list)
+    for record in log:
+        for key, values in record:
+            expected[key] += values
+    assert {key: (len(values), float(sum(values))) for key, values in expected.items()} == counts(fold)
+
+
+def test_a_row_that_is_ahead_of_the_place_is_not_merged_twice():
+    disk = Disk()
+    fold = disk.open()
+    fold.apply(0, NOW_MS, [chunk("a", 1), chunk("b", 1)])
+    disk.save(fold, only=1)
+    again = disk.open()
+    tally = again.apply(0, NOW_MS, [chunk("a", 1), chunk("b", 1)])
+    assert (tally.replayed, tally.folded) == (1, 1)
+    assert counts(again) == {"a": (1, 1.0), "b": (1, 1.0)}
+
+
+def test_a_stamp_never_goes_down():
+    disk = Disk()
+    fold = disk.open()
+    for offset in range(3):
+        fold.apply(offset, NOW_MS, [chunk("a", 1)])
+    disk.save(fold, only=1)
+    again = disk.open()
+    again.apply(0, NOW_MS, [chunk("a", 1)])
+    again.dirty[rows.hour_key(HOUR, b"a")] = again.cache[rows.hour_key(HOUR, b"a")]
+    disk.save(again)
+    assert rows.version_of(disk.rows[rows.hour_key(HOUR, b"a")]).stamp == 2
+
+
+def test_a_flush_that_failed_goes_out_again_with_what_came_meanwhile():
+    disk = Disk()
+    fold = disk.open()
+    fold.apply(0, NOW_MS, [chunk("a", 1)])
+    lost = fold.take(as_of=0.0)
+    fold.apply(1, NOW_MS, [chunk("b", 2, ids=b"i" * 16)])
+    fold.failed(lost)
+    disk.save(fold)
+    assert counts(disk.open()) == {"a": (1, 1.0), "b": (1, 2.0)}
+    assert disk.open().ids.first_seen(b"i" * 16) == 1
+
+
+def test_unchanged_rows_beyond_the_bound_leave_memory_and_are_read_back():
+    disk = Disk()
+    limits = Limits(max_clean_rows=1)
+    fold = disk.open(limits)
+    fold.load = disk.rows.get
+    fold.apply(0, NOW_MS, [chunk("a", 1), chunk("b", 2), chunk("c", 3)])
+    disk.save(fold)
+    assert len(fold.cache) == 1
+    fold.apply(1, NOW_MS, [chunk("a", 1)])
+    assert counts(fold) == {"a": (2, 2.0), "b": (1, 2.0), "c": (1, 3.0)}
+
+
+def test_a_numbered_chunk_sent_twice_counts_once():
+    fold = Disk().open()
+    fold.apply(0, NOW_MS, [chunk("a", 1, 2, sender=SENDER, first=0)])
+    tally = fold.apply(1, NOW_MS, [chunk("a", 1, 2, sender=SENDER, first=0)])
+    assert tally.duplicate_numbers == 2
+    assert counts(fold) == {"a": (2, 3.0)}
+    row = fold.find(b"a", HOUR)
+    assert row is not None
+    assert (row.duplicates, row.missing) == (2, 0)
+
+
+def test_of_a_chunk_that_is_partly_known_only_the_new_values_count():
+    fold = Disk().open()
+    fold.apply(0, NOW_MS, [chunk("a", 1, 2, sender=SENDER, first=0), chunk("a", 64, sender=SENDER, first=4)])
+    fold.apply(1, NOW_MS, [chunk("a", 2, 4, 8, 64, 128, sender=SENDER, first=1)])
+    assert counts(fold) == {"a": (6, 207.0)}
+
+
+def test_a_gap_in_the_numbers_is_missing_until_it_is_filled():
+    fold = Disk().open()
+    fold.apply(0, NOW_MS, [chunk("a", 8, sender=SENDER, first=3)])
+    row = fold.find(b"a", HOUR)
+    assert row is not None
+    assert row.missing == 3
+    fold.apply(1, NOW_MS, [chunk("a", 1, 2, 4, sender=SENDER, first=0)])
+    assert row.missing == 0
+
+
+def test_senders_beyond_the_bound_are_counted_without_a_fence():
+    fold = Disk().open(Limits(max_senders=1))
+    for offset, sender in enumerate([SENDER, b"x" * 16, b"x" * 16]):
+        fold.apply(offset, NOW_MS, [chunk("a", 1, sender=sender, first=0)])
+    row = fold.find(b"a", HOUR)
+    assert row is not None
+    assert (row.summary.count, row.unfenced) == (3, 2)
+
+
+@pytest.mark.parametrize("restart", [False, True])
+def test_a_chunk_with_an_id_seen_at_a_lower_offset_is_left_out(restart):
+    disk = Disk()
+    fold = disk.open()
+    fold.apply(0, NOW_MS, [chunk("a", 1, 2, ids=b"i" * 16)])
+    if restart:
+        disk.save(fold)
+        fold = disk.open()
+    tally = fold.apply(1, NOW_MS, [chunk("a", 1, 2, ids=b"i" * 16)])
+    assert tally.duplicate_ids == 2
+    assert counts(fold) == {"a": (2, 3.0)}
+
+
+def test_an_id_twice_in_one_record_counts_once():
+    fold = Disk().open()
+    fold.apply(0, NOW_MS, [chunk("a", 1, ids=b"i" * 16), chunk("a", 1, ids=b"i" * 16)])
+    assert counts(fold) == {"a": (1, 1.0)}
+
+
+def test_values_with_an_id_each_are_fenced_one_by_one():
+    fold = Disk().open()
+    fold.apply(0, NOW_MS, [chunk("a", 1, 2, ids=b"i" * 16 + b"j" * 16)])
+    fold.apply(1, NOW_MS, [chunk("a", 2, 4, ids=b"j" * 16 + b"k" * 16)])
+    assert counts(fold) == {"a": (3, 7.0)}
+
+
+@pytest.mark.parametrize("survivors", [0, 1, 2])
+def test_an_id_row_lost_in_a_crash_does_not_make_its_values_duplicates(survivors):
+    disk = Disk()
+    fold = disk.open()
+    fold.apply(0, NOW_MS, [chunk("a", 1, ids=b"i" * 16), chunk("b", 1, ids=b"j" * 16)])
+    disk.save(fold, only=survivors)
+    again = disk.open()
+    again.apply(0, NOW_MS, [chunk("a", 1, ids=b"i" * 16), chunk("b", 1, ids=b"j" * 16)])
+    again.apply(1, NOW_MS, [chunk("a", 1, ids=b"i" * 16)])
+    assert counts(again) == {"a": (1, 1.0), "b": (1, 1.0)}
+
+
+def test_an_id_is_forgotten_after_its_horizon_by_the_clock_of_the_log():
+    fold = Disk().open(Limits(id_horizon_hours=2))
+    fold.apply(0, NOW_MS, [chunk("a", 1, ids=b"i" * 16)])
+    fold.apply(1, NOW_MS + 2 * HOUR_MS, [chunk("a", 1, ids=b"i" * 16)])
+    assert counts(fold) == {"a": (1, 1.0)}
+    fold.apply(2, NOW_MS + 5 * HOUR_MS, [chunk("a", 1, ids=b"i" * 16)])
+    assert counts(fold) == {"a": (2, 2.0)}
+
+
+def test_hours_beyond_retention_are_left_out_and_counted():
+    fold = Disk().open(Limits(retention_hours=24))
+    tally = fold.apply(0, NOW_MS, [chunk("a", 1, 2, hour=HOUR - 25), chunk("a", 4, hour=HOUR - 24)])
+    assert (tally.expired, tally.folded) == (2, 1)
+
+
+def test_a_row_of_an_earlier_incarnation_of_the_topic_takes_new_records_whatever_its_stamp():
+    disk = Disk()
+    fold = disk.open()
+    for offset in range(5):
+        fold.apply(offset, NOW_MS, [chunk("a", 1)])
+    disk.save(fold)
+    disk.place = Place(epoch=1, offset=-1, as_of=0.0)
+    again = disk.open()
+    again.apply(0, NOW_MS, [chunk("a", 1)])
+    disk.save(again)
+    assert counts(disk.open()) == {"a": (6, 6.0)}
+    assert rows.version_of(disk.rows[rows.hour_key(HOUR, b"a")]) == (1, 0)

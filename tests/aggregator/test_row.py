@@ -1,0 +1,90 @@
+import struct
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from metrics_app.stats.summary import HourlySummary
+
+from metrics_app.aggregator import row as rows
+from metrics_app.aggregator.fences import Ranges
+from metrics_app.aggregator.row import Place, Row, Version
+from metrics_app.errors import FormatError
+
+
+def a_row(*values: float) -> Row:
+    row = Row(HourlySummary(), epoch=3, stamp=41, late=1, duplicates=2, unfenced=4)
+    row.summary.add(np.array(values))
+    row.senders = {b"s" * 16: Ranges([0, 5, 7, 9]), b"a" * 16: Ranges([0, 1 << 40])}
+    return row
+
+
+def test_a_row_comes_back_as_it_was():
+    row = a_row(1.5, 2.5)
+    again = rows.decode_row(rows.encode_row(row), 1000)
+    assert (again.epoch, again.stamp, again.late, again.duplicates, again.unfenced) == (3, 41, 1, 2, 4)
+    assert row.senders == again.senders
+    assert (again.summary.count, again.summary.sum) == (2, 4.0)
+    assert again.missing == 2
+
+
+def test_equal_rows_have_equal_bytes_whatever_order_their_senders_came_in():
+    row, other = a_row(1), a_row(1)
+    other.senders = dict(reversed(other.senders.items()))
+    assert rows.encode_row(row) == rows.encode_row(other)
+
+
+@given(st.data())
+def test_a_damaged_row_is_a_format_error(data):
+    value = rows.encode_row(a_row(1, 2, 3))
+    at = data.draw(st.integers(0, len(value) - 1))
+    bit = data.draw(st.integers(0, 7))
+    damaged = bytearray(value)
+    damaged[at] ^= 1 << bit
+    with pytest.raises(FormatError):
+        rows.decode_row(bytes(damaged), 1000)
+
+
+@given(st.integers(0, 200))
+def test_a_row_cut_short_is_a_format_error(length):
+    value = rows.encode_row(a_row(1))
+    with pytest.raises(FormatError):
+        rows.decode_row(value[: min(length, len(value) - 1)], 1000)
+
+
+def test_the_order_of_two_states_is_read_from_the_header():
+    assert Version(3, 41) == rows.version_of(rows.encode_row(a_row(1)))
+    assert Version(3, 41) == rows.version_of(rows.encode_place(Place(3, 41, 1.0)))
+    assert Version(2, 99) < Version(3, -1) < Version(3, 0)
+
+
+def test_a_value_of_another_release_is_refused_by_name():
+    value = bytearray(rows.encode_row(a_row(1)))
+    value[1] = 9
+    with pytest.raises(FormatError, match="version 9"):
+        rows.version_of(bytes(value))
+
+
+def test_ids_and_place_come_back():
+    assert rows.decode_ids(rows.encode_ids(1, 7, [b"a" * 16, b"b" * 16])) == [b"a" * 16, b"b" * 16]
+    assert Place(1, 7, 12.25) == rows.decode_place(rows.encode_place(Place(1, 7, 12.25)))
+    assert rows.split_ids_key(rows.ids_key(498740, 7)) == (498740, 7)
+    assert rows.split_hour_key(rows.hour_key(498740, b"k\x00")) == (498740, b"k\x00")
+
+
+def test_a_range_before_an_hour_holds_older_hours_of_that_kind_only():
+    start, stop = rows.before(rows.HOUR, 100)
+    assert start <= rows.hour_key(0, b"k") < stop
+    assert start <= rows.hour_key(99, b"\xff" * 256) < stop
+    assert not start <= rows.hour_key(100, b"\x00") < stop
+    assert not start <= rows.ids_key(99, 0) < stop
+    assert not start <= rows.PLACE_KEY < stop
+    # the key under which Faust keeps the changelog offset in the same database
+    assert not start <= b"__faust\0offset__" < stop
+
+
+def test_a_row_of_one_value_takes_little():
+    row = Row(HourlySummary(), stamp=1)
+    row.summary.add(np.array([12.5]))
+    assert len(rows.encode_row(row)) <= 128
+    assert struct.calcsize("<BBHIq") == 16

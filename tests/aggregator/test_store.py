@@ -1,0 +1,83 @@
+"""The store on a real RocksDB, without Kafka."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+import rocksdict
+from faust.types import TP
+
+from metrics_app.aggregator import row as rows
+from metrics_app.aggregator.row import Place
+from metrics_app.aggregator.store import HourStore
+from metrics_app.aggregator.table import HourlyTable
+
+KEY = rows.hour_key(498_740, b"checkout")
+
+
+def changelog(table: HourlyTable, *records: tuple[bytes, bytes | None], first: int = 0) -> list[SimpleNamespace]:
+    tp = table.changelog_tp(1)
+    return [
+        SimpleNamespace(message=SimpleNamespace(tp=tp, partition=1, offset=first + at, key=key, value=value))
+        for at, (key, value) in enumerate(records)
+    ]
+
+
+def state(stamp: int, epoch: int = 0) -> bytes:
+    return rows.encode_place(Place(epoch, stamp, 1.0))
+
+
+def take(store: HourStore, events: list[SimpleNamespace]) -> None:
+    store.apply_changelog_batch(events, bytes, bytes)
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_of_two_states_of_a_row_the_one_with_the_higher_stamp_stays(table, together):
+    """Also when the older one comes later in the changelog, as after a write of a worker presumed dead."""
+    events = changelog(table, (KEY, state(7)), (KEY, state(3)))
+    for batch in [events] if together else [[event] for event in events]:
+        take(table.store, batch)
+    assert state(7) == table.store.read(1, KEY)
+    assert table.store.persisted_offset(table.changelog_tp(1)) == 1
+
+
+def test_a_later_epoch_beats_any_stamp(table):
+    take(table.store, changelog(table, (KEY, state(7)), (KEY, state(0, epoch=1))))
+    assert state(0, epoch=1) == table.store.read(1, KEY)
+
+
+def test_foreign_records_and_tombstones_in_the_changelog_change_nothing(table):
+    take(table.store, changelog(table, (KEY, state(7)), (KEY, None), (KEY, b"junk"), (b"other", b"")))
+    assert state(7) == table.store.read(1, KEY)
+    assert table.store.read(1, b"other") is None
+    assert table.store.persisted_offset(table.changelog_tp(1)) == 3
+
+
+def test_rows_and_the_changelog_offset_are_written_together_and_survive_a_restart(table):
+    tp = table.changelog_tp(1)
+    table.store.write(tp, [(KEY, state(7)), (rows.PLACE_KEY, state(7))], 12)
+    table.store.revoke_partitions(table, {tp})
+    assert table.store.held(1) is None
+    assert table.store.persisted_offset(tp) == 12
+    assert Place(0, 7, 1.0) == table.place(1)
+
+
+def test_a_revoked_partition_is_closed_so_that_another_process_may_open_it(table):
+    table.store.write(table.changelog_tp(1), [(KEY, state(7))], None)
+    path = str(table.store.partition_path(1))
+    with pytest.raises(Exception, match=r"(?i)lock"):
+        rocksdict.Rdict(path, options=rocksdict.Options(raw_mode=True))
+    table.store.revoke_partitions(table, {TP(table.changelog_topic_name, 1)})
+    rocksdict.Rdict(path, options=rocksdict.Options(raw_mode=True)).close()
+
+
+def test_expiry_drops_old_hours_and_ids_and_nothing_else(table):
+    tp = table.changelog_tp(1)
+    old, kept = rows.hour_key(99, b"k"), rows.hour_key(100, b"k")
+    old_ids, kept_ids = rows.ids_key(119, 1), rows.ids_key(120, 2)
+    table.store.write(tp, [(key, state(1)) for key in (old, kept, old_ids, kept_ids, rows.PLACE_KEY)], 5)
+    table.expire(1, before_hour=100, ids_before_hour=120)
+    left = [key for key, _ in table.store.scan(1, b"\x00", b"\xff")]
+    assert [kept, kept_ids, rows.PLACE_KEY, b"__faust\0offset__"] == left
+    assert table.store.persisted_offset(tp) == 5

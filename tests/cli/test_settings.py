@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import pytest
+from typer.testing import CliRunner
+
+from metrics_app.cli.main import app
+from metrics_app.cli.settings import MASK, reference
+from metrics_app.settings import Settings, origins
+
+DOCUMENT = Path(__file__).parents[2] / "docs" / "settings.md"
+runner = CliRunner()
+
+
+@pytest.fixture(autouse=True)
+def _folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def test_each_value_says_where_it_comes_from(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("METRICS_LINGER_MS=7\nMETRICS_UNIT=s\nOTHER=1\n")
+    (tmp_path / "secret").write_text("s3cret\n")
+    monkeypatch.setenv("METRICS_UNIT", "us")
+    monkeypatch.setenv("METRICS_KAFKA_PASSWORD_FILE", str(tmp_path / "secret"))
+    result = runner.invoke(app, ["settings", "--port", "9000", "--json"])
+    shown = msgspec.json.decode(result.stdout)
+    found = {name: (shown[f"METRICS_{name}"]["value"], shown[f"METRICS_{name}"]["from"]) for name in FROM_EACH}
+    assert found == FROM_EACH
+
+
+FROM_EACH = {
+    "PORT": (9000, "flag"),
+    "UNIT": ("us", "environment"),
+    "LINGER_MS": (7, ".env"),
+    "KAFKA_PASSWORD": (MASK, "secret file"),
+    "PARTITIONS": (8, "default"),
+}
+
+
+def test_secrets_are_in_no_form_of_the_output(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("METRICS_KAFKA_PASSWORD", "s3cret")
+    outputs = [runner.invoke(app, ["settings", *flags]).output for flags in ([], ["--json"], ["--markdown"])]
+    assert not any("s3cret" in output for output in outputs)
+
+
+def test_the_environment_wins_over_a_secret_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("from the file")
+    monkeypatch.setenv("METRICS_KAFKA_PASSWORD_FILE", str(tmp_path / "secret"))
+    monkeypatch.setenv("METRICS_KAFKA_PASSWORD", "from the environment")
+    assert Settings().kafka_password.get_secret_value() == "from the environment"
+    assert origins()["kafka_password"] == "environment"
+
+
+def test_every_setting_has_a_description() -> None:
+    assert [name for name, field in Settings.model_fields.items() if not field.description] == []
+
+
+def test_the_reference_names_every_setting() -> None:
+    assert [name for name in Settings.model_fields if f"`METRICS_{name.upper()}`" not in reference()] == []
+
+
+def test_the_document_is_what_the_command_prints_now() -> None:
+    """After a change of the settings: `metrics-app settings --markdown > docs/settings.md`."""
+    assert runner.invoke(app, ["settings", "--markdown"]).stdout == DOCUMENT.read_text()

@@ -1,0 +1,187 @@
+"""Workers of the query side, real but for their rows, and peers that misbehave; all on loopback."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import ExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import faust
+import numpy as np
+from aiohttp import ClientSession, web
+from aiohttp.test_utils import TestServer
+from yarl import URL
+
+from metrics_app.errors import OwnerUnavailableError
+from metrics_app.query.reader import ACTIVE, STANDBY, Found
+from metrics_app.query.views import register
+from metrics_app.settings import Settings
+from metrics_app.stats import hour as hours
+from metrics_app.stats.summary import HourlySummary
+from metrics_app.telemetry import Telemetry
+from metrics_app.web import problem_middleware
+
+HOUR = hours.of_date("2025-11-23") + 22
+PATH = "average/2025-11-23/22"
+END_S = hours.end(HOUR).timestamp()
+
+
+def row(*values: float, as_of: float = END_S + 3600, role: str = ACTIVE, **quality: Any) -> Found:
+    summary = HourlySummary()
+    summary.add(np.array(values or (10.0, 20.0, 60.0)))
+    facts = {"missing": 0, "duplicates": 0, "late": 0, "stale": role == STANDBY, "offset": 7} | quality
+    return Found(summary, as_of=as_of, role=role, **facts)
+
+
+@dataclass
+class FakeReader:
+    """Rows by (key, hour); `role` is that of every partition, `moved` takes them away between look-up and read."""
+
+    rows: dict[tuple[bytes, int], Found] = field(default_factory=dict)
+    role: str | None = ACTIVE
+    moved: bool = False
+
+    def read(self, partition: int, key: bytes, hour: int) -> Found | None:
+        if self.moved or self.role is None:
+            raise OwnerUnavailableError(f"partition {partition} is elsewhere")
+        return self.rows.get((key, hour))
+
+    def holds(self, partition: int) -> str | None:
+        return self.role
+
+
+@dataclass
+class FakeOwners:
+    """The same owners for every partition."""
+
+    url: str
+    known: list[str] = field(default_factory=list)
+
+    def owners(self, partition: int) -> list[str]:
+        return self.known
+
+
+@dataclass
+class Worker:
+    """A worker that listens."""
+
+    url: str
+    reader: FakeReader
+    owners: FakeOwners
+    telemetry: Telemetry
+
+    def forwards(self) -> dict[str, float]:
+        """Forwards by outcome."""
+        samples = next(iter(self.telemetry.forwards.collect())).samples
+        return {each.labels["outcome"]: each.value for each in samples if each.name.endswith("_total")}
+
+
+@asynccontextmanager
+async def worker(
+    *owners: str, found: Found | None = None, role: str | None = ACTIVE, **settings: Any
+) -> AsyncIterator[Worker]:
+    """A worker that has `found` for checkout in HOUR, and takes `owners` for the holders of every partition."""
+    port = free_port()
+    reader = FakeReader({} if found is None else {(b"checkout", HOUR): found}, role)
+    running = Worker(f"http://127.0.0.1:{port}", reader, FakeOwners(f"http://127.0.0.1:{port}", [*owners]), Telemetry())
+    app = web_app(running.telemetry, port)
+    register(app, Settings(_env_file=None, **settings), running.telemetry, reader, running.owners)  # type: ignore[call-arg]
+    async with app.web:
+        yield running
+
+
+def web_app(telemetry: Telemetry, port: int) -> faust.App:
+    """A Faust app of which only the web part is used."""
+    return faust.App(
+        "query-test",
+        broker="kafka://127.0.0.1:1",
+        web_bind="127.0.0.1",
+        web_host="127.0.0.1",
+        web_port=port,
+        web_tables_enabled=False,
+        web_router_enabled=False,
+        web_application_options={"middlewares": [problem_middleware(telemetry)]},
+    )
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+def closed_url() -> str:
+    """Nobody listens there."""
+    return f"http://127.0.0.1:{free_port()}"
+
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+@asynccontextmanager
+async def peer(handler: Handler) -> AsyncIterator[str]:
+    """Base URL of a server that gives every request to the handler."""
+    app = web.Application()
+    app.router.add_route("*", "/{tail:.*}", handler)
+    async with TestServer(app, host="127.0.0.1") as server:
+        yield str(server.make_url("")).rstrip("/")
+
+
+@asynccontextmanager
+async def hanging_peer() -> AsyncIterator[str]:
+    """It accepts and never says a word."""
+    done = asyncio.Event()
+
+    async def hang(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await done.wait()
+        writer.close()
+
+    server = await asyncio.start_server(hang, "127.0.0.1", 0)
+    try:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    finally:
+        done.set()
+        server.close()
+        await server.wait_closed()
+
+
+@asynccontextmanager
+async def black_hole() -> AsyncIterator[str]:
+    """It does not even accept: its backlog is full, so the kernel drops what else comes in."""
+    with ExitStack() as sockets:
+        listener = sockets.enter_context(socket.socket())
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        for _ in range(4):
+            caller = sockets.enter_context(socket.socket())
+            caller.setblocking(False)
+            caller.connect_ex(listener.getsockname())
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+
+@dataclass
+class Reply:
+    """A whole response."""
+
+    status: int
+    headers: Any
+    body: bytes
+    json: Any = None
+
+
+async def ask(base: str, path: str = f"/checkout/{PATH}", method: str = "GET", **headers: str) -> Reply:
+    """What the server gives for a path that is sent exactly as it stands; header names with _ for -."""
+    sent = {name.replace("_", "-"): value for name, value in headers.items()}
+    async with (
+        ClientSession(auto_decompress=False) as session,
+        session.request(method, URL(base + path, encoded=True), headers=sent, allow_redirects=False) as reply,
+    ):
+        return Reply(
+            reply.status,
+            reply.headers,
+            await reply.read(),
+            await reply.json(content_type=None) if "json" in reply.content_type and method != "HEAD" else None,
+        )

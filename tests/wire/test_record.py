@@ -1,0 +1,139 @@
+from __future__ import annotations
+
+import struct
+import zlib
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from metrics_app.errors import FormatError
+from metrics_app.wire import record
+from metrics_app.wire.chunk import ID_BYTES, SENDER_BYTES, VALUE_MAX, Chunk
+
+GOLDEN = Path(__file__).with_name("record_v1.hex")
+
+values = st.lists(st.floats(0, VALUE_MAX), max_size=12)
+
+
+@st.composite
+def chunks(draw: st.DrawFn) -> Chunk:
+    numbers = draw(values)
+    sender = draw(st.just(b"") | st.binary(min_size=SENDER_BYTES, max_size=SENDER_BYTES))
+    ids = draw(st.sampled_from([0, 1, len(numbers)]))
+    return Chunk(
+        key=draw(st.binary(min_size=1, max_size=256)),
+        hour=draw(st.integers(0, 2**31 - 1)),
+        values=struct.pack(f"<{len(numbers)}d", *numbers),
+        sender=sender,
+        first=draw(st.integers(0, 2**53)) if sender else 0,
+        ids=draw(st.binary(min_size=ids * ID_BYTES, max_size=ids * ID_BYTES)),
+    )
+
+
+SAMPLE = [
+    Chunk(b"checkout", 498740, struct.pack("<3d", 12.5, 0, 17.25), b"s" * 16, 5),
+    Chunk("größe/ü".encode(), 498741, struct.pack("<1d", VALUE_MAX), ids=b"i" * 16),
+    Chunk(b"checkout", 498740, struct.pack("<2d", 1, 2), ids=bytes(range(32))),
+    Chunk(b"login", 498740, struct.pack("<1d", 3), b"s" * 16, 2**40),
+    Chunk(b"x", 0, struct.pack("<2d", 0.001, 1e9)),
+]
+
+
+@given(st.lists(chunks(), max_size=8))
+def test_a_record_holds_exactly_the_chunks_it_was_made_of(given_chunks: list[Chunk]) -> None:
+    assert record.decode(record.encode(given_chunks)) == given_chunks
+
+
+@given(st.lists(chunks(), max_size=8))
+def test_a_record_is_never_larger_than_the_sizes_of_its_chunks(given_chunks: list[Chunk]) -> None:
+    assert len(record.encode(given_chunks)) <= record.OVERHEAD_BYTES + sum(map(record.size_of, given_chunks))
+
+
+def test_values_are_slices_of_the_record_not_copies() -> None:
+    encoded = record.encode(SAMPLE)
+    values = record.decode(encoded)[0].values
+    assert isinstance(values, memoryview)
+    assert values.obj is encoded
+
+
+def test_every_single_flipped_bit_is_found() -> None:
+    encoded = record.encode(SAMPLE[:2])
+    for at in range(len(encoded) * 8):
+        flipped = bytearray(encoded)
+        flipped[at // 8] ^= 1 << at % 8
+        with pytest.raises(FormatError):
+            record.decode(bytes(flipped))
+
+
+def test_every_cut_and_every_addition_is_found() -> None:
+    encoded = record.encode(SAMPLE[:2])
+    for end in range(len(encoded)):
+        with pytest.raises(FormatError):
+            record.decode(encoded[:end])
+    with pytest.raises(FormatError):
+        record.decode(encoded + b"\0")
+
+
+@given(st.binary(max_size=200))
+def test_foreign_bytes_are_refused_whatever_they_are(body: bytes) -> None:
+    with pytest.raises(FormatError):
+        record.decode(body)
+
+
+@given(st.binary(min_size=20, max_size=200))
+def test_nonsense_with_a_fitting_checksum_is_refused_or_decoded_but_nothing_else(body: bytes) -> None:
+    with suppress(FormatError):
+        record.decode(_head(body))
+
+
+def _head(body: bytes, version: int = record.VERSION) -> bytes:
+    return struct.pack("<2sBBI", record.MAGIC, version, 0, zlib.crc32(body)) + body
+
+
+def _body(rows: bytes, row_count: int, senders: int, keys: bytes, ids: bytes, values: bytes) -> bytes:
+    counts = struct.pack("<IIIII", row_count, senders, len(keys), len(ids), len(values))
+    return counts + rows + b"s" * 16 * senders + keys + ids + values
+
+
+def _row(hour: int = 1, values: int = 1, sender: int = 0, ids: int = 0, first: int = 0, key: int = 1) -> bytes:
+    return struct.pack("<iIIIQH", hour, values, sender, ids, first, key)
+
+
+ONE = struct.pack("<d", 1.0)
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        (_body(_row(), 1, 0, b"k", b"", struct.pack("<d", float("nan"))), "outside"),
+        (_body(_row(), 1, 0, b"k", b"", struct.pack("<d", float("inf"))), "outside"),
+        (_body(_row(), 1, 0, b"k", b"", struct.pack("<d", -1.0)), "outside"),
+        (_body(_row(), 1, 0, b"k", b"", struct.pack("<d", 2.0**44 * 1.001)), "outside"),
+        (_body(_row(), 1, 0, b"k", b"", b"1234567"), "not whole"),
+        (_body(_row(key=0), 1, 0, b"", b"", ONE), "chunk 0 is malformed"),
+        (_body(_row(key=257), 1, 0, b"k" * 257, b"", ONE), "chunk 0 is malformed"),
+        (_body(_row(sender=2), 1, 1, b"k", b"", ONE), "chunk 0 is malformed"),
+        (_body(_row(values=3, ids=2), 1, 0, b"k", b"i" * 32, ONE * 3), "chunk 0 is malformed"),
+        (_body(_row(values=2), 1, 0, b"k", b"", ONE), "do not add up"),
+        (_body(_row(), 1, 0, b"k", b"", ONE * 2), "do not add up"),
+        (_body(_row(), 1, 0, b"kk", b"", ONE), "do not add up"),
+        (_body(_row(), 2, 0, b"k", b"", ONE), "where its header says"),
+    ],
+)
+def test_what_no_chunk_may_hold_is_refused_even_with_a_fitting_checksum(body: bytes, reason: str) -> None:
+    with pytest.raises(FormatError, match=reason):
+        record.decode(_head(body))
+
+
+def test_another_version_is_refused_by_its_number() -> None:
+    with pytest.raises(FormatError, match="version 2"):
+        record.decode(_head(_body(_row(), 1, 0, b"k", b"", ONE), version=2))
+
+
+def test_records_of_version_1_stay_readable_and_are_written_as_ever() -> None:
+    golden = bytes.fromhex(GOLDEN.read_text())
+    assert record.decode(golden) == SAMPLE
+    assert record.encode(SAMPLE) == golden
