@@ -6,8 +6,8 @@ import io
 import socket
 import struct
 
-from aiokafka.protocol.api import RequestHeader_v1  # type: ignore[import-untyped]
-from aiokafka.protocol.metadata import MetadataRequest_v1, MetadataResponse_v1  # type: ignore[import-untyped]
+from aiokafka.protocol.api import RequestHeader_v1
+from aiokafka.protocol.metadata import MetadataRequest_v1, MetadataResponse_v1
 
 HOST = "127.0.0.1"
 PROBE_TIMEOUT_S = 2.0

@@ -10,10 +10,10 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic  # type: ignore[import-untyped]
-from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType  # type: ignore[import-untyped]
-from aiokafka.conn import collect_hosts, create_conn  # type: ignore[import-untyped]
-from aiokafka.errors import (  # type: ignore[import-untyped]
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.conn import collect_hosts, create_conn
+from aiokafka.errors import (
     AuthenticationFailedError,
     IllegalSaslStateError,
     InvalidReplicationFactorError,
@@ -34,7 +34,7 @@ logger = logging.getLogger(__name__)
 
 SAY_INTERVAL_S = 5.0
 FIRST_BACKOFF_S = 0.1
-LAST_BACKOFF_S = 2.0
+LAST_BACKOFF_S = 0.5
 OWN_VALUE = 1  # config source of a value set on the topic itself, in the Kafka protocol
 REQUEST_TIMEOUT_MS = 5000
 ENSURE_TIMEOUT_S = 30.0

@@ -2,7 +2,7 @@
 
     head         version, kind, width, number of entries
     exact        the distinct values ascending, float64 each; how often each was added, `width` bytes each
-    histogram    low, high, zeros, tiny, sums; first octave, octaves; a bit per bucket of these; the counts that are not 0
+    histogram    low, high, zeros, tiny, sums; first octave, octaves; a bit per bucket; the counts that are not 0
 
 A width of 0 stands for counts that are all 1. There is no checksum: the row that a summary lies in has one. Any bytes
 give either a summary or a FormatError, so a flipped bit may go unnoticed here, but raises nothing else.

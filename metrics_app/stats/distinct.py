@@ -32,3 +32,7 @@ class Distinct:
             new = ~known
             self.values = np.insert(self.values, at[new], values[new])
             self.times = np.insert(self.times, at[new], times[new])
+
+    def at(self, rank: int) -> float:
+        """The value at a rank, from 0, of all values counted."""
+        return float(self.values[np.searchsorted(np.cumsum(self.times), rank, side="right")])

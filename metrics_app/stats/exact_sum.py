@@ -4,8 +4,8 @@ A value v counts as u = floor(v * 2**64), so a sum is an integer in units of 2**
 2**-128. From 2**-12 on nothing is cut off, for a float64 has 53 bits; below, less than 2**-64 of a value is. Values are
 finite, 0 <= v <= 2**44.
 
-Arrays are cut into digits of 21 bits, most significant first. All products of two digits, summed over 2,048 values, stay
-below 2**53, so one matrix product in float64 gives them exactly, in whatever order the BLAS adds.
+Arrays are cut into digits of 21 bits, most significant first. The products of two digits, summed over 2,048 values,
+stay below 2**53, so one matrix product in float64 gives them exactly, in whatever order the BLAS adds.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Base-2 exponential histogram of scale 6: the buckets of OTLP and of Prometheus native histograms.
 
-Bucket i holds the values in (2**(i/64), 2**((i+1)/64)], for i from -20*64 up to 44*64; what is not above 2**-20 is OTLP's
-zero bucket, of which the true zeros are counted apart. A bucket's estimate 2lu/(l+u) is within ERROR_BOUND of
+Bucket i holds the values in (2**(i/64), 2**((i+1)/64)], for i from -20*64 up to 44*64. What is not above 2**-20 is
+OTLP's zero bucket, of which the true zeros are counted apart. A bucket's estimate 2lu/(l+u) is within ERROR_BOUND of
 everything in it. Buckets are found by comparing with exact bounds, not with a logarithm, so that every machine agrees.
 
 Memory: 8 bytes a bucket over the octaves in use, 512 bytes each; response times spanning 1 ms to 10 s take 7 KB.
@@ -39,7 +39,7 @@ class Ranked(NamedTuple):
 
 
 def _octave_bounds() -> Values:
-    """Lower bounds of the buckets from 1 to 2: the greatest float64 not above 2**(j/64), which separates just as well."""
+    """Lower bounds of the buckets from 1 to 2: greatest float64 not above 2**(j/64), which separates just as well."""
     bounds = []
     for j in range(PER_OCTAVE):
         mantissa = 1 << (j + 52 * PER_OCTAVE)
@@ -162,7 +162,7 @@ class Histogram:
 
     def _clamped(self, estimate: float, lo: float, hi: float, error_bound: float) -> Ranked:
         estimate, lo, hi = (min(max(each, self.low), self.high) for each in (estimate, lo, hi))
-        return Ranked(estimate, lo, hi, error_bound)
+        return Ranked(estimate, lo, hi, error_bound if lo < hi else 0.0)
 
     def _cover(self, first: int, last: int) -> None:
         """Makes room for the buckets first to last."""

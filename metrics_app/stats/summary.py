@@ -12,8 +12,6 @@ histogram takes 512 bytes per octave of its range.
 from __future__ import annotations
 
 import math
-from bisect import bisect_right
-from itertools import accumulate
 from typing import NamedTuple
 
 import numpy as np
@@ -168,12 +166,12 @@ class HourlySummary:
     @property
     def min(self) -> float:
         """Least value; ValueError when there is none."""
-        return self._ranked([0])[0].estimate
+        return self._ranked(0).estimate
 
     @property
     def max(self) -> float:
         """Greatest value; ValueError when there is none."""
-        return self._ranked([self.count - 1])[0].estimate
+        return self._ranked(self.count - 1).estimate
 
     @property
     def sum(self) -> float:
@@ -196,9 +194,9 @@ class HourlySummary:
     def quantile(self, q: float) -> Quantile:
         """The value at q * (count - 1) of the sorted values, interpolated between ranks.
 
-        While exact, equal to `numpy.quantile(values, q)` to the last bit. Otherwise interpolated in the same way between
-        the estimates of two buckets, never outside [min, max]. The error bound is relative: 0.005416, or 1.0 where
-        values in (0, 2**-20] take part, whose estimate is 0.
+        While exact, equal to `numpy.quantile(values, q)` to the last bit. Otherwise interpolated in the same way
+        between the estimates of two buckets, never outside [min, max]. The error bound is relative: 0.005416, or 1.0
+        where values in (0, 2**-20] take part, whose estimate is 0.
 
         Args:
             q: 0.0 (least) to 1.0 (greatest).
@@ -210,7 +208,7 @@ class HourlySummary:
             raise ValueError(f"q {q!r}: expected 0.0 to 1.0")
         position = (self.count - 1) * q
         weight = position - math.floor(position)
-        below, above = self._ranked([math.floor(position), math.ceil(position)])
+        below, above = self._ranked(math.floor(position)), self._ranked(math.ceil(position))
         value = _interpolate(below.estimate, above.estimate, weight)
         error_bound = max(below.error_bound, above.error_bound)
         if not error_bound:
@@ -221,25 +219,21 @@ class HourlySummary:
 
     def scale6_buckets(self) -> Buckets:
         """The values as buckets of a scale-6 exponential histogram, also while quantiles are exact."""
-        histogram = self.histogram
-        if histogram is None:
+        if (histogram := self.histogram) is None:
             histogram = Histogram()
-            if self.distinct is not None and self.count:
-                values, times = self.distinct
-                histogram.add_counts(np.array(values), np.array(times, np.int64))
+            if self.count:
+                counted = self._counted()
+                histogram.add_counts(counted.values, counted.times)
         used = np.flatnonzero(histogram.counts)
         first, end = (int(used[0]), int(used[-1]) + 1) if len(used) else (0, 0)
         return Buckets(histogram.zeros + histogram.tiny, histogram.offset + first, histogram.counts[first:end].copy())
 
-    def _ranked(self, ranks: list[int]) -> list[Ranked]:
+    def _ranked(self, rank: int) -> Ranked:
         self._require_values()
         if (histogram := self.histogram) is not None:
-            return [histogram.ranked(rank, self.count) for rank in ranks]
-        assert self.distinct is not None
-        values, times = self.distinct
-        ends = list(accumulate(times))
-        found = [values[bisect_right(ends, rank)] for rank in ranks]
-        return [Ranked(value, value, value, 0.0) for value in found]
+            return histogram.ranked(rank, self.count)
+        value = self._counted().at(rank)
+        return Ranked(value, value, value, 0.0)
 
     def _require_values(self) -> None:
         if not self.count:
@@ -248,8 +242,15 @@ class HourlySummary:
     def _sums(self) -> Sums:
         if (histogram := self.histogram) is not None:
             return histogram.sums
-        assert self.distinct is not None
-        return exact_sum.of_counts(zip(*self.distinct, strict=True))
+        counted = self._counted()
+        return exact_sum.of_counts(zip(counted.values.tolist(), counted.times.tolist(), strict=True))
+
+    def _counted(self) -> Distinct:
+        """All values, while exact; a row that is still small stays as small as it is."""
+        if self._distinct is None:
+            return _sorted(self._recent)
+        self._settle()
+        return self._distinct
 
     def _add_many(self, values: Values) -> None:
         if self._histogram is None:
@@ -261,10 +262,8 @@ class HourlySummary:
 
     def _settle(self) -> None:
         if self._recent:
-            values = sorted(self._recent)
-            times = [self._recent[value] for value in values]
-            self._recent = {}
-            self._take(np.array(values), np.array(times, np.int64))
+            counted, self._recent = _sorted(self._recent), {}
+            self._take(counted.values, counted.times)
 
     def _take(self, values: Values, times: Counts) -> None:
         if self._histogram is not None:
@@ -297,6 +296,11 @@ def value_of(summary: HourlySummary, stat: str) -> Answer:
         return summary.quantile(q)
     value: float = getattr(summary, name)
     return Answer(value, value, value, True, 0.0)
+
+
+def _sorted(counts: dict[float, int]) -> Distinct:
+    values = sorted(counts)
+    return Distinct(np.array(values), np.array([counts[value] for value in values], np.int64))
 
 
 def _interpolate(a: float, b: float, weight: float) -> float:

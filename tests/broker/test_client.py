@@ -1,7 +1,7 @@
 from pathlib import Path
 
 import pytest
-from aiokafka import AIOKafkaConsumer, TopicPartition  # type: ignore[import-untyped]
+from aiokafka import AIOKafkaConsumer, TopicPartition
 from faust import SASLCredentials
 
 from metrics_app.broker import topics

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from aiokafka import AIOKafkaConsumer, TopicPartition  # type: ignore[import-untyped]
+from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from metrics_app.broker import client, topics
 from metrics_app.broker.embedded import DEFAULT_PORT, EmbeddedKafka

@@ -6,8 +6,8 @@ import asyncio
 from pathlib import Path
 
 import pytest
-from aiokafka.admin import NewTopic  # type: ignore[import-untyped]
-from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType  # type: ignore[import-untyped]
+from aiokafka.admin import NewTopic
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from metrics_app.broker import layout, topics
 from metrics_app.broker.embedded import EmbeddedKafka

@@ -1,0 +1,194 @@
+from __future__ import annotations
+
+import asyncio
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from metrics_app.collector.lane import Lane, Ticket, Waiting, merge_anonymous
+from metrics_app.wire import record
+from metrics_app.wire.chunk import Chunk
+
+MAX_BYTES = 1000
+
+
+def chunk(key: str = "a", *values: float, ids: bytes = b"", sender: bytes = b"") -> Chunk:
+    numbers = values or (1.0,)
+    return Chunk(key.encode(), 498740, struct.pack(f"<{len(numbers)}d", *numbers), sender, 0, ids)
+
+
+@dataclass
+class FakeLink:
+    """A Kafka that acknowledges when `gate` is open, or fails as told."""
+
+    gate: asyncio.Event = field(default_factory=asyncio.Event)
+    failure: str | None = None
+    away: str | None = None
+    records: list[bytes] = field(default_factory=list)
+    in_flight: int = 0
+
+    def problem(self) -> str | None:
+        return self.away
+
+    async def send(self, partition: int, record: bytes) -> str | None:
+        assert partition == 3
+        self.in_flight += 1
+        assert self.in_flight == 1
+        self.records.append(record)
+        await self.gate.wait()
+        self.in_flight -= 1
+        return self.failure
+
+    def chunks(self) -> list[list[Chunk]]:
+        return [record.decode(sent) for sent in self.records]
+
+
+@dataclass
+class Running:
+    lane: Lane
+    released: list[Waiting] = field(default_factory=list)
+
+    def put(self, *chunks: Chunk) -> Ticket:
+        ticket = Ticket(len(chunks), asyncio.get_running_loop().create_future())
+        for one in chunks:
+            self.lane.put(Waiting(one, record.size_of(one), ticket))
+        return ticket
+
+
+@contextmanager
+def lane(link: FakeLink, linger_s: float = 0.01) -> Iterator[Running]:
+    running = Running(Lane(3, link, linger_s, MAX_BYTES, lambda waiting: running.released.append(waiting)))
+    task = asyncio.create_task(running.lane.run())
+    try:
+        yield running
+    finally:
+        task.cancel()
+
+
+async def until_sent(link: FakeLink, count: int) -> None:
+    async with asyncio.timeout(5):
+        while len(link.records) < count:
+            await asyncio.sleep(0.001)
+
+
+async def test_what_arrives_within_the_linger_goes_into_one_record() -> None:
+    link = FakeLink()
+    link.gate.set()
+    with lane(link) as running:
+        tickets = [running.put(chunk("a", 1), chunk("b", 2, ids=b"i" * 16)), running.put(chunk("c", 3))]
+        assert [await ticket.outcome for ticket in tickets] == [None, None]
+    assert [[one.key for one in sent] for sent in link.chunks()] == [[b"b", b"a", b"c"]]
+
+
+async def test_a_request_is_answered_only_after_the_ack_of_all_its_chunks() -> None:
+    link = FakeLink()
+    with lane(link) as running:
+        big = running.put(*(chunk("a", *range(100), ids=b"%016d" % n) for n in range(2)))
+        await until_sent(link, 1)
+        assert not big.outcome.done()
+        assert running.released == []
+        link.gate.set()
+        assert await big.outcome is None
+    assert len(link.records) == len(running.released) == 2
+
+
+async def test_one_record_is_in_flight_at_a_time_and_they_leave_in_the_order_of_arrival() -> None:
+    link = FakeLink()
+    with lane(link) as running:
+        first = running.put(chunk("a", 1))
+        await until_sent(link, 1)
+        rest = [running.put(chunk("a", n)) for n in (2, 3)]
+        await asyncio.sleep(0.05)
+        assert len(link.records) == 1
+        link.gate.set()
+        for ticket in (first, *rest):
+            assert await ticket.outcome is None
+    assert [[struct.unpack(f"<{c.count}d", c.values) for c in sent] for sent in link.chunks()] == [[(1,)], [(2, 3)]]
+
+
+async def test_records_stay_within_the_limit_and_a_larger_chunk_goes_alone() -> None:
+    link = FakeLink()
+    link.gate.set()
+    with lane(link) as running:
+        chunks = [chunk(f"k{n}", *range(10), ids=b"%016d" % n) for n in range(30)]
+        chunks.insert(7, chunk("big", *range(500)))
+        assert await running.put(*chunks).outcome is None
+    assert [one for sent in link.chunks() for one in sent] == chunks
+    sizes = [len(sent) for sent in link.records if len(record.decode(sent)) > 1]
+    assert max(sizes) <= MAX_BYTES
+    assert len(link.records) < 12
+
+
+async def test_what_nobody_waits_for_any_more_is_not_sent() -> None:
+    link = FakeLink()
+    with lane(link) as running:
+        running.put(chunk("a"))
+        await until_sent(link, 1)
+        given_up, awaited = running.put(chunk("b")), running.put(chunk("c"))
+        given_up.outcome.cancel()
+        link.gate.set()
+        assert await awaited.outcome is None
+    assert [[one.key for one in sent] for sent in link.chunks()] == [[b"a"], [b"c"]]
+    assert len(running.released) == 3
+    assert (given_up.sent, awaited.sent) == (False, True)
+
+
+async def test_a_failed_record_fails_its_requests_and_gives_its_memory_back() -> None:
+    link = FakeLink(failure="gone")
+    link.gate.set()
+    with lane(link) as running:
+        tickets = [running.put(chunk("a"), chunk("b")), running.put(chunk("c"))]
+        assert [await ticket.outcome for ticket in tickets] == ["gone", "gone"]
+        await asyncio.sleep(0)
+    assert [ticket.sent for ticket in tickets] == [True, True]
+    assert len(running.released) == 3
+
+
+async def test_without_a_connection_nothing_is_sent_and_the_request_knows() -> None:
+    link = FakeLink(away="no Kafka")
+    with lane(link) as running:
+        ticket = running.put(chunk("a"))
+        assert await ticket.outcome == "no Kafka"
+    assert (ticket.sent, link.records, len(running.released)) == (False, [], 1)
+
+
+async def test_an_ack_of_a_given_up_request_is_no_error() -> None:
+    link = FakeLink()
+    with lane(link) as running:
+        ticket = running.put(chunk("a"))
+        await until_sent(link, 1)
+        ticket.outcome.cancel()
+        link.gate.set()
+        assert await running.put(chunk("b")).outcome is None
+    assert (ticket.sent, len(running.released)) == (True, 2)
+
+
+@given(st.lists(st.tuples(st.sampled_from("ab"), st.booleans(), st.integers(0, 9)), max_size=12))
+def test_merging_keeps_every_value_and_touches_no_named_chunk(items: list[tuple[str, bool, int]]) -> None:
+    given_chunks = [chunk(key, value, ids=b"i" * 16 if named else b"") for key, named, value in items]
+    merged = merge_anonymous(given_chunks)
+    assert [one for one in merged if one.ids] == [one for one in given_chunks if one.ids]
+    for key in (b"a", b"b"):
+        anonymous = [one for one in merged if one.key == key and not one.ids]
+        assert len(anonymous) <= 1
+        assert b"".join(bytes(one.values) for one in anonymous) == b"".join(
+            bytes(one.values) for one in given_chunks if one.key == key and not one.ids
+        )
+
+
+def test_numbered_chunks_and_other_hours_are_not_merged() -> None:
+    chunks = [chunk("a", sender=b"s" * 16), chunk("a", sender=b"s" * 16), chunk("a"), chunk("a")._replace(hour=1)]
+    assert merge_anonymous(chunks) == chunks
+
+
+@pytest.mark.parametrize("failures", [(None, None), ("x", None), (None, "x")])
+async def test_a_ticket_ends_at_its_first_failure_or_its_last_ack(failures: tuple[str | None, ...]) -> None:
+    ticket = Ticket(2, asyncio.get_running_loop().create_future())
+    for failure in failures:
+        ticket.settle(failure)
+    assert await ticket.outcome == next(filter(None, failures), None)

@@ -1,0 +1,329 @@
+"""The publisher against a real Kafka that is killed, frozen and started again."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import struct
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from pathlib import Path
+
+import pytest
+from aiokafka import AIOKafkaConsumer, TopicPartition
+
+from metrics_app.broker.embedded import EmbeddedKafka
+from metrics_app.collector.connection import PATIENCE
+from metrics_app.collector.publisher import Publisher
+from metrics_app.errors import OverloadedError
+from metrics_app.settings import Settings
+from metrics_app.telemetry import Telemetry
+from metrics_app.wire import record
+from metrics_app.wire.chunk import Chunk
+from metrics_app.wire.keys import partition_of
+from tests.conftest import MakeSettings
+
+from .fakes import collector
+
+pytestmark = pytest.mark.kafka
+DEADLINE_S = 1.0
+
+
+@asynccontextmanager
+async def publisher(settings: Settings, telemetry: Telemetry | None = None) -> AsyncIterator[Publisher]:
+    running = Publisher(settings, telemetry or Telemetry())
+    await running.start()
+    try:
+        yield running
+    finally:
+        await running.stop()
+
+
+async def until_connected(running: Publisher, within_s: float = 20) -> None:
+    async with asyncio.timeout(within_s):
+        while running.problem() is not None:
+            await asyncio.sleep(0.01)
+
+
+def chunk(key: str, *values: float) -> Chunk:
+    return Chunk(key.encode(), 498740, struct.pack(f"<{len(values)}d", *values))
+
+
+async def stored(settings: Settings) -> dict[int, list[list[Chunk]]]:
+    """The records of the samples topic, by partition."""
+    places = [TopicPartition(settings.samples_topic, partition) for partition in range(settings.partitions)]
+    consumer = AIOKafkaConsumer(bootstrap_servers=settings.kafka, auto_offset_reset="earliest")
+    await consumer.start()
+    try:
+        consumer.assign(places)
+        ends = await consumer.end_offsets(places)
+        found: dict[int, list[list[Chunk]]] = {place.partition: [] for place in places}
+        while any(len(found[place.partition]) < ends[place] for place in places):
+            for place, batch in (await consumer.getmany(timeout_ms=1000)).items():
+                found[place.partition] += [record.decode(message.value) for message in batch]
+        return found
+    finally:
+        await consumer.stop()
+
+
+async def values_of(settings: Settings, key: str) -> list[float]:
+    chunks = [one for records in (await stored(settings)).values() for sent in records for one in sent]
+    return [value for one in chunks if one.key == key.encode() for value in struct.unpack(f"<{one.count}d", one.values)]
+
+
+@pytest.fixture
+def own_kafka(tmp_path: Path) -> Iterator[EmbeddedKafka]:
+    """A running broker that the test may kill."""
+    with EmbeddedKafka(tmp_path / "kafka", 0) as broker:
+        yield broker
+
+
+@contextmanager
+def frozen(broker: EmbeddedKafka) -> Iterator[None]:
+    assert broker.pid is not None
+    os.kill(broker.pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(broker.pid, signal.SIGCONT)
+
+
+async def refusal(running: Publisher, one: Chunk) -> OverloadedError:
+    with pytest.raises(OverloadedError) as caught:
+        await running.publish([one])
+    return caught.value
+
+
+async def test_published_chunks_are_in_their_partitions_when_publish_returns(settings: MakeSettings) -> None:
+    here, telemetry = settings(partitions=4), Telemetry()
+    chunks = [chunk(f"key-{n}", n, n + 0.5) for n in range(50)]
+    async with publisher(here, telemetry) as running:
+        await until_connected(running)
+        await running.publish(chunks)
+        found = await stored(here)
+    for partition, records in found.items():
+        assert [one for sent in records for one in sent] == [c for c in chunks if partition_of(c.key, 4) == partition]
+    produced = telemetry.registry.get_sample_value("metrics_app_produced_records_total")
+    assert produced == sum(map(len, found.values())) == 4
+    assert telemetry.registry.get_sample_value("metrics_app_pending_bytes") == 0
+
+
+async def test_many_requests_become_few_records_and_none_is_lost(settings: MakeSettings) -> None:
+    here = settings(partitions=2)
+    async with publisher(here) as running:
+        await until_connected(running)
+        await asyncio.gather(*(running.publish([chunk(f"k{n % 10}", n)]) for n in range(500)))
+        found = await stored(here)
+    records = [sent for partition in found.values() for sent in partition]
+    values = [v for sent in records for one in sent for v in struct.unpack(f"<{one.count}d", one.values)]
+    assert sorted(values) == list(range(500))
+    assert len(records) <= 20
+
+
+async def test_a_request_larger_than_a_record_goes_into_several(settings: MakeSettings) -> None:
+    here = settings(partitions=1, max_record_bytes=4096)
+    chunks = [chunk(f"key-{n}", *range(100)) for n in range(40)]
+    async with publisher(here) as running:
+        await until_connected(running)
+        await running.publish(chunks)
+        found = await stored(here)
+    assert len(found[0]) == 10
+    assert [one for sent in found[0] for one in sent] == chunks
+
+
+async def test_nothing_to_publish_is_no_wait(settings: MakeSettings) -> None:
+    async with publisher(settings(partitions=1)) as running:
+        await until_connected(running)
+        await running.publish([])
+
+
+async def test_without_kafka_requests_are_refused_at_once_and_it_is_said_why(make_settings: MakeSettings) -> None:
+    here = make_settings()
+    async with publisher(here) as running, collector(here, running) as listening:
+        started = time.monotonic()
+        reply = await listening.post(b'[["a",1],["b",2]]')
+        assert time.monotonic() - started < here.request_deadline_s
+        assert (reply.status, reply.headers["Retry-After"]) == (503, "1")
+        assert "nothing was kept" in reply.json["detail"]
+        assert here.kafka in (running.problem() or "")
+        assert listening.counts() == {"received": 2, "accepted": 0, "rejected": 0, "refused": 2}
+
+
+async def test_kafka_that_starts_later_is_found(make_settings: MakeSettings, tmp_path: Path) -> None:
+    broker = EmbeddedKafka(tmp_path / "kafka", 0)
+    broker.start()
+    broker.stop()
+    here = make_settings(kafka=broker.bootstrap, partitions=1)
+    try:
+        async with publisher(here) as running:
+            await asyncio.sleep(0.3)
+            assert running.problem() is not None
+            await asyncio.to_thread(broker.start)
+            await until_connected(running)
+            await running.publish([chunk("a", 1)])
+            assert await values_of(here, "a") == [1]
+    finally:
+        broker.stop()
+
+
+async def test_a_killed_kafka_refuses_quickly_and_all_that_was_acknowledged_is_there_after_its_return(
+    make_settings: MakeSettings, own_kafka: EmbeddedKafka
+) -> None:
+    here, telemetry = make_settings(kafka=own_kafka.bootstrap, partitions=2, request_deadline_s=DEADLINE_S), Telemetry()
+    acknowledged: list[float] = []
+    unknown: list[float] = []
+    slowest_s = 0.0
+
+    async def send_for_ever(running: Publisher) -> None:
+        nonlocal slowest_s
+        number = 0
+        while True:
+            number += 1
+            started = time.monotonic()
+            try:
+                await running.publish([chunk("a", number)])
+                acknowledged.append(number)
+            except OverloadedError as error:
+                slowest_s = max(slowest_s, time.monotonic() - started)
+                if "nothing was kept" not in str(error):
+                    unknown.append(number)
+                await asyncio.sleep(0.01)
+
+    async with publisher(here, telemetry) as running:
+        await until_connected(running)
+        sending = asyncio.create_task(send_for_ever(running))
+        await asyncio.sleep(0.5)
+        await asyncio.to_thread(own_kafka.kill)
+        await asyncio.sleep(PATIENCE * DEADLINE_S + 1)
+        assert running.problem() is not None
+        before = len(acknowledged)
+        await asyncio.to_thread(own_kafka.start)
+        await until_connected(running)
+        await asyncio.sleep(0.5)
+        sending.cancel()
+        with suppress(asyncio.CancelledError):
+            await sending
+        found = await values_of(here, "a")
+    assert 0 < before < len(acknowledged)
+    assert slowest_s < DEADLINE_S + 0.5
+    assert len(found) == len(set(found))
+    assert set(acknowledged) <= set(found) <= {*acknowledged, *unknown, len(acknowledged)} | set(unknown) | {max(found)}
+    assert telemetry.registry.get_sample_value("metrics_app_pending_bytes") == 0
+
+
+async def test_a_frozen_kafka_gives_unknown_outcomes_then_quick_refusals_and_recovers(
+    make_settings: MakeSettings, own_kafka: EmbeddedKafka
+) -> None:
+    here, telemetry = make_settings(kafka=own_kafka.bootstrap, partitions=1, request_deadline_s=DEADLINE_S), Telemetry()
+    async with publisher(here, telemetry) as running:
+        await until_connected(running)
+        await running.publish([chunk("a", 1)])
+        with frozen(own_kafka):
+            late = await refusal(running, chunk("a", 2))
+            assert (late.reason, "may have been kept" in str(late)) == ("deadline", True)
+            async with asyncio.timeout(PATIENCE * DEADLINE_S + 5):
+                while running.problem() is None:
+                    await asyncio.sleep(0.01)
+            quick = await refusal(running, chunk("a", 3))
+            assert (quick.reason, "nothing was kept" in str(quick)) == ("kafka", True)
+            assert telemetry.registry.get_sample_value("metrics_app_pending_bytes") == 0
+        await until_connected(running)
+        await running.publish([chunk("a", 4)])
+        found = await values_of(here, "a")
+    assert [value for value in found if value != 2] == [1, 4]
+
+
+async def test_waiting_samples_are_bounded_and_their_memory_comes_back(
+    make_settings: MakeSettings, own_kafka: EmbeddedKafka
+) -> None:
+    here = make_settings(
+        kafka=own_kafka.bootstrap, partitions=1, request_deadline_s=DEADLINE_S, max_pending_bytes=1 << 20
+    )
+    telemetry = Telemetry()
+    async with publisher(here, telemetry) as running:
+        await until_connected(running)
+        await running.publish([chunk("a", 1)])
+        with frozen(own_kafka):
+            requests = [asyncio.create_task(running.publish([chunk("b", *range(10_000))])) for _ in range(20)]
+            await asyncio.sleep(0.2)
+            refused = [task for task in requests if task.done()]
+            pending = telemetry.registry.get_sample_value("metrics_app_pending_bytes") or 0
+            assert len(refused) == 7
+            assert (1 << 20) - 81_000 < pending <= 1 << 20
+            outcomes = await asyncio.gather(*requests, return_exceptions=True)
+        assert {getattr(outcome, "reason", "") for outcome in outcomes} == {"memory", "deadline"}
+        async with asyncio.timeout(PATIENCE * DEADLINE_S + 20):
+            while telemetry.registry.get_sample_value("metrics_app_pending_bytes"):
+                await asyncio.sleep(0.01)
+        await until_connected(running)
+        await running.publish([chunk("c", 1)])
+        assert await values_of(here, "c") == [1]
+
+
+async def test_a_request_given_up_before_its_record_left_is_never_stored(settings: MakeSettings) -> None:
+    here = settings(partitions=1, linger_ms=300)
+    async with publisher(here) as running:
+        await until_connected(running)
+        task = asyncio.create_task(running.publish([chunk("gone", 1)]))
+        await asyncio.sleep(0.05)
+        task.cancel()
+        await running.publish([chunk("here", 1)])
+        assert (await values_of(here, "gone"), await values_of(here, "here")) == ([], [1])
+
+
+async def test_a_producer_that_failed_for_good_is_replaced(settings: MakeSettings) -> None:
+    """A gap in the sequence numbers is what a batch that failed for good leaves behind."""
+    here = settings(partitions=1)
+    async with publisher(here) as running:
+        await until_connected(running)
+        await running.publish([chunk("a", 1)])
+        broken = running._connection._producer
+        broken._txn_manager.increment_sequence_number(TopicPartition(here.samples_topic, 0), 100)
+        assert "may have been kept" in str(await refusal(running, chunk("a", 2)))
+        await until_connected(running)
+        assert running._connection._producer is not broken
+        await running.publish([chunk("a", 3)])
+        assert await values_of(here, "a") == [1, 3]
+
+
+async def test_a_stop_sends_what_is_queued_and_refuses_the_rest(settings: MakeSettings) -> None:
+    here = settings(partitions=1, linger_ms=200)
+    running = Publisher(here, Telemetry())
+    await running.start()
+    await until_connected(running)
+    queued = asyncio.create_task(running.publish([chunk("a", 1)]))
+    await asyncio.sleep(0.02)
+    stopping = asyncio.create_task(running.stop())
+    await asyncio.sleep(0.02)
+    late = await refusal(running, chunk("a", 2))
+    assert (late.reason, "nothing was kept" in str(late)) == ("stopping", True)
+    await queued
+    await stopping
+    assert await values_of(here, "a") == [1]
+
+
+async def test_a_stop_does_not_wait_for_a_kafka_that_is_away(
+    make_settings: MakeSettings, own_kafka: EmbeddedKafka
+) -> None:
+    here = make_settings(kafka=own_kafka.bootstrap, partitions=1, request_deadline_s=DEADLINE_S)
+    running = Publisher(here, Telemetry())
+    await running.start()
+    await until_connected(running)
+    with frozen(own_kafka):
+        request = asyncio.create_task(refusal(running, chunk("a", 1)))
+        await asyncio.sleep(0.1)
+        async with asyncio.timeout(DEADLINE_S + 5):
+            await running.stop()
+        assert "may have been kept" in str(await request)
+
+
+async def test_the_whole_way_answers_202_after_the_ack(settings: MakeSettings) -> None:
+    here = settings(partitions=2)
+    async with publisher(here) as running, collector(here, running) as listening:
+        await until_connected(running)
+        reply = await listening.post(b'[["a",1],["b",2],["a",-1]]')
+        assert (reply.status, reply.json["accepted"]) == (202, 2)
+        assert await values_of(here, "a") == [1]
+        assert listening.counts() == {"received": 3, "accepted": 2, "rejected": 1, "refused": 0}
