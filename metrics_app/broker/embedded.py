@@ -38,7 +38,7 @@ GUARD = """
 read -r _
 kill -TERM "$1" 2>/dev/null || exit 0
 for _ in 1 2 3 4 5 6 7 8 9 10; do sleep 0.5; kill -0 "$1" 2>/dev/null || exit 0; done
-true
+kill -KILL "$1"
 """
 
 

@@ -32,14 +32,17 @@ class OpenLoop:
         self._free = list(range(in_flight))
         self._freed = asyncio.Event()
 
-    async def run(self, send: Callable[[int, int], Awaitable[bool]]) -> float:
+    async def run(self, send: Callable[[int, int], Awaitable[bool]], until: asyncio.Event | None = None) -> float:
         """Calls `send(number, lane)` for every number below `total`; the calls of one lane follow each other.
 
-        `send` says whether the request was kept. Returns the time from the first start to the last, in seconds.
+        `send` says whether the request was kept. When `until` is set no more are started. Returns the time from the
+        first start to the last, in seconds.
         """
         start = time.monotonic()
         async with asyncio.TaskGroup() as requests:
             for number in range(self.total):
+                if until is not None and until.is_set():
+                    break
                 due = start + number * self.interval_s
                 if (ahead_s := due - time.monotonic()) > 0:
                     await asyncio.sleep(ahead_s)

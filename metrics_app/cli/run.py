@@ -41,8 +41,8 @@ class Run:
         return self.verdict.is_right and not self.freshness.never
 
 
-async def perform(plan: Plan) -> Run:
-    """The run of a plan.
+async def perform(plan: Plan, until: asyncio.Event | None = None) -> Run:
+    """The run of a plan, ended early when `until` is set.
 
     Raises:
         ClientError: the service cannot be reached at all, or does not answer queries.
@@ -62,7 +62,7 @@ async def perform(plan: Plan) -> Run:
         stop = asyncio.Event()
         probing = asyncio.create_task(freshness.run(stop))
         try:
-            sending_s = await _send_all(plan, pool, loop, encoder, sender, ledger)
+            sending_s = await _send_all(plan, pool, loop, encoder, sender, ledger, until)
         finally:
             stop.set()
         await probing
@@ -86,7 +86,13 @@ async def _greet(session: aiohttp.ClientSession, plan: Plan) -> None:
 
 
 async def _send_all(
-    plan: Plan, pool: list[Batch], loop: OpenLoop, encoder: Encoder, sender: Sender, ledger: Ledger
+    plan: Plan,
+    pool: list[Batch],
+    loop: OpenLoop,
+    encoder: Encoder,
+    sender: Sender,
+    ledger: Ledger,
+    until: asyncio.Event | None,
 ) -> float:
     lanes = [Lane() for _ in range(plan.in_flight)]
     with _bar(f"sending {plan.rate:,.0f} values/s", plan.requests) as advance:
@@ -99,7 +105,7 @@ async def _send_all(
             advance(number + 1)
             return outcome is Outcome.OK
 
-        return await loop.run(send)
+        return await loop.run(send, until)
 
 
 @contextmanager

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
@@ -104,6 +105,14 @@ def test_a_second_kafka_on_one_folder_is_refused_and_names_the_first(make_broker
     assert answers(second.port)
 
 
+def test_of_two_that_start_at_once_on_an_empty_folder_one_is_refused(make_broker: MakeBroker) -> None:
+    with ThreadPoolExecutor(2) as pool:
+        errors = [started.exception() for started in [pool.submit(make_broker().start) for _ in range(2)]]
+    (refused,) = [error for error in errors if error is not None]
+    assert isinstance(refused, BrokerError)
+    assert str(refused).startswith("another Kafka ")
+
+
 def test_a_killed_starter_takes_its_kafka_along_and_the_folder_is_free_again(
     make_broker: MakeBroker, tmp_path: Path
 ) -> None:
@@ -124,7 +133,9 @@ def test_a_killed_starter_takes_its_kafka_along_and_the_folder_is_free_again(
     assert eventually(lambda: not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)
 
 
-def test_a_stopped_kafka_dies_with_its_starter_too(tmp_path: Path) -> None:
+def test_a_stopped_kafka_dies_with_its_starter_too_and_the_next_start_waits_for_that(
+    make_broker: MakeBroker, tmp_path: Path
+) -> None:
     """A process under SIGSTOP keeps SIGTERM waiting: the guard goes on to SIGKILL."""
     starter = subprocess.Popen([sys.executable, "-c", START, str(tmp_path / "kafka")], stdout=subprocess.PIPE)
     assert starter.stdout is not None
@@ -133,7 +144,10 @@ def test_a_stopped_kafka_dies_with_its_starter_too(tmp_path: Path) -> None:
     kafka.suspend()
     starter.kill()
     starter.wait()
-    assert eventually(lambda: not kafka.is_running() or kafka.status() == psutil.STATUS_ZOMBIE)
+    broker = make_broker()
+    broker.start()
+    assert answers(broker.port)
+    assert not kafka.is_running() or kafka.status() == psutil.STATUS_ZOMBIE
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -68,6 +68,13 @@ class Collector:
         """Whether every value received is accounted for."""
         counts = self.counts()
         return counts["received"] == counts["accepted"] + counts["rejected"] + counts["refused"]
+
+
+async def until(condition: Callable[[], bool], within_s: float = 20) -> None:
+    """Returns once the condition holds; TimeoutError when it does not in time."""
+    async with asyncio.timeout(within_s):
+        while not condition():  # noqa: ASYNC110  # what is waited for has no event
+            await asyncio.sleep(0.005)
 
 
 def total(counter: Any) -> float:

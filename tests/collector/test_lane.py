@@ -14,6 +14,8 @@ from metrics_app.collector.lane import Lane, Ticket, Waiting, merge_anonymous
 from metrics_app.wire import record
 from metrics_app.wire.chunk import Chunk
 
+from .fakes import until
+
 MAX_BYTES = 1000
 
 
@@ -71,9 +73,7 @@ def lane(link: FakeLink, linger_s: float = 0.01) -> Iterator[Running]:
 
 
 async def until_sent(link: FakeLink, count: int) -> None:
-    async with asyncio.timeout(5):
-        while len(link.records) < count:
-            await asyncio.sleep(0.001)
+    await until(lambda: len(link.records) >= count)
 
 
 async def test_what_arrives_within_the_linger_goes_into_one_record() -> None:

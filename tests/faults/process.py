@@ -1,0 +1,100 @@
+"""A role as a real process of its own, which tests may kill, freeze and start again."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Sequence
+from pathlib import Path
+
+READY_S = 60.0
+
+
+class Process:
+    """`python -m metrics_app <arguments>` with a log of its own; its port and folder stay over restarts.
+
+    Args:
+        name: also the name of its log.
+        folder: where the log goes.
+    """
+
+    def __init__(self, name: str, arguments: Sequence[str], port: int, folder: Path, environment: dict[str, str]) -> None:
+        self.name = name
+        self.url = f"http://127.0.0.1:{port}"
+        self.log = folder / f"{name}.log"
+        self.starts = 0
+        self._command = [sys.executable, "-m", "metrics_app", *arguments]
+        self._environment = {**os.environ, **environment}
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Starts it and returns at once."""
+        self.starts += 1
+        with self.log.open("ab") as log:
+            log.write(f"--- start {self.starts}\n".encode())
+            log.flush()
+            self._process = subprocess.Popen(self._command, stdout=log, stderr=log, env=self._environment)
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it has not ended."""
+        return self._process is not None and self._process.poll() is None
+
+    def is_ready(self) -> bool:
+        """Whether /readyz answers 200."""
+        try:
+            with urllib.request.urlopen(f"{self.url}/readyz", timeout=1.0) as reply:
+                return bool(reply.status == 200)
+        except (urllib.error.URLError, OSError):
+            return False
+
+    def await_ready(self, within_s: float = READY_S) -> float:
+        """Waits until it is ready, and returns for how long, in seconds."""
+        started = time.monotonic()
+        while not self.is_ready():
+            assert self.is_running, f"{self.name} ended with {self._process and self._process.returncode}: {self.tail()}"
+            assert time.monotonic() - started < within_s, f"{self.name} is not ready in {within_s} s: {self.tail()}"
+            time.sleep(0.1)
+        return time.monotonic() - started
+
+    def kill(self) -> None:
+        """SIGKILL, as a crash would."""
+        self._signal(signal.SIGKILL)
+        self._wait(10.0)
+
+    def pause(self) -> None:
+        """SIGSTOP: it holds its connections and does nothing, as a machine that hangs."""
+        self._signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """SIGCONT."""
+        self._signal(signal.SIGCONT)
+
+    def stop(self, within_s: float = 30.0) -> int:
+        """SIGTERM; returns the exit code."""
+        if self.is_running:
+            self._signal(signal.SIGTERM)
+        return self._wait(within_s)
+
+    def end(self) -> None:
+        """Makes sure that it has ended, whatever state it is in."""
+        if self.is_running:
+            self.kill()
+
+    def tail(self, lines: int = 15) -> str:
+        """The last lines of its log."""
+        return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
+
+    def _signal(self, number: signal.Signals) -> None:
+        assert self.is_running, f"{self.name} is not running: {self.tail()}"
+        assert self._process is not None
+        self._process.send_signal(number)
+
+    def _wait(self, within_s: float) -> int:
+        assert self._process is not None
+        return self._process.wait(within_s)

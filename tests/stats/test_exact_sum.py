@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+import math
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from metrics_app.stats import exact_sum
+from metrics_app.stats.exact_sum import BLOCK, Sums
+
+from .datasets import DATASETS, VALUE_MAX, dataset, exact_units
+
+values_lists = st.lists(st.floats(0.0, VALUE_MAX), min_size=1, max_size=40)
+
+
+def of_block(values: list[float]) -> Sums:
+    return exact_sum.of_block(np.array(values), min(values), max(values))
+
+
+@given(values_lists)
+@example([5e-324])
+@example([2.0**-65, 2.0**-64, math.nextafter(2.0**-64, 0.0)])
+@example([VALUE_MAX, 2.0**-64])
+@example([-0.0, 0.0])
+def test_array_and_scalar_sums_are_the_same_exact_integers(values: list[float]) -> None:
+    expected = exact_units(np.array(values))
+
+    assert expected == of_block(values)
+    assert expected == exact_sum.of_counts((value, 1) for value in values)
+
+
+@pytest.mark.parametrize("name", DATASETS)
+def test_full_block_of_any_distribution_is_summed_exactly(name: str) -> None:
+    values = dataset(name, BLOCK)
+
+    assert exact_units(values) == of_block(values.tolist())
+
+
+@pytest.mark.parametrize("greatest", [VALUE_MAX, math.nextafter(VALUE_MAX, 0.0), math.nextafter(1.0, 0.0)])
+def test_digits_of_a_full_block_do_not_overflow(greatest: float) -> None:
+    """Every digit of these values is as large as a digit can be."""
+    values = [greatest] * (BLOCK - 1) + [2.0**-64]
+
+    assert exact_units(np.array(values)) == of_block(values)
+
+
+def test_what_lies_under_the_unit_is_cut_off() -> None:
+    assert Sums(1, 1) == of_block([math.nextafter(2.0**-63, 0.0)])
+    assert Sums(0, 0) == of_block([math.nextafter(2.0**-64, 0.0)])
+
+
+@given(values_lists, st.integers(1, 10**9))
+def test_counted_pairs_are_sums_of_repeated_values(values: list[float], times: int) -> None:
+    once = exact_sum.of_counts((value, 1) for value in values)
+
+    assert Sums(once.units * times, once.squares * times) == exact_sum.of_counts((value, times) for value in values)
+
+
+@given(st.lists(st.floats(2.0**-12, VALUE_MAX), min_size=1, max_size=40))
+def test_sum_and_average_are_correctly_rounded(values: list[float]) -> None:
+    exact = sum(map(Fraction, values))
+    sums = of_block(values)
+
+    assert float(exact) == sums.total
+    assert float(exact / len(values)) == sums.average(len(values))
+
+
+@given(st.lists(st.floats(2.0**-12, VALUE_MAX), min_size=1, max_size=20))
+@example([1e9 + 0.25, 1e9 + 0.5])
+@example([VALUE_MAX, math.nextafter(VALUE_MAX, 0.0)])
+def test_stddev_is_within_one_ulp(values: list[float]) -> None:
+    exact = [Fraction(value) for value in values]
+    mean = sum(exact) / len(exact)
+    variance = sum((value - mean) ** 2 for value in exact) / len(exact)
+    got = of_block(values).stddev(len(values))
+
+    assert Fraction(math.nextafter(got, 0.0)) ** 2 <= variance <= Fraction(math.nextafter(got, math.inf)) ** 2
+
+
+@given(st.floats(0.0, VALUE_MAX), st.integers(1, 10**12))
+def test_equal_values_deviate_by_nothing(value: float, count: int) -> None:
+    assert exact_sum.of_counts([(value, count)]).stddev(count) == 0.0
