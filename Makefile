@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 ARGS ?=
 
-.PHONY: help setup setup-dev up test check format lint types bench clean
+.PHONY: help setup setup-dev up test check format lint types lock bench bench-quick clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -47,6 +47,12 @@ types: setup-dev ## mypy --strict
 lock: setup-dev ## resolve the dependencies anew and lock them with hashes
 	$(BIN)/uv pip compile -q --upgrade --generate-hashes --no-emit-index-url --no-header --python-version 3.11 --universal --extra server pyproject.toml -o requirements/server.txt
 	$(BIN)/uv pip compile -q --upgrade --generate-hashes --no-emit-index-url --no-header --python-version 3.11 --universal --extra server --group dev -c requirements/server.txt pyproject.toml -o requirements/dev.txt
+
+bench: setup-dev ## measure: cost per value from 1x to 1,000x the baseline, and the quantile sketches
+	$(BIN)/python -m benchmarks.ladder $(ARGS)
+
+bench-quick: ## the same in under a minute
+	@$(MAKE) --no-print-directory bench ARGS=--quick
 
 clean: ## remove the environment, caches and local data
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info data

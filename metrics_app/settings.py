@@ -51,7 +51,7 @@ class Settings(BaseSettings):
 
     # collection
     linger_ms: int = Field(25, ge=0, le=1000, description="How long samples are gathered into one record.")
-    request_deadline_s: float = Field(2.0, gt=0, le=60, description="Longest wait for the broker's ack, then 503.")
+    request_deadline_s: float = Field(1.8, gt=0, le=60, description="Longest wait for the broker's ack, then 503.")
     body_timeout_s: float = Field(10.0, gt=0, le=300, description="Longest time a client may take to send a body.")
     max_body_bytes: int = Field(1 << 20, ge=1024, description="Largest request body as sent.")
     max_inflated_bytes: int = Field(8 << 20, ge=1024, description="Largest request body after decompression.")

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from metrics_app.errors import BodyTooLargeError, InvalidBodyError, UnsupportedTypeError
 from metrics_app.wire import columnar_body, json_body
 from metrics_app.wire.gathering import Gathering, Limits, Parsed, Rejection, shown
+from metrics_app.wire.json_text import EXPECTED
 
 __all__ = ["Limits", "Parsed", "Rejection", "inflate", "parse"]
 
@@ -35,7 +36,7 @@ def parse(body: bytes, content_type: str, now_s: float, limits: Limits, request_
     """
     read = _reader(content_type)
     if not body.strip():
-        raise InvalidBodyError(f"the body is empty; expected {json_body.EXPECTED}")
+        raise InvalidBodyError(f"the body is empty; expected {EXPECTED}")
     gathering = Gathering(now_s, limits, request_id)
     read(body, gathering)
     return gathering.done()

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from metrics_app.errors import InvalidBodyError
 from metrics_app.wire.chunk import VALUE_BYTES, VALUE_MAX, Chunk
 from metrics_app.wire.gathering import HOUR_S, Gathering, shown
-from metrics_app.wire.json_body import UNREADABLE, check_size, opening
+from metrics_app.wire.json_text import UNREADABLE, check_size, opening
 from metrics_app.wire.keys import key_bytes
 
 EXPECTED = 'expected {"sender":"<uuid>","series":[{"key","hour","first","values"}]}'

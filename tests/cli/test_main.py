@@ -99,8 +99,8 @@ def test_light_commands_do_not_import_the_heavy_libraries() -> None:
 
 def test_the_document_is_what_the_help_says_now(tmp_path: Path) -> None:
     """After a change of a command: `make docs`."""
-    command = [Path(sys.executable).with_name("typer"), "metrics_app.cli.main", "utils", "docs"]
-    options = ["--name", "metrics-app", "--title", "The command line", "--output", tmp_path / "cli.md"]
+    command = [str(Path(sys.executable).with_name("typer")), "metrics_app.cli.main", "utils", "docs"]
+    options = ["--name", "metrics-app", "--title", "The command line", "--output", str(tmp_path / "cli.md")]
     subprocess.run([*command, *options], check=True, capture_output=True)
     assert (tmp_path / "cli.md").read_text() == DOCUMENT.read_text()
 

@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from metrics_app.cli.main import app
 from metrics_app.cli.settings import MASK, reference
-from metrics_app.settings import Settings, origins
+from metrics_app.settings import Settings, load, origins
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "settings.md"
 runner = CliRunner()
@@ -49,7 +49,7 @@ def test_the_environment_wins_over_a_secret_file(monkeypatch: pytest.MonkeyPatch
     (tmp_path / "secret").write_text("from the file")
     monkeypatch.setenv("METRICS_KAFKA_PASSWORD_FILE", str(tmp_path / "secret"))
     monkeypatch.setenv("METRICS_KAFKA_PASSWORD", "from the environment")
-    assert Settings().kafka_password.get_secret_value() == "from the environment"
+    assert load().kafka_password.get_secret_value() == "from the environment"
     assert origins()["kafka_password"] == "environment"
 
 

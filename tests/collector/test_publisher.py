@@ -13,9 +13,11 @@ from pathlib import Path
 
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaConnectionError
 
+from metrics_app.broker import client, topics
 from metrics_app.broker.embedded import EmbeddedKafka
-from metrics_app.collector.connection import PATIENCE
+from metrics_app.collector.connection import PATIENCE, abandon
 from metrics_app.collector.publisher import MAYBE_KEPT, NOTHING_KEPT, Publisher
 from metrics_app.errors import OverloadedError
 from metrics_app.settings import Settings
@@ -232,6 +234,26 @@ async def test_a_frozen_kafka_gives_unknown_outcomes_then_quick_refusals_and_rec
         await running.publish([chunk("a", 4)])
         found = await values_of(here, "a")
     assert [value for value in found if value != 2] == [1, 4]
+
+
+async def test_an_abandoned_producer_fails_what_it_holds_at_once_and_leaves_no_task(
+    make_settings: MakeSettings, own_kafka: EmbeddedKafka
+) -> None:
+    here = make_settings(kafka=own_kafka.bootstrap, partitions=2)
+    await topics.ensure(here)
+    tasks = asyncio.all_tasks()
+    producer = client.producer(here)
+    await producer.start()
+    await producer.send_and_wait(here.samples_topic, b"x", partition=0)
+    with frozen(own_kafka):
+        held = [await producer.send(here.samples_topic, b"x", partition=partition) for partition in (0, 1, 0)]
+        await asyncio.sleep(0.1)
+        async with asyncio.timeout(1):
+            await abandon(producer)
+        outcomes = await asyncio.gather(*held, return_exceptions=True)
+        assert [type(outcome) for outcome in outcomes] == [KafkaConnectionError] * 3
+        await asyncio.sleep(0)
+        assert asyncio.all_tasks() == tasks
 
 
 async def test_waiting_samples_are_bounded_and_their_memory_comes_back(

@@ -171,6 +171,11 @@ async def raw(running: Collector, request: bytes) -> bytes:
         writer.close()
 
 
+async def test_a_body_that_says_it_is_too_large_is_not_waited_for(running: Collector) -> None:
+    head = b"POST /samples HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % (LIMIT + 1)
+    assert (await raw(running, head)).startswith(b"HTTP/1.1 413 ")
+
+
 async def test_a_body_that_does_not_arrive_in_time_is_408_and_the_connection_is_closed(running: Collector) -> None:
     reply = await raw(running, b"POST /samples HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n[")
     assert reply.startswith(b"HTTP/1.1 408 ")

@@ -168,8 +168,21 @@ def nonsense() -> dict[str, bytes]:
         "squares too small": bytes(wide[:63]) + bytes(36) + bytes(wide[99:]),
         "squares too great": bytes(wide[:63]) + b"\xff" * 36 + bytes(wide[99:]),
         "octave": bytes(wide[:99]) + b"\x7f" + bytes(wide[100:]),
+        "octave below the first": below_the_first_octave(),
+        "counts beyond 63 bits": bytes(one[:2]) + b"\x08" + bytes(one[3:]) + b"\xff" * 8,
+        "counts beyond 63 bits together": bytes(twice[:2]) + b"\x08" + bytes(twice[3:23]) + (b"\xff" * 7 + b"\x7f") * 2,
+        "zeros beyond 63 bits": bytes(wide[:23]) + b"\xff" * 8 + bytes(wide[31:]),
         "a bucket more": bytes(wide[:-1]) + bytes([wide[-1] | 1]),
     }
+
+
+def below_the_first_octave() -> bytes:
+    """The bucket of 2**-20 * 1.5 moved an octave down; the zero is still the least value."""
+    encoded = codec.encode(summary_of([0.0, 1.5 * 2.0**-20, 8.0], 0))
+    first, octaves = np.frombuffer(encoded[99:101], "i1").tolist()
+    bits = encoded[101 : 101 + 8 * octaves]
+    moved = np.array([first - 1, octaves + 1], "i1").tobytes() + bits[:8] + bytes(8) + bits[8:]
+    return encoded[:99] + moved + encoded[101 + 8 * octaves :]
 
 
 @pytest.mark.parametrize("name", nonsense())

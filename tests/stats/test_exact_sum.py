@@ -71,6 +71,7 @@ def test_sum_and_average_are_correctly_rounded(values: list[float]) -> None:
 @given(st.lists(st.floats(2.0**-12, VALUE_MAX), min_size=1, max_size=20))
 @example([1e9 + 0.25, 1e9 + 0.5])
 @example([VALUE_MAX, math.nextafter(VALUE_MAX, 0.0)])
+@example([2.0**-12, 2.0**-12, math.nextafter(2.0**-12, 1.0)])
 def test_stddev_is_within_one_ulp(values: list[float]) -> None:
     exact = [Fraction(value) for value in values]
     mean = sum(exact) / len(exact)

@@ -75,6 +75,12 @@ def test_zeros_and_what_is_too_small_for_a_bucket_are_counted_apart() -> None:
     assert histogram.ranked(2, 6) == (0.0, 0.0, ZERO_MAX, 1.0)
 
 
+def test_zero_threshold_belongs_to_the_zero_bucket() -> None:
+    histogram = histogram_of([ZERO_MAX, 1.0])
+
+    assert (histogram.zeros, histogram.tiny, int(histogram.counts.sum())) == (0, 1, 1)
+
+
 def test_ends_are_exact() -> None:
     histogram = histogram_of([1.001, 5.0, 77.7])
 

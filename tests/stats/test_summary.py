@@ -125,6 +125,19 @@ def test_merge_with_itself_counts_everything_twice(values: list[float]) -> None:
     assert everything(summary_of(values, values, exact_distinct=FEW)) == everything(mine)
 
 
+def test_merge_with_a_histogram_gives_one_whether_it_was_read_before_or_not() -> None:
+    mine = HourlySummary(EXACT_DISTINCT)
+    mine.merge(summary_of([1.0, 2.0, 3.0], exact_distinct=2))
+
+    assert not mine.exact
+
+
+def test_counts_of_distinct_values_are_let_go_with_exactness() -> None:
+    summary = summary_of(np.arange(900.0), np.arange(900.0, 1100.0))
+
+    assert (summary.exact, summary._distinct, summary._recent) == (False, None, {})
+
+
 @pytest.mark.parametrize("batch", [1, SMALL, SMALL + 1, 5000])
 @pytest.mark.parametrize("distinct", [0, 1, RECENT_MAX, RECENT_MAX + 1, EXACT_DISTINCT])
 def test_exact_up_to_the_limit_of_distinct_values_and_never_again(distinct: int, batch: int) -> None:
@@ -241,6 +254,10 @@ def test_zeros_are_exact_also_in_a_histogram() -> None:
     assert summary.quantile(0.5) == Answer(0.0, 0.0, 0.0, True, 0.0)
     assert summary.quantile(0.0) == Answer(0.0, 0.0, 0.0, True, 0.0)
     assert summary.quantile(1.0) == Answer(2.0, 2.0, 2.0, True, 0.0)
+
+
+def test_one_value_all_over_is_known_exactly_also_in_a_histogram() -> None:
+    assert summary_of([3.7] * 5, exact_distinct=0).quantile(0.5) == Answer(3.7, 3.7, 3.7, True, 0.0)
 
 
 @pytest.mark.parametrize("q", [-0.001, 1.001, math.nan, math.inf])

@@ -252,6 +252,13 @@ def test_a_malformed_line_is_rejected_alone() -> None:
     assert reasons(parsed) == [(1, "json"), (2, "key")]
 
 
+@pytest.mark.parametrize("body", ['["a",1]["a",2]', '["b",2]\n["a",1] ["a",2]', '["a",1],\n["b",2]'])
+def test_a_line_holds_one_item(body: str) -> None:
+    parsed = read(body, LINES)
+    assert parsed.reasons == {"json": 1}
+    assert parsed.accepted == body.count("b")
+
+
 def test_of_a_member_given_twice_the_last_counts() -> None:
     assert content(read('{"key":"a","value":1,"value":2}')) == {("a", HOUR): [2]}
 
@@ -300,6 +307,7 @@ def test_exactly_the_limit_of_samples_is_taken_and_one_more_is_413(form: int) ->
         (b"[" + b",".join([b'["",0]'] * 1_000_000) + b"]", JSON),
         (b'{"series":[{"key":"a","hour":1,"values":[' + b"0," * 3_000_000 + b"0]}]}", JSON),
         (b"\n" * 6_000_000 + b"1", LINES),
+        (b'["",0]' * 1_000_000, LINES),
         (
             msgspec.msgpack.encode({"series": [{"key": "a", "hour": 1}]})[:-1].replace(b"\x82\xa3key", b"\x83\xa3key")
             + b"\x01\xa6values\xdd"

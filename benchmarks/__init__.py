@@ -1,0 +1,1 @@
+"""Figures of the documentation: each comes from a command here."""

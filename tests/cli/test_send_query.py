@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+from typer.testing import CliRunner, Result
+
+from metrics_app.cli.main import app
+from metrics_app.cli.query import completeness, number, precision
+
+ANSWER = {
+    "key": "a/b c",
+    "stat": "median",
+    "value": 1234.5,
+    "unit": "ms",
+    "count": 7,
+    "window": {"start": "2026-11-23T22:00:00Z", "end": "2026-11-23T23:00:00Z"},
+    "final": True,
+    "exact": False,
+    "error_bound": 0.00542,
+    "lo": 1228.0,
+    "hi": 1241.0,
+    "missing": 2,
+    "duplicates": 0,
+    "late": 0,
+    "as_of": "2026-11-23T23:00:09Z",
+    "stale": False,
+}
+
+
+class Service:
+    """Answers everything with one document, and remembers what it was asked."""
+
+    def __init__(self, status: int, document: dict[str, Any]) -> None:
+        self.asked: list[tuple[str, str]] = []
+        self._status, self._document = status, document
+
+    async def answer(self, request: web.Request) -> web.Response:
+        self.asked.append((request.raw_path, await request.text()))
+        return web.json_response(self._document, status=self._status)
+
+    async def run(self, *command: str, stdin: str | None = None) -> Result:
+        server = web.Application()
+        server.router.add_route("*", "/{tail:.*}", self.answer)
+        async with TestServer(server) as running:
+            arguments = [*command, "--url", str(running.make_url("")).rstrip("/")]
+            return await asyncio.to_thread(CliRunner().invoke, app, arguments, input=stdin)
+
+
+async def test_a_sample_is_sent_and_its_acceptance_printed() -> None:
+    service = Service(202, {"accepted": 1, "rejected": []})
+    result = await service.run("send", "checkout", "12.5", "--timestamp", "1795464000.5")
+    assert (result.exit_code, result.stdout) == (0, "accepted 1\n")
+    assert service.asked == [("/samples", '[["checkout",12.5,1795464000.5]]')]
+
+
+async def test_lines_of_stdin_are_sent_with_everything_before_the_number_as_the_key() -> None:
+    service = Service(202, {"accepted": 2, "rejected": []})
+    result = await service.run("send", stdin="check out 1\n\nb\t2.5\n")
+    assert result.exit_code == 0
+    assert service.asked == [("/samples", '[["check out",1.0],["b",2.5]]')]
+
+
+async def test_a_rejected_sample_is_named_and_fails_the_command() -> None:
+    service = Service(202, {"accepted": 1, "rejected": [{"index": 1, "reason": "value", "detail": "negative"}]})
+    result = await service.run("send", stdin="a 1\nb -1\n")
+    assert (result.exit_code, result.stdout, result.stderr) == (1, "accepted 1\n", "rejected sample 2: negative\n")
+
+
+async def test_a_refused_request_says_why() -> None:
+    result = await Service(503, {"status": 503, "detail": "Kafka is away"}).run("send", "a", "1")
+    assert result.exit_code == 1
+    assert "error: not accepted: Kafka is away" in result.stderr
+
+
+@pytest.mark.parametrize("line", ["checkout", "checkout fast"])
+async def test_a_line_that_is_no_sample_is_named_and_nothing_is_sent(line: str) -> None:
+    service = Service(202, {"accepted": 1, "rejected": []})
+    result = await service.run("send", stdin=f"a 1\n{line}\n")
+    assert result.exit_code == 2
+    assert "line 2 of stdin" in result.stderr
+    assert service.asked == []
+
+
+async def test_a_query_escapes_its_key_and_prints_value_bound_window_and_completeness() -> None:
+    service = Service(200, ANSWER)
+    result = await service.run("query", "a/b c", "median", "2026-11-23", "22")
+    assert service.asked == [("/a%2Fb%20c/median/2026-11-23/22", "")]
+    assert "1,234.5 ms" in result.stdout
+    assert "within 0.54 %, surely in [1,228, 1,241]" in result.stdout
+    assert "2026-11-23T22:00:00Z to 2026-11-23T23:00:00Z" in result.stdout
+    assert "final, 2 missing, as of 2026-11-23T23:00:09Z" in result.stdout
+
+
+async def test_json_is_the_answer_as_it_came() -> None:
+    result = await Service(200, ANSWER).run("query", "a", "median", "--json")
+    assert json.loads(result.stdout) == ANSWER
+
+
+async def test_no_data_and_a_malformed_part_are_errors_with_the_reason_of_the_service() -> None:
+    missing = await Service(404, {"detail": "nothing was recorded"}).run("query", "a", "median")
+    malformed = {"detail": "", "part": "hour", "value": "24", "expected": "0 to 23"}
+    wrong = await Service(400, malformed).run("query", "a", "median", "2026-11-23", "24")
+    assert (missing.exit_code, missing.stderr) == (1, "error: nothing was recorded\n")
+    assert (wrong.exit_code, wrong.stderr) == (1, "error: hour '24': expected 0 to 23\n")
+
+
+def test_what_is_known_of_an_answer_is_put_in_words() -> None:
+    assert precision({"exact": True}) == "exact"
+    assert completeness({"final": False, "stale": True}) == "hour still open, from a standby, may lag"
+    assert [number(value) for value in (1234567, 12.5, 1234567.891)] == ["1,234,567", "12.5", "1,234,567.9"]
