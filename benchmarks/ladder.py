@@ -2,9 +2,9 @@
 
     python -m benchmarks.ladder [--quick] [--json FILE]
 
-Starts an embedded Kafka and one worker of role `all`, puts open-loop load on it step by step, and reads from the operating
-system what each process used for it. Every step also audits its counts: a figure for a run that lost values is no figure.
-The load generator runs on the same cores; its share is listed.
+Starts an embedded Kafka and one worker of role `all`, puts open-loop load on it step by step, and reads from the
+operating system what each process used for it. Every step also audits its counts: a figure of a run that lost values is
+no figure. The load generator runs on the same cores; its share is listed.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ from rich.table import Table
 
 from metrics_app.broker.embedded import EmbeddedKafka
 from metrics_app.broker.ports import free_port
-from metrics_app.cli.plan import Form, Plan
-from metrics_app.cli.report import report
-from metrics_app.cli.run import Run, perform
+from metrics_app.load.plan import Form, Plan
+from metrics_app.load.report import report
+from metrics_app.load.run import Run, perform
 
 BASELINE = 10_000
 RESULTS = Path(__file__).with_name("results.json")
@@ -69,12 +69,15 @@ def main() -> int:
 
 def climb(duration_s: float) -> Iterator[dict[str, Any]]:
     """The figures of each step."""
-    with tempfile.TemporaryDirectory() as folder, EmbeddedKafka(Path(folder) / "kafka", port=0) as kafka:
-        with worker(kafka, Path(folder)) as (url, pid):
-            processes = {"worker": psutil.Process(pid), "kafka": psutil.Process(kafka.pid), "sender": psutil.Process()}
-            for step in STEPS:
-                Console(stderr=True).print(f"{step.times:,} x baseline, {duration_s:g} s ...")
-                yield measure(step, duration_s, url, processes)
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        EmbeddedKafka(Path(folder) / "kafka", port=0) as kafka,
+        worker(kafka, Path(folder)) as (url, pid),
+    ):
+        processes = {"worker": psutil.Process(pid), "kafka": psutil.Process(kafka.pid), "sender": psutil.Process()}
+        for step in STEPS:
+            Console(stderr=True).print(f"{step.times:,} x baseline, {duration_s:g} s ...")
+            yield measure(step, duration_s, url, processes)
 
 
 @contextmanager

@@ -30,7 +30,7 @@ from metrics_app.logs import configure_logging
 from metrics_app.query import views as query
 from metrics_app.settings import Settings
 from metrics_app.telemetry import Telemetry
-from metrics_app.web import Health, problem_middleware
+from metrics_app.web import HANDLER_ARGS, Health, problem_middleware
 
 logger = logging.getLogger(__name__)
 
@@ -157,6 +157,7 @@ def _options(settings: Settings, telemetry: Telemetry) -> dict[str, Any]:
         "web_application_options": {
             "client_max_size": settings.max_body_bytes,
             "middlewares": [problem_middleware(telemetry)],
+            "handler_args": HANDLER_ARGS,
         },
     }
 

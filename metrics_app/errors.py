@@ -91,6 +91,7 @@ class InvalidBodyError(MetricsError):
         self.rejected = rejected or []
 
     def extras(self) -> dict[str, Any]:
+        """The rejected items."""
         return {"accepted": 0, "rejected": self.rejected} if self.rejected else {}
 
 
@@ -122,6 +123,7 @@ class BodyTooLargeError(InvalidBodyError):
         self.limit = limit
 
     def extras(self) -> dict[str, Any]:
+        """The limit, as a number."""
         return {"limit": self.limit}
 
 
@@ -138,6 +140,7 @@ class InvalidQueryError(MetricsError):
         self.expected = expected
 
     def extras(self) -> dict[str, Any]:
+        """The part at fault, for a program."""
         return {"part": self.part, "value": self.value, "expected": self.expected}
 
 
@@ -174,3 +177,10 @@ class OwnerUnavailableError(MetricsError):
     def __init__(self, detail: str, retry_after_s: int = 1) -> None:
         super().__init__(detail)
         self.retry_after_s = retry_after_s
+
+
+def reason(error: BaseException) -> str:
+    """The innermost sentence of a library's error: what the operating system said, where it said something."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return (getattr(error, "strerror", None) or str(error) or type(error).__name__).strip()

@@ -15,7 +15,7 @@ QUIET = ("aiokafka", "faust", "mode", "aiohttp.access", "kafka")
 
 def configure_logging(settings: Settings) -> None:
     """Sends everything to standard error in the form the settings ask for."""
-    shared = [
+    shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,

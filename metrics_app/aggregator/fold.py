@@ -79,7 +79,7 @@ class PartitionFold:
     limits: Limits
     place: Place
     offset: int = field(init=False)
-    now_ms: int = 0
+    now_ms: int = field(init=False)
     cache: dict[bytes, Row] = field(default_factory=dict)
     dirty: dict[bytes, Row] = field(default_factory=dict)
     dirty_ids: set[int] = field(default_factory=set)
@@ -87,6 +87,7 @@ class PartitionFold:
 
     def __post_init__(self) -> None:
         self.offset = self.place.offset
+        self.now_ms = self.place.log_ms
         self.ids = IdIndex(self.limits.max_ids)
 
     def restore_ids(self, stored: Iterable[tuple[bytes, bytes]]) -> None:
@@ -96,6 +97,7 @@ class PartitionFold:
             if rows.version_of(value).epoch != self.place.epoch:
                 offset -= 1 << 62  # seen before anything this incarnation of the topic holds
             self.ids.add(arrival_hour, offset, rows.decode_ids(value))
+        self.ids.expire(self.now_ms // HOUR_MS - self.limits.id_horizon_hours)
 
     def apply(self, offset: int, timestamp_ms: int, chunks: Sequence[Chunk]) -> Tally:
         """Folds one record.
@@ -202,7 +204,7 @@ class PartitionFold:
         Args:
             as_of: epoch seconds at which the partition held nothing beyond the last applied offset.
         """
-        place = Place(self.place.epoch, self.offset, as_of)
+        place = Place(self.place.epoch, self.offset, as_of, self.now_ms, self.place.sealed)
         taken, self.dirty = self.dirty, {}
         ids, self.dirty_ids = self.dirty_ids, set()
         encoded = []

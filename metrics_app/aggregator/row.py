@@ -35,7 +35,7 @@ NO_STAMP = -1
 _HEADER = struct.Struct("<BBHIq")  # magic, version, flags, epoch, stamp
 _COUNTS = struct.Struct("<QQQH")  # late, duplicates, unfenced, senders
 _SENDER = struct.Struct(f"<{SENDER_BYTES}sH")  # sender, number of ranges
-_PLACE = struct.Struct("<d")  # as_of
+_PLACE = struct.Struct("<dqI")  # as_of, log_ms, sealed
 _CRC = struct.Struct("<I")
 _KEY_PREFIX = struct.Struct(">BI")
 _IDS_KEY = struct.Struct(">BIQ")
@@ -78,11 +78,18 @@ class Row:
 
 
 class Place(NamedTuple):
-    """How far a partition is folded: every record up to `offset` of `epoch`, which is all there was at `as_of`."""
+    """How far a partition is folded: every record up to `offset` of `epoch`, which is all there was at `as_of`.
+
+    Attributes:
+        log_ms: log-append time of the newest record folded; 0 when there was none.
+        sealed: first hour whose rows have not been sealed (`seal.py`).
+    """
 
     epoch: int
     offset: int
     as_of: float
+    log_ms: int = 0
+    sealed: int = 0
 
 
 NOWHERE = Place(epoch=0, offset=NO_STAMP, as_of=0.0)
@@ -174,13 +181,16 @@ def decode_ids(value: bytes) -> list[bytes]:
 
 def encode_place(place: Place) -> bytes:
     """Bytes of the place row."""
-    return _seal(place.epoch, place.offset, _PLACE.pack(place.as_of))
+    return _seal(place.epoch, place.offset, _PLACE.pack(place.as_of, place.log_ms, place.sealed))
 
 
 def decode_place(value: bytes) -> Place:
     """The place of stored bytes."""
     (epoch, offset), body = _open(value)
-    return Place(epoch, offset, _PLACE.unpack(body)[0])
+    try:
+        return Place(epoch, offset, *_PLACE.unpack(body))
+    except struct.error as error:
+        raise FormatError("place", str(error)) from error
 
 
 def _seal(epoch: int, stamp: int, body: bytes) -> bytes:

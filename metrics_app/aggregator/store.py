@@ -3,6 +3,9 @@
 The changelog is the table; this store is a cache of it that survives a restart. Rows reach it only after the changelog
 has acknowledged them, together with the changelog offset they lead to, in one atomic batch. Where two states of a row
 meet (recovery, standby, a worker that was presumed dead), the one with the higher stamp stays.
+
+A copy that cannot be right is never answered from: found on opening, it is put aside and the partition is recovered from
+the changelog; found on reading, the process ends and that happens on the next start.
 """
 
 from __future__ import annotations
@@ -12,12 +15,15 @@ import gc
 import logging
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import rocksdict
 from faust.stores import rocksdb
 from faust.types import TP, CollectionT, EventT
 
+from metrics_app.aggregator import local_state
+from metrics_app.aggregator.last_resort import EXIT_CRASHED, leave
+from metrics_app.aggregator.local_state import DamagedError
 from metrics_app.aggregator.row import Version, version_of
 from metrics_app.errors import FormatError
 
@@ -27,6 +33,7 @@ BLOCK_CACHE_BYTES = 16 << 20
 WRITE_BUFFER_BYTES = 8 << 20
 MAX_OPEN_FILES = 64
 OLDEST = Version(-1, -1)
+FORMAT = 1  # of the rows in it; part of the identity of a database
 
 
 def options() -> rocksdict.Options:
@@ -52,9 +59,16 @@ def options() -> rocksdict.Options:
 class HourStore(rocksdb.Store):
     """Store of one worker: the databases of its active and standby partitions.
 
-    Differs from Faust's: closes what it opens (so that a partition can come back), keeps the newer row, and reads and
-    writes a named partition instead of the one of a current event.
+    Differs from Faust's: closes what it opens (so that a partition can come back), keeps the newer row, reads and
+    writes a named partition instead of the one of a current event, and does not use a damaged copy.
+
+    Attributes:
+        on_rebuild: told the reason, one word, whenever a partition is to be recovered from nothing.
+        give_up: ends the process, with that sentence.
     """
+
+    on_rebuild: Callable[[str], None] = staticmethod(lambda reason: None)
+    give_up: Callable[[str], NoReturn] = staticmethod(lambda why: leave(EXIT_CRASHED, why))
 
     def held(self, partition: int) -> rocksdict.Rdict | None:
         """The open database of a partition; None when this worker does not hold it."""
@@ -62,17 +76,55 @@ class HourStore(rocksdb.Store):
 
     def read(self, partition: int, row_key: bytes) -> bytes | None:
         """A stored value, or None."""
-        value: bytes | None = self._db_for_partition(partition).get(row_key)
+        with self.sound(partition):
+            value: bytes | None = self._db_for_partition(partition).get(row_key)
         return value
 
-    def scan(self, partition: int, start: bytes, stop: bytes) -> Iterator[tuple[bytes, bytes]]:
-        """Rows with start <= key < stop, ascending, read at once: no iterator stays open over a rebalance."""
-        found = []
-        for row_key, value in self._db_for_partition(partition).items(from_key=start):
-            if row_key >= stop:
-                break
-            found.append((row_key, value))
-        return iter(found)
+    def scan(
+        self, partition: int, start: bytes, stop: bytes, most_rows: int | None = None, most_bytes: int | None = None
+    ) -> list[tuple[bytes, bytes]]:
+        """Rows with start <= key < stop, ascending; not a generator: no iterator stays open over a rebalance.
+
+        Args:
+            most_rows, most_bytes: it ends with the row that reaches one of them.
+        """
+        found: list[tuple[bytes, bytes]] = []
+        size = 0
+        with self.sound(partition):
+            rows = self._db_for_partition(partition).iter()
+            rows.seek(start)
+            while rows.valid() and rows.key() < stop and len(found) != most_rows:
+                if most_bytes is not None and size >= most_bytes:
+                    break
+                found.append((rows.key(), rows.value()))
+                size += len(found[-1][1])
+                rows.next()
+            rows.status()  # at a damaged block an iterator just ends
+        return found
+
+    @contextlib.contextmanager
+    def sound(self, partition: int) -> Iterator[None]:
+        """Within it, a local row or block that cannot be read ends the process and has the partition rebuilt."""
+        try:
+            yield
+        except FormatError as error:
+            self._damaged(partition, error)
+        except Exception as error:
+            if not local_state.is_damage(error):
+                raise
+            self._damaged(partition, error)
+
+    def _damaged(self, partition: int, error: Exception) -> NoReturn:
+        path = self.partition_path(partition)
+        local_state.mark(path, local_state.UNREADABLE)
+        self.give_up(f"the local copy {path} is damaged ({error}); it is rebuilt from the changelog at the next start")
+
+    def rebuild(self, partition: int, reason: str, detail: str) -> None:
+        """Puts the copy of a partition aside; recovery starts from nothing."""
+        self._close(partition)
+        kept = local_state.put_aside(self.partition_path(partition))
+        logger.error("partition %s is rebuilt from the changelog: %s: %s; kept as %s", partition, reason, detail, kept)
+        self.on_rebuild(reason)
 
     def write(self, tp: TP, rows: Iterable[tuple[bytes, bytes]], changelog_offset: int | None) -> None:
         """Writes rows, and the changelog offset they lead to, in one batch."""
@@ -81,7 +133,8 @@ class HourStore(rocksdb.Store):
             batch.put(row_key, value)
         if changelog_offset is not None:
             batch.put(self.offset_key, str(changelog_offset).encode())
-        self._db_for_partition(tp.partition).write(batch)
+        with self.sound(tp.partition):
+            self._db_for_partition(tp.partition).write(batch)
 
     def drop_range(self, partition: int, start: bytes, stop: bytes) -> None:
         """Deletes the rows with start <= key < stop."""
@@ -109,13 +162,25 @@ class HourStore(rocksdb.Store):
             logger.error("changelog of partition %s: ignored a record: %s", partition, error)
             return
         current = pending.get(row_key) or self.read(partition, row_key)
-        if version >= _version_or_oldest(current):
-            pending[row_key] = value
+        with self.sound(partition):
+            if version >= (OLDEST if current is None else version_of(current)):
+                pending[row_key] = value
 
     def _open_for_partition(self, partition: int) -> rocksdict.Rdict:
         path = self.partition_path(partition)
         path.parent.mkdir(parents=True, exist_ok=True)
-        return rocksdict.Rdict(str(path), options=options())
+        identity = f"{self.table_name} {partition} {FORMAT}".encode()
+        try:
+            return local_state.open_database(path, identity, options())
+        except DamagedError as error:
+            self.rebuild(partition, error.reason, str(error))
+            return local_state.open_database(path, identity, options())
+
+    def persisted_offset(self, tp: TP) -> int | None:
+        """Changelog offset the copy leads to; None for an empty one."""
+        with self.sound(tp.partition):
+            offset: int | None = super().persisted_offset(tp)
+        return offset
 
     def revoke_partitions(self, table: CollectionT, tps: set[TP]) -> None:
         """Closes the databases of partitions that moved away, which frees their locks at once."""
@@ -140,11 +205,3 @@ class HourStore(rocksdb.Store):
         """Folder of a partition's database."""
         return Path(self.path) / f"{self.table_name}-{partition}.db"
 
-
-def _version_or_oldest(value: bytes | None) -> Version:
-    if value is None:
-        return OLDEST
-    try:
-        return version_of(value)
-    except FormatError:
-        return OLDEST

@@ -25,7 +25,7 @@ POLL_S = 0.02
 JVM_OPTIONS = (
     "-Xms64m",
     "-XX:+UseSerialGC",
-    "-XX:TieredStopAtLevel=1",  # up in 1.3 s instead of 1.8, half the CPU; see tests/broker for the throughput
+    "-XX:TieredStopAtLevel=1",  # up in 1.3 s instead of 1.8, half the CPU
     "-XX:+ExitOnOutOfMemoryError",
     "-XX:-UsePerfData",
     "-Djava.awt.headless=true",

@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from metrics_app.cli.plan import Form, Plan
 from metrics_app.cli.service import DEFAULT_URL
-from metrics_app.cli.terminal import examples, out, print_json
+from metrics_app.cli.terminal import examples, out, print_json, progress_bar
+from metrics_app.load.plan import Form, Plan
 
 EXAMPLES = examples(
     "metrics-app load --rate 10000 --keys 10 --duration 60",
@@ -41,11 +41,11 @@ def load(
     The rate never waits for replies. Afterwards every statistic of every key and hour is read back and compared with
     what was sent. Exit code 1 when anything is lost, counted twice, or off by more than the answer says.
     """
-    from metrics_app.cli.report import pretty, report  # with numpy and aiohttp behind them: only here
-    from metrics_app.cli.run import perform
+    from metrics_app.load.report import pretty, report  # with numpy and aiohttp behind them: only here
+    from metrics_app.load.run import perform
 
     plan = Plan(rate, keys, duration, batch, form, tuple(url or [DEFAULT_URL]), until_kept, in_flight, drain, seed)
-    done = asyncio.run(perform(plan))
+    done = asyncio.run(perform(plan, progress=progress_bar))
     if json:
         print_json(report(plan, done))
     else:

@@ -8,7 +8,7 @@ import msgspec
 import typer
 import urllib3
 
-from metrics_app.errors import ClientError
+from metrics_app.errors import ClientError, reason
 
 TIMEOUT_S = 10.0  # above the service's own deadlines, so that its answer is seen rather than our timeout
 
@@ -39,10 +39,3 @@ def ask(method: str, url: str, body: bytes | None = None, content_type: str = "a
         raise ClientError(f"no answer from {url}: {reason(error)}") from error
     except msgspec.MsgspecError as error:
         raise ClientError(f"{url} did not answer with JSON, so it is not this service") from error
-
-
-def reason(error: BaseException) -> str:
-    """The innermost sentence of a library's error: what the operating system said, where it said something."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    return (getattr(error, "strerror", None) or str(error) or type(error).__name__).strip()

@@ -5,10 +5,13 @@ Rich obeys NO_COLOR and drops every escape sequence when the output is not a ter
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import msgspec
 from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -33,3 +36,16 @@ def print_json(document: Any) -> None:
 def examples(*lines: str) -> str:
     """The epilog of a command: what to type, a line each; indented, so that Markdown takes it for code."""
     return "Examples:\n\n" + "\n".join(f"    {line}" for line in lines)
+
+
+@contextmanager
+def progress_bar(title: str, total: int) -> Iterator[Callable[[int], None]]:
+    """A progress bar on a terminal, else a line of text; gives the function that takes the number done so far."""
+    if not err.is_terminal:
+        say(title)
+        yield lambda done: None
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=err, transient=True) as progress:
+        task = progress.add_task(title, total=total)
+        yield lambda done: progress.update(task, completed=done)

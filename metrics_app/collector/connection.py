@@ -13,7 +13,7 @@ import time
 from typing import Any
 
 import mode
-from aiokafka.errors import KafkaConnectionError, KafkaError
+from aiokafka.errors import KafkaError
 
 from metrics_app.broker import client, topics
 from metrics_app.errors import BrokerError
@@ -60,7 +60,7 @@ class Connection(mode.Service):
         """Disconnects; what is still being sent fails."""
         if self._producer is not None:
             producer, self._producer = self._producer, None
-            await abandon(producer)
+            await client.abandon(producer)
 
     @mode.Service.task
     async def _stay_connected(self) -> None:
@@ -75,7 +75,7 @@ class Connection(mode.Service):
                 self._lost.clear()
                 self._producer, attempt = producer, 0
                 await self._lost.wait()
-                await abandon(producer)
+                await client.abandon(producer)
             await self.sleep(PAUSES_S[min(attempt, len(PAUSES_S) - 1)])
             attempt += 1
 
@@ -90,7 +90,7 @@ class Connection(mode.Service):
             async with asyncio.timeout(CONNECT_S):
                 await producer.partitions_for(self._settings.samples_topic)
         except BaseException:
-            await abandon(producer)
+            await client.abandon(producer)
             raise
         return producer
 
@@ -105,25 +105,3 @@ class Connection(mode.Service):
         if reason != self._reason or self._producer is not None:
             logger.warning("Kafka at %s: %s", self._settings.kafka, reason)
         self._reason = reason
-
-
-async def abandon(producer: Any) -> None:
-    """Ends a producer at once; what it has not delivered fails with KafkaConnectionError.
-
-    Its own `stop()` waits until all is delivered, so as long as an outage lasts.
-    """
-    sender = producer._sender
-    producer._message_accumulator.fail_all(KafkaConnectionError("given up"))
-    tasks = [task for task in asyncio.all_tasks() if _sends_for(sender, task)]
-    if sender.sender_task is not None:
-        tasks.append(sender.sender_task)
-    for task in tasks:
-        task.cancel()
-    if tasks:
-        await asyncio.wait(tasks)
-    await producer.stop()
-
-
-def _sends_for(sender: Any, task: asyncio.Task[Any]) -> bool:
-    frame = getattr(task.get_coro(), "cr_frame", None)
-    return frame is not None and frame.f_locals.get("self") is sender

@@ -35,7 +35,7 @@ _CODES = {1: "B", 2: "H", 4: "I", 8: "Q"}
 
 
 def encode(summary: HourlySummary) -> bytes:
-    """Bytes of a summary: 15 for one value, 7 + 9 to 16 a distinct value, up to about 1 KB for a usual histogram."""
+    """Bytes of a summary: 15 for one value, 7 + 8 to 16 a distinct value, 1 to 2 KB for a usual histogram."""
     if (histogram := summary.histogram) is not None:
         return _encode_histogram(histogram)
     assert summary.distinct is not None

@@ -125,6 +125,9 @@ class Histogram:
 
     def add_counts(self, values: Values, times: Counts) -> None:
         """Counts each value as often as the array beside it says; ascending, at least one."""
+        if int(times.sum()) <= 4 * len(values):  # repeating them costs less than sums in Python integers
+            self.add(np.repeat(values, times))
+            return
         self.low, self.high = min(self.low, float(values[0])), max(self.high, float(values[-1]))
         self.sums = self.sums.plus(exact_sum.of_counts(zip(values.tolist(), times.tolist(), strict=True)))
         zeros, small = np.searchsorted(values, [0.0, ZERO_MAX], side="right").tolist()

@@ -5,8 +5,8 @@ were added, then come from a histogram, within 0.5416 % of the true value. All o
 added, not on their order, their batches or the merges in between: two summaries of the same values, with the same
 `exact_distinct`, answer alike to the last bit and encode to the same bytes.
 
-Memory: about 0.4 KB for one value and 0.1 KB for each further distinct one up to RECENT_MAX, then 16 bytes each; a
-histogram takes 512 bytes per octave of its range.
+Memory: 320 bytes for one value, about 60 for each further distinct one up to RECENT_MAX, then 16; a histogram takes
+512 per octave of its range.
 """
 
 from __future__ import annotations

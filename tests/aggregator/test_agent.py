@@ -53,7 +53,7 @@ class Worker:
     """A folding agent with everything around it, in generation 1, owning partition 1."""
 
     def __init__(self, table: Any) -> None:
-        self.app = SimpleNamespace(consumer_generation_id=1, consumer=Consumer())
+        self.app: Any = SimpleNamespace(consumer_generation_id=1, consumer=Consumer())
         self.partitions = Partitions(table, Limits())
         self.partitions.assign({1})
         self.dead: list[tuple[int, str]] = []
@@ -77,7 +77,8 @@ class Worker:
 
     async def deliver(self, *offsets: int, generation: int = 1, value: bytes | None = None) -> None:
         for offset in offsets:
-            await self.folding._take(Event(offset, value or one(2**offset), generation, self.acked))
+            event: Any = Event(offset, value or one(2**offset), generation, self.acked)
+            await self.folding._take(event)
 
     def sum(self) -> float:
         row = self.partitions.of(1).fold.find(b"k", HOUR)
@@ -183,7 +184,7 @@ async def test_a_record_on_which_the_fold_fails_is_put_aside_and_leaves_no_trace
     fold = worker.partitions.of(1).fold
     original = fold.load
 
-    def failing(row_key: bytes) -> bytes | None:
+    def failing(row_key: bytes) -> Any:
         if row_key.endswith(b"x"):
             raise RuntimeError("a bug")
         return original(row_key)

@@ -18,6 +18,7 @@ from faust.streams import current_event
 from faust.tables.base import Collection
 from faust.topics import Topic
 from faust.transport.consumer import Consumer
+from faust.types import TP
 
 from metrics_app.aggregator.store import HourStore
 from metrics_app.aggregator.table import HourlyTable, new_table
@@ -83,12 +84,13 @@ def test_a_table_cannot_be_written_outside_an_event(app):
 
 def test_offsets_are_committed_over_a_head_gap_or_never_again(app):
     """Acknowledging out of order loses a record (101 here) or stops all commits; so ours is in order."""
-    state = SimpleNamespace(
-        _acked={"tp": [101, 102]}, _gap={"tp": None}, _committed_offset={"tp": 100}, _acked_index={"tp": set()}
+    tp = TP("samples", 0)
+    state: Any = SimpleNamespace(
+        _acked={tp: [101, 102]}, _gap={tp: None}, _committed_offset={tp: 100}, _acked_index={tp: set()}
     )
-    assert Consumer._new_offset(state, "tp") == 103
-    state._acked["tp"] = [102, 103]
-    assert Consumer._new_offset(state, "tp") is None
+    assert Consumer._new_offset(state, tp) == 103
+    state._acked[tp] = [102, 103]
+    assert Consumer._new_offset(state, tp) is None
 
 
 def test_a_failed_changelog_send_is_only_logged():

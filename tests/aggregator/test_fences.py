@@ -8,7 +8,8 @@ claims = st.lists(st.tuples(st.integers(0, 60), st.integers(1, 20)), max_size=30
 
 @given(claims)
 def test_claimed_parts_are_exactly_the_numbers_that_were_not_there(claimed):
-    ranges, model = Ranges(), set()
+    ranges = Ranges()
+    model: set[int] = set()
     for first, count in claimed:
         wanted = set(range(first, first + count)) - model
         fresh = {number for start, stop in ranges.claim(first, count) for number in range(start, stop)}
@@ -18,7 +19,8 @@ def test_claimed_parts_are_exactly_the_numbers_that_were_not_there(claimed):
 
 @given(claims)
 def test_edges_stay_sorted_disjoint_and_as_few_as_possible(claimed):
-    ranges, model = Ranges(), set()
+    ranges = Ranges()
+    model: set[int] = set()
     for first, count in claimed:
         ranges.claim(first, count)
         model |= set(range(first, first + count))
@@ -29,7 +31,8 @@ def test_edges_stay_sorted_disjoint_and_as_few_as_possible(claimed):
 
 @given(claims)
 def test_missing_is_what_lies_below_the_highest_number_and_never_came(claimed):
-    ranges, model = Ranges(), set()
+    ranges = Ranges()
+    model: set[int] = set()
     for first, count in claimed:
         ranges.claim(first, count)
         model |= set(range(first, first + count))

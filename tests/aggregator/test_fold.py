@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections import defaultdict
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -20,7 +21,7 @@ SENDER = bytes(range(16))
 LIMITS = Limits()
 
 
-def chunk(key: str, *values: float, hour: int = HOUR, **fences: object) -> Chunk:
+def chunk(key: str, *values: float, hour: int = HOUR, **fences: Any) -> Chunk:
     return Chunk(key.encode(), hour, struct.pack(f"<{len(values)}d", *values), **fences)
 
 

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from metrics_app.stats.summary import HourlySummary
 
 from metrics_app.aggregator import row as rows
 from metrics_app.aggregator.fences import Ranges
 from metrics_app.aggregator.row import Place, Row, Version
 from metrics_app.errors import FormatError
+from metrics_app.stats.summary import HourlySummary
 
 
 def a_row(*values: float) -> Row:

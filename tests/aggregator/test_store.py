@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import rocksdict
@@ -16,7 +17,7 @@ from metrics_app.aggregator.table import HourlyTable
 KEY = rows.hour_key(498_740, b"checkout")
 
 
-def changelog(table: HourlyTable, *records: tuple[bytes, bytes | None], first: int = 0) -> list[SimpleNamespace]:
+def changelog(table: HourlyTable, *records: tuple[bytes, bytes | None], first: int = 0) -> Any:
     tp = table.changelog_tp(1)
     return [
         SimpleNamespace(message=SimpleNamespace(tp=tp, partition=1, offset=first + at, key=key, value=value))
@@ -28,7 +29,7 @@ def state(stamp: int, epoch: int = 0) -> bytes:
     return rows.encode_place(Place(epoch, stamp, 1.0))
 
 
-def take(store: HourStore, events: list[SimpleNamespace]) -> None:
+def take(store: HourStore, events: Any) -> None:
     store.apply_changelog_batch(events, bytes, bytes)
 
 

@@ -17,7 +17,7 @@ from aiokafka.errors import KafkaConnectionError
 
 from metrics_app.broker import client, topics
 from metrics_app.broker.embedded import EmbeddedKafka
-from metrics_app.collector.connection import PATIENCE, abandon
+from metrics_app.collector.connection import PATIENCE
 from metrics_app.collector.publisher import MAYBE_KEPT, NOTHING_KEPT, Publisher
 from metrics_app.errors import OverloadedError
 from metrics_app.settings import Settings
@@ -249,7 +249,7 @@ async def test_an_abandoned_producer_fails_what_it_holds_at_once_and_leaves_no_t
         held = [await producer.send(here.samples_topic, b"x", partition=partition) for partition in (0, 1, 0)]
         await asyncio.sleep(0.1)
         async with asyncio.timeout(1):
-            await abandon(producer)
+            await client.abandon(producer)
         outcomes = await asyncio.gather(*held, return_exceptions=True)
         assert [type(outcome) for outcome in outcomes] == [KafkaConnectionError] * 3
         await asyncio.sleep(0)

@@ -6,14 +6,16 @@ import asyncio
 import random
 import shutil
 import time
+import urllib.request
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Self
 
 from metrics_app.broker.embedded import EmbeddedKafka
 from metrics_app.broker.ports import free_port
-from metrics_app.cli.plan import Form, Plan
-from metrics_app.cli.run import Run, perform
+from metrics_app.load.plan import Form, Plan
+from metrics_app.load.run import Run, perform
+from metrics_app.load.verdict import Verdict
 from tests.conftest import ARTIFACTS
 from tests.faults.process import Process
 
@@ -91,28 +93,19 @@ class Installation:
         assert not self.workers[name].is_running
         shutil.rmtree(self.data_dir(name))
 
-    async def under_load(
-        self,
-        fault: Fault,
-        *,
-        rate: float = 5000,
-        keys: int = 20,
-        batch: int = 100,
-        form: Form = Form.JSON,
-        seed: int | None = None,
-        urls: tuple[str, ...] | None = None,
-    ) -> Run:
-        """What a run of load came to that lasted as long as the fault.
-
-        Every request is sent again under the same idempotency key until it is accepted, so the counts must be equal to
-        what was sent, whatever happened.
-        """
+    def plan(
+        self, rate: float = 5000, keys: int = 20, batch: int = 100, form: Form = Form.JSON, seed: int | None = None
+    ) -> Plan:
+        """Load over all workers, every request sent again as the same one until it is accepted."""
         seed = random.randrange(1 << 30) if seed is None else seed
         print(f"seed {seed}")
-        plan = Plan(
-            rate=rate, keys=keys, duration_s=3600, batch=batch, form=form, urls=urls or self.urls, until_kept_s=120,
-            drain_s=90, patience_s=90, seed=seed,
-        )  # fmt: skip
+        wait_s = 90.0
+        return Plan(
+            rate, keys, 3600, batch, form, self.urls, until_kept_s=120, drain_s=wait_s, patience_s=wait_s, seed=seed
+        )
+
+    async def under_load(self, fault: Fault, plan: Plan) -> Run:
+        """What a run of load came to that lasted as long as the fault."""
         done = asyncio.Event()
 
         async def inject() -> None:
@@ -129,8 +122,6 @@ class Installation:
 
     def count(self, metric: str) -> float:
         """Sum of one counter over all running workers and labels."""
-        import urllib.request
-
         total = 0.0
         for worker in self.workers.values():
             if worker.is_running:
@@ -142,10 +133,15 @@ class Installation:
 
 def assert_exact(run: Run) -> None:
     """Every value accepted, every one counted once, every statistic within its stated bound."""
-    verdict = run.verdict
+    print(run.reasons)
+    assert run.verdict.sent == run.verdict.accepted, run.reasons
+    assert_right(run.verdict)
+
+
+def assert_right(verdict: Verdict) -> None:
+    """What was accepted is counted once, and every statistic is as it must be."""
     said = f"sent {verdict.sent} counted {verdict.counted} lost {verdict.lost} double {verdict.double}"
-    print(said, run.reasons)
-    assert verdict.sent == verdict.accepted, f"{said}: {run.reasons}"
+    print(said)
     assert verdict.sent == verdict.counted, said
     assert not verdict.wrong, verdict.wrong[:5]
 

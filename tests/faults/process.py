@@ -23,7 +23,9 @@ class Process:
         folder: where the log goes.
     """
 
-    def __init__(self, name: str, arguments: Sequence[str], port: int, folder: Path, environment: dict[str, str]) -> None:
+    def __init__(
+        self, name: str, arguments: Sequence[str], port: int, folder: Path, environment: dict[str, str]
+    ) -> None:
         self.name = name
         self.url = f"http://127.0.0.1:{port}"
         self.log = folder / f"{name}.log"
@@ -57,7 +59,9 @@ class Process:
         """Waits until it is ready, and returns for how long, in seconds."""
         started = time.monotonic()
         while not self.is_ready():
-            assert self.is_running, f"{self.name} ended with {self._process and self._process.returncode}: {self.tail()}"
+            assert self.is_running, (
+                f"{self.name} ended with {self._process and self._process.returncode}: {self.tail()}"
+            )
             assert time.monotonic() - started < within_s, f"{self.name} is not ready in {within_s} s: {self.tail()}"
             time.sleep(0.1)
         return time.monotonic() - started

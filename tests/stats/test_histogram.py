@@ -99,7 +99,7 @@ def test_room_grows_both_ways_and_keeps_what_is_there() -> None:
     assert histogram.offset % PER_OCTAVE == len(histogram.counts) % PER_OCTAVE == 0
 
 
-@given(st.dictionaries(st.floats(0.0, VALUE_MAX), st.integers(1, 5), min_size=1, max_size=20))
+@given(st.dictionaries(st.floats(0.0, VALUE_MAX), st.integers(1, 9), min_size=1, max_size=20))
 def test_counted_values_are_repeated_values(counts: dict[float, int]) -> None:
     values = np.array(sorted(counts)) + 0.0
     times = np.array([counts[value] for value in values.tolist()])

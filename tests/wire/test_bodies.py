@@ -327,6 +327,11 @@ def test_a_body_of_millions_of_tiny_items_is_refused_before_they_take_memory(bod
         tracemalloc.stop()
 
 
+def test_punctuation_within_a_text_is_no_sample_however_long_the_text_is() -> None:
+    parsed = read('["' + '[{,\\"' * 100_000 + '",1]')
+    assert reasons(parsed) == [(0, "key")]
+
+
 def test_values_of_a_chunk_are_bounded_and_keep_their_order() -> None:
     parsed = read(json.dumps([["a", n] for n in range(250)]))
     assert [chunk.count for chunk in parsed.chunks] == [100, 100, 50]

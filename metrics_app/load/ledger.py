@@ -13,7 +13,7 @@ from enum import StrEnum
 from functools import cached_property
 from typing import NamedTuple
 
-from metrics_app.cli.bag import QUANTILES, Bag, Values
+from metrics_app.load.bag import QUANTILES, Bag, Values
 
 ROUNDING = 1e-6  # of a rank
 CANCELLATION = 1e-7  # of the largest value; what the difference of two sums of squares may leave of a deviation of zero

@@ -16,7 +16,7 @@ from http import HTTPStatus
 import aiohttp
 import msgspec
 
-from metrics_app.cli.ledger import Outcome
+from metrics_app.load.ledger import Outcome
 
 TIMEOUT_S = 5.0  # of one attempt; above the service's own deadline, so that its answer is seen
 FIRST_PAUSE_S = 0.1

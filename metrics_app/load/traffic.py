@@ -16,9 +16,9 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from metrics_app.cli.bag import Values
-from metrics_app.cli.ledger import Batch, Block, KeyHour
-from metrics_app.cli.plan import Form
+from metrics_app.load.bag import Values
+from metrics_app.load.ledger import Batch, Block, KeyHour
+from metrics_app.load.plan import Form
 
 HOUR_S = 3600
 TYPICAL_MS = (5.0, 200.0)

@@ -8,8 +8,8 @@ from typing import Any
 
 from rich.table import Table
 
-from metrics_app.cli.plan import Plan
-from metrics_app.cli.run import Run
+from metrics_app.load.plan import Plan
+from metrics_app.load.run import Run
 
 SHOWN = 5  # wrong statistics listed for a person
 

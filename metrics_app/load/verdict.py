@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from metrics_app.cli.bag import QUANTILES
-from metrics_app.cli.ledger import Expected, KeyHour, Ledger, Outcome
+from metrics_app.load.bag import QUANTILES
+from metrics_app.load.ledger import Expected, KeyHour, Ledger, Outcome
 
 ROUNDING = 1e-12  # relative; room for the last bits of a double, far below any error bound
 EXACT_STATS = {"sum": 0.0, "min": 0.0, "max": 0.0, "average": ROUNDING, "stddev": ROUNDING}  # with relative tolerance
@@ -124,7 +124,7 @@ class Verdict:
         return not (self.lost or self.double or self.wrong)
 
 
-def verdict(ledger: Ledger, answers: Mapping[KeyHour, Answer | None]) -> Verdict:
+def verdict_of(ledger: Ledger, answers: Mapping[KeyHour, Answer | None]) -> Verdict:
     """The judgement of a whole run; `answers` has every key and hour of `ledger.expected()`."""
     findings = tuple(judge(key, hour, of, answers[key, hour]) for (key, hour), of in ledger.expected().items())
     return Verdict(

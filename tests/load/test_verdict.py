@@ -3,9 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from metrics_app.cli.bag import QUANTILES, Bag
-from metrics_app.cli.ledger import Batch, Block, Ledger, Outcome
-from metrics_app.cli.verdict import EXACT_STATS, Answer, Verdict, verdict
+from metrics_app.load.bag import QUANTILES, Bag
+from metrics_app.load.ledger import Batch, Block, Ledger, Outcome
+from metrics_app.load.verdict import EXACT_STATS, Answer, Verdict, verdict_of
 
 HOUR = 498740
 KEPT = [1.0, 2.0, 6.0, 10.0]
@@ -24,7 +24,7 @@ def judged(answer: Answer | None, unknown: tuple[float, ...] = (), refused: tupl
     for values, outcome in ((KEPT, Outcome.OK), (unknown, Outcome.UNKNOWN), (refused, Outcome.FAIL)):
         if values:
             ledger.record(Batch((Block("a", np.array(values)),)), HOUR, outcome)
-    return verdict(ledger, {("a", HOUR): answer})
+    return verdict_of(ledger, {("a", HOUR): answer})
 
 
 def test_a_right_answer_is_right() -> None:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import asyncio
 
-from metrics_app.cli.open_loop import OpenLoop
+from metrics_app.load.open_loop import OpenLoop
 
 
 async def test_slow_replies_do_not_slow_the_schedule() -> None:

@@ -16,11 +16,11 @@ import aiohttp
 import msgspec
 from yarl import URL
 
-from metrics_app.cli.ledger import Expected, KeyHour, Outcome
-from metrics_app.cli.sender import Sender
-from metrics_app.cli.traffic import HOUR_S
-from metrics_app.cli.verdict import Answer
 from metrics_app.errors import ClientError
+from metrics_app.load.ledger import Expected, KeyHour, Outcome
+from metrics_app.load.sender import Sender
+from metrics_app.load.traffic import HOUR_S
+from metrics_app.load.verdict import Answer
 
 IN_FLIGHT = 16
 TIMEOUT_S = 5.0

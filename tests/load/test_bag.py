@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from metrics_app.cli.bag import QUANTILES, Bag
+from metrics_app.load.bag import QUANTILES, Bag
 
 times = st.lists(st.floats(0.01, 60_000), min_size=1, max_size=40)
 parts = st.lists(st.tuples(times, st.integers(1, 5)), min_size=1, max_size=5)

@@ -6,8 +6,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from metrics_app.cli.bag import QUANTILES, Bag
-from metrics_app.cli.ledger import Batch, Block, Ledger, Outcome
+from metrics_app.load.bag import QUANTILES, Bag
+from metrics_app.load.ledger import Batch, Block, Ledger, Outcome
 
 HOUR = 498740
 STATS = [*QUANTILES, "sum", "min", "max"]

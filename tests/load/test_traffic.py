@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from metrics_app.cli.plan import Form
-from metrics_app.cli.traffic import HOUR_S, POOL_VALUES, Encoder, Lane, batches
+from metrics_app.load.plan import Form
+from metrics_app.load.traffic import HOUR_S, POOL_VALUES, Encoder, Lane, batches
 from tests.cli.fake_service import items_of
 
 KEYS = ["a", "b", "c"]

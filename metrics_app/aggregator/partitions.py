@@ -1,0 +1,150 @@
+"""The partitions this worker owns in the current generation, and the state of each that lives in memory."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass, field
+from typing import Any
+
+from faust.types import EventT
+
+from metrics_app.aggregator import row as rows
+from metrics_app.aggregator.fold import Limits, PartitionFold
+from metrics_app.aggregator.row import Place
+from metrics_app.aggregator.source_log import SourceLog, continued
+from metrics_app.aggregator.table import HourlyTable
+from metrics_app.telemetry import Telemetry
+
+logger = logging.getLogger(__name__)
+
+SURE_AFTER_S = 1.0  # a broker that has just come up may for a moment not know the end of its log
+
+
+@dataclass(slots=True)
+class Active:
+    """A partition this worker owns.
+
+    Attributes:
+        fold: its state in memory.
+        pending: applied events whose offsets are not acknowledged yet, in offset order.
+        complete_at: epoch seconds at which the fold held everything the partition had; 0 until first shown.
+        seal_from: row key from which sealing goes on; None when it begins with the first hour not sealed.
+    """
+
+    fold: PartitionFold
+    pending: list[EventT[Any]] = field(default_factory=list)
+    complete_at: float = 0.0
+    seal_from: bytes | None = None
+
+    @property
+    def as_of(self) -> float:
+        """Epoch seconds up to which every accepted sample is folded."""
+        return max(self.complete_at, self.fold.now_ms / 1000, self.fold.place.as_of)
+
+
+class Partitions:
+    """The partitions this worker owns in the current generation. All state here is dropped at revoke and at assign.
+
+    Attributes:
+        owned: assigned to this worker.
+        places: where each begins, once that has been compared with the log: only then is it folded and answered.
+        active: the state in memory of those in use.
+        all_compared: set while every owned partition has its place.
+    """
+
+    def __init__(self, table: HourlyTable, limits: Limits, log: SourceLog, telemetry: Telemetry) -> None:
+        self.table = table
+        self.limits = limits
+        self.log = log
+        self.telemetry = telemetry
+        self.owned: frozenset[int] = frozenset()
+        self.places: dict[int, Place] = {}
+        self.active: dict[int, Active] = {}
+        self.all_compared = asyncio.Event()
+        self._doubted: set[int] = set()
+
+    def revoke(self) -> None:
+        """Forgets everything, also of partitions that will stay: they are replayed from the last committed offset."""
+        self.assign(set())
+        self.all_compared.clear()
+
+    def assign(self, partitions: set[int]) -> None:
+        """Owns these partitions from now on, with nothing in memory."""
+        self.owned = frozenset(partitions)
+        self.places = {}
+        self.active = {}
+        self._doubted = set()
+        self.all_compared.clear()
+
+    def doubt(self, partition: int) -> None:
+        """Has a partition compared with the log again: it ends before what has been folded."""
+        self.places.pop(partition, None)
+        self.active.pop(partition, None)
+        self._doubted.add(partition)
+        self.all_compared.clear()
+
+    async def compare(self) -> None:
+        """Compares the places not compared yet with the log, and begins a new epoch where it is another log.
+
+        Raises:
+            KafkaError, TimeoutError: Kafka did not say; nothing has changed.
+        """
+        owned, places = self.owned, self.places  # both are other objects after a rebalance
+        stored = {partition: self._stored(partition) for partition in owned - places.keys()}
+        spans = await self.log.spans(stored) if stored else {}
+        begun = {partition: continued(place, spans[partition]) for partition, place in stored.items()}
+        if begun != stored:
+            await asyncio.sleep(SURE_AFTER_S)
+            again = await self.log.spans(stored)
+            if begun != {partition: continued(place, again[partition]) for partition, place in stored.items()}:
+                return
+        for partition, place in begun.items():
+            if self.owned is not owned:
+                return
+            if partition in self._doubted or self.log.committed(partition) > place.offset + 1:
+                await self.log.seek(partition, max(place.offset + 1, spans[partition].earliest))
+        if self.owned is owned and self.places is places:
+            self._begin(stored, begun)
+
+    def _stored(self, partition: int) -> Place:
+        with self.table.store.sound(partition):
+            return self.table.place(partition)
+
+    def _begin(self, stored: dict[int, Place], begun: dict[int, Place]) -> None:
+        self.places |= begun
+        self._doubted -= begun.keys()
+        for partition, place in begun.items():
+            if place != stored[partition]:
+                self.telemetry.log_truncated.inc()
+                logger.error(
+                    "partition %s of the samples topic is not the log it was: %s records had been folded, and now other "
+                    "offsets hold newer ones; the rows are kept, and epoch %s begins at offset %s",
+                    partition,
+                    stored[partition].offset + 1,
+                    place.epoch,
+                    place.offset + 1,
+                )
+        if self.places.keys() == self.owned:
+            self.all_compared.set()
+
+    def of(self, partition: int) -> Active:
+        """The state of an owned and compared partition, taken from the recovered table at first use."""
+        active = self.active.get(partition)
+        if active is None:
+            store = self.table.store
+            with store.sound(partition):
+                # a new epoch is known here before it is in the store
+                place = max(self.table.place(partition), self.places[partition])
+                fold = PartitionFold(lambda row_key: store.read(partition, row_key), self.limits, place)
+                fold.restore_ids(store.scan(partition, bytes([rows.IDS]), bytes([rows.IDS + 1])))
+            active = self.active[partition] = Active(fold)
+        return active
+
+    def dirty_rows(self) -> int:
+        """Rows changed and not flushed."""
+        return sum(len(active.fold.dirty) for active in self.active.values())
+
+    def cached_rows(self) -> int:
+        """Rows in memory."""
+        return sum(len(active.fold.cache) for active in self.active.values())

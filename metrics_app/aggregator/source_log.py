@@ -1,0 +1,81 @@
+"""Whether the samples topic still is the log that a partition's place was taken from.
+
+A place says: everything up to this offset is in the rows. That is worth nothing when the topic was made anew, or has
+lost its end after an unclean end of a broker: its offsets then are given to other records. Kafka has the proof: every
+record folded so far was appended at or before `place.log_ms`, so a record that was appended later must lie behind the
+place, and the log must reach as far as the place. Where either is not so a new epoch begins at the first later record.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple, cast
+
+import faust
+from faust.types import TP
+
+from metrics_app.aggregator.row import Place
+
+ANSWER_S = 5.0
+
+
+class Span(NamedTuple):
+    """What a partition of the log holds: offsets from `earliest` to before `end`; `newer`: the first appended later."""
+
+    earliest: int
+    end: int
+    newer: int | None
+
+
+def continued(place: Place, span: Span) -> Place:
+    """The place to go on from: the same, or one of a new epoch when the log is not the one it was taken from."""
+    first_new = span.end if span.newer is None else span.newer
+    if not place.log_ms:  # nothing of the log was ever folded
+        first_new = span.earliest
+    is_cut = span.end <= place.offset
+    is_other = bool(place.log_ms) and first_new <= place.offset
+    if not is_cut and not is_other:
+        return place
+    return place._replace(epoch=place.epoch + 1, offset=first_new - 1)
+
+
+class SourceLog:
+    """The samples topic, seen through the consumer of the app."""
+
+    def __init__(self, app: faust.App, topic: str) -> None:
+        self.app = app
+        self.topic = topic
+
+    async def spans(self, places: Mapping[int, Place]) -> dict[int, Span]:
+        """The span of each partition, `newer` than its place; three requests a broker, however many partitions.
+
+        Raises:
+            KafkaError, TimeoutError: Kafka did not say.
+        """
+        tps = {TP(self.topic, partition): place for partition, place in places.items()}
+        async with asyncio.timeout(ANSWER_S):
+            earliest = await self.app.consumer.earliest_offsets(*tps)
+            newer = await self._first_after({tp: place.log_ms for tp, place in tps.items()})
+            ends = await self.app.consumer.highwaters(*tps)  # last: a log cut meanwhile must not look whole
+        return {tp.partition: Span(earliest[tp], ends[tp], newer[tp]) for tp in tps}
+
+    async def _first_after(self, log_ms: dict[TP, int]) -> dict[TP, int | None]:
+        thread = cast(Any, self.app.consumer)._thread  # Faust does not hand this question through
+        asked = {tp: at + 1 for tp, at in log_ms.items()}
+        found = await thread.call_thread(thread._ensure_consumer().offsets_for_times, asked)
+        return {tp: found[tp] and found[tp].offset for tp in log_ms}
+
+    async def ends(self, partitions: Iterable[int]) -> dict[int, int]:
+        """The offset after the last record of each partition."""
+        tps = {TP(self.topic, partition) for partition in partitions}
+        found = await self.app.consumer.highwaters(*tps) if tps else {}
+        return {tp.partition: end for tp, end in found.items() if end is not None}
+
+    def committed(self, partition: int) -> int:
+        """Offset from which Faust began to read; 0 when it had none."""
+        return cast(Any, self.app.consumer)._committed_offset.get(TP(self.topic, partition)) or 0
+
+    async def seek(self, partition: int, offset: int) -> None:
+        """Has the records from an offset on delivered again."""
+        await self.app.consumer.seek(TP(self.topic, partition), offset)

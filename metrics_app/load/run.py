@@ -1,0 +1,126 @@
+"""One load run: send on schedule, probe freshness meanwhile, drain, read back, judge."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+
+import aiohttp
+
+from metrics_app.errors import ClientError, reason
+from metrics_app.load.audit import Freshness, Reader, drained
+from metrics_app.load.ledger import Batch, Ledger, Outcome
+from metrics_app.load.open_loop import OpenLoop
+from metrics_app.load.plan import Plan
+from metrics_app.load.sender import Sender
+from metrics_app.load.traffic import HOUR_S, Encoder, Lane, batches
+from metrics_app.load.verdict import Verdict, verdict_of
+
+
+@dataclass(frozen=True)
+class Run:
+    """What came of it. `run_id` is part of every key: load-<run_id>-<number>."""
+
+    run_id: str
+    ledger: Ledger
+    verdict: Verdict
+    loop: OpenLoop
+    sending_s: float
+    freshness: Freshness
+    reasons: dict[str, int]
+
+    @property
+    def is_right(self) -> bool:
+        """Nothing lost, nothing double, every statistic as it must be, every probe seen."""
+        return self.verdict.is_right and not self.freshness.never
+
+
+Advance = Callable[[int], None]
+Progress = Callable[[str, int], AbstractContextManager[Advance]]
+
+
+@contextmanager
+def silent(title: str, total: int) -> Iterator[Advance]:
+    """Progress that nobody watches."""
+    yield lambda done: None
+
+
+async def perform(plan: Plan, *, until: asyncio.Event | None = None, progress: Progress = silent) -> Run:
+    """The run of a plan, ended early when `until` is set.
+
+    Args:
+        progress: opens a bar of a title and a total, and gives the function that takes the number done so far.
+    Raises:
+        ClientError: the service cannot be reached at all, or does not answer queries.
+    """
+    run_id = uuid.uuid4().hex[:8]
+    keys = [f"load-{run_id}-{number:02d}" for number in range(plan.keys)]
+    pool = batches(keys, plan.batch, plan.requests, plan.seed)
+    async with _session() as session:
+        reader = Reader(session, plan.urls, plan.patience_s)
+        freshness = Freshness(Sender(session, plan.urls), reader, f"load-{run_id}-probe")
+        encoder, ledger = Encoder(plan.form), Ledger()
+        with_key = plan.until_kept_s > 0 and not encoder.is_numbered
+        sender = Sender(session, plan.urls, encoder.content_type, plan.until_kept_s, with_key)
+        await _greet(session, plan)
+        loop = OpenLoop(plan.requests, plan.interval_s, plan.in_flight)
+        stop = asyncio.Event()
+        probing = asyncio.create_task(freshness.run(stop))
+        try:
+            with progress(f"sending {plan.rate:,.0f} values/s", plan.requests) as advance:
+                sending_s = await loop.run(_sending(plan, pool, encoder, sender, ledger, advance), until)
+        finally:
+            stop.set()
+        await probing
+    verdict = await read_back(plan, ledger, progress)
+    return Run(run_id, ledger, verdict, loop, sending_s, freshness, sender.reasons)
+
+
+async def read_back(plan: Plan, ledger: Ledger, progress: Progress = silent) -> Verdict:
+    """What the service says of everything in a ledger, once all that was accepted is counted or `drain_s` have passed.
+
+    Raises:
+        ClientError: the service does not answer queries.
+    """
+    expected = ledger.expected()
+    async with _session() as session:
+        with progress("reading back", len(expected)) as advance:
+            reader = Reader(session, plan.urls, plan.patience_s)
+            found = await drained(reader, expected, plan.drain_s, lambda left: advance(len(expected) - left))
+    return verdict_of(ledger, found)
+
+
+def _session() -> aiohttp.ClientSession:
+    return aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=30))
+
+
+async def _greet(session: aiohttp.ClientSession, plan: Plan) -> None:
+    problems = []
+    for url in plan.urls:
+        try:
+            async with session.get(f"{url.rstrip('/')}/readyz", timeout=aiohttp.ClientTimeout(total=5)) as reply:
+                if reply.ok:
+                    return
+                problems.append(f"{url} is not ready: {(await reply.text())[:300].strip()}")
+        except (aiohttp.ClientError, TimeoutError) as error:
+            problems.append(f"no answer from {url}: {reason(error)}")
+    raise ClientError("; ".join(problems))
+
+
+def _sending(
+    plan: Plan, pool: list[Batch], encoder: Encoder, sender: Sender, ledger: Ledger, advance: Advance
+) -> Callable[[int, int], Awaitable[bool]]:
+    lanes = [Lane() for _ in range(plan.in_flight)]
+
+    async def send(number: int, lane: int) -> bool:
+        batch, at_s = pool[number % len(pool)], time.time()
+        outcome = await sender.send(encoder.encode(batch, at_s, lanes[lane]), batch.count)
+        ledger.record(batch, int(at_s) // HOUR_S, outcome)
+        advance(number + 1)
+        return outcome is Outcome.OK
+
+    return send

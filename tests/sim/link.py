@@ -1,0 +1,118 @@
+"""The way from a worker to the broker: a producer whose records arrive late, arrive without an ack, or never arrive."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
+
+from aiokafka.errors import KafkaConnectionError
+
+SESSION_S = 10.0
+DEADLINE_S = 8.0
+LATE_S = SESSION_S + DEADLINE_S  # the product's bound: later than that no worker presumed dead writes any more
+
+Append = Callable[[str, int, bytes, bytes], int]
+
+
+@dataclass(eq=False)
+class Sent:
+    """A record on its way; `offset` once it is in the log."""
+
+    topic: str
+    partition: int
+    key: bytes
+    value: bytes
+    acked: asyncio.Future[Any]
+    offset: int | None = None
+
+
+@dataclass(eq=False)
+class Link:
+    """One worker's connection to the broker.
+
+    Attributes:
+        mode: "fast" (lands and is acknowledged at once), "slow" (each step is told), "down".
+        wire: sent and not acknowledged, oldest first.
+        lost: left behind by producers given up or crashed, with the time from which on they cannot arrive any more.
+    """
+
+    append: Append
+    mode: str = "fast"
+    wire: list[Sent] = field(default_factory=list)
+    lost: list[tuple[float, Sent]] = field(default_factory=list)
+
+    def producer(self) -> Producer:
+        """A new producer over this link."""
+        return Producer(self)
+
+    def land(self, count: int, *, ack: bool) -> None:
+        """The broker takes the oldest records in, and says so or not; acks of records it took before come first."""
+        for sent in self.wire[:count]:
+            self._land(sent)
+            if ack and not sent.acked.done():
+                sent.acked.set_result(SimpleNamespace(offset=sent.offset))
+        if ack:
+            del self.wire[:count]
+
+    def land_lost(self, count: int) -> None:
+        """Records nobody waits for arrive after all."""
+        for _, sent in self.lost[:count]:
+            self._land(sent)
+        del self.lost[:count]
+
+    def _land(self, sent: Sent) -> None:
+        if sent.offset is None:
+            sent.offset = self.append(sent.topic, sent.partition, sent.key, sent.value)
+
+    def give_up(self, until_s: float) -> None:
+        """What is on the wire is left to itself."""
+        for sent in self.wire:
+            if not sent.acked.done():
+                sent.acked.set_exception(KafkaConnectionError("given up"))
+            if sent.offset is None:
+                self.lost.append((until_s, sent))
+        self.wire = []
+
+    def forget(self, now_s: float) -> None:
+        """What has not arrived by now never will."""
+        self.lost = [(until_s, sent) for until_s, sent in self.lost if until_s > now_s]
+
+
+class Producer:
+    """What the flusher uses of AIOKafkaProducer, and what `client.abandon` touches inside it."""
+
+    def __init__(self, link: Link) -> None:
+        self.link = link
+        self._sender = SimpleNamespace(sender_task=None)
+        self._message_accumulator = self
+
+    async def start(self) -> None:
+        """Connects."""
+        if self.link.mode == "down":
+            raise KafkaConnectionError("down")
+
+    async def stop(self) -> None:
+        """Ends."""
+
+    async def send(
+        self, topic: str, value: bytes, key: bytes = b"", partition: int = 0, **_: Any
+    ) -> asyncio.Future[Any]:
+        """A future of the ack."""
+        if self.link.mode == "down":
+            raise KafkaConnectionError("down")
+        sent = Sent(topic, partition, key, value, asyncio.get_running_loop().create_future())
+        self.link.wire.append(sent)
+        if self.link.mode == "fast":
+            self.link.land(len(self.link.wire), ack=True)
+        return sent.acked
+
+    async def send_and_wait(self, topic: str, value: bytes, **headers: Any) -> Any:
+        """The ack."""
+        return await (await self.send(topic, value, **headers))
+
+    def fail_all(self, _error: BaseException) -> None:
+        """Called by `client.abandon`."""
+        self.link.give_up(asyncio.get_running_loop().time() + LATE_S)

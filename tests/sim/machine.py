@@ -1,0 +1,252 @@
+"""The stories: any order of deliveries, flushes, crashes, rebalances, late writes and compactions."""
+
+from __future__ import annotations
+
+import shutil
+import struct
+import tempfile
+from collections import Counter
+from hashlib import blake2b
+from pathlib import Path
+
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from metrics_app.wire import record
+from metrics_app.wire.chunk import Chunk
+from tests.sim.worker import Disk, Worker
+from tests.sim.world import World
+
+WORKERS = 3
+PARTITIONS = 2
+EXAMPLES_PER_DISK = 100  # RocksDB slows down under the traces of many wipes
+SENDERS = [blake2b(b"sender %d" % n, digest_size=16).digest() for n in range(3)]
+IDS = [blake2b(b"id %d" % n, digest_size=16).digest() for n in range(4)]
+
+workers = st.integers(0, WORKERS - 1)
+partitions = st.sampled_from([0, 0, 0, 1])
+few = st.integers(1, 4)
+# key, age in hours, number of values, fence (none, a sender, ids), where the fence begins
+chunks = st.tuples(
+    st.sampled_from([b"a", b"b", b"c"]), st.sampled_from([0, 0, 0, 1, 2, 4, 5]), st.integers(1, 3),
+    st.sampled_from(["", "", "sender", "request", "ids"]), st.integers(0, 5),
+)  # fmt: skip
+records = st.lists(chunks, min_size=1, max_size=3)
+CRASHES = ["before write", "after write", "ack"]
+
+
+class Disks:
+    """The folders of all examples of a process."""
+
+    def __init__(self) -> None:
+        self._folder: Path | None = None
+        self._disks: list[Disk] = []
+        self._examples = 0
+
+    def take(self) -> list[Disk]:
+        """A disk a worker and a spare one, empty or soon wiped."""
+        if self._examples % EXAMPLES_PER_DISK == 0:
+            self.drop()
+            self._folder = Path(tempfile.mkdtemp(prefix="sim-"))
+            self._disks = [Disk(self._folder / str(number), PARTITIONS) for number in range(WORKERS + 1)]
+        self._examples += 1
+        return self._disks
+
+    def drop(self) -> None:
+        """Closes and deletes."""
+        for disk in self._disks:
+            disk.reopen()
+        self._disks, self._examples = [], 0
+        if self._folder is not None:
+            shutil.rmtree(self._folder)
+            self._folder = None
+
+
+class Machine(RuleBasedStateMachine):
+    """See tests/sim/test_simulation.py.
+
+    Attributes:
+        disks: shared by all examples.
+        happened: how often each thing happened in all of them; "steps" is all of it.
+    """
+
+    disks = Disks()
+    happened: Counter[str] = Counter()
+
+    @initialize()
+    def begin(self) -> None:
+        self.world = World(self.disks.take(), PARTITIONS)
+        self.value = 0.0
+
+    @invariant()
+    def count_steps(self) -> None:
+        self.happened["steps"] += 1
+
+    def teardown(self) -> None:
+        """Every story ends with the proof."""
+        if not hasattr(self, "world"):
+            return
+        try:
+            self.world.drain()
+        finally:
+            self.happened["compactions held back"] += self.world.held_back
+            self.world.close()
+
+    def _up(self, number: int) -> Worker | None:
+        """The first worker that runs, beginning with this one."""
+        order = self.world.workers[number:] + self.world.workers[:number]
+        return next((worker for worker in order if worker.state != "down"), None)
+
+    def _owner(self, partition: int, number: int) -> Worker | None:
+        """Who believes it owns a partition: a zombie if the number says so, else the owner."""
+        believers = [worker for worker in self.world.workers if partition in worker.partitions.owned]
+        return believers[number % len(believers)] if believers else None
+
+    # the samples topic
+
+    @rule(partition=partitions, content=records)
+    def produce(self, partition: int, content: list[tuple[bytes, int, int, str, int]]) -> None:
+        self.world.produce(partition, record.encode([self._chunk(*one) for one in content]))
+
+    def _chunk(self, key: bytes, age: int, count: int, fence: str, at: int) -> Chunk:
+        values = [self.value + number for number in range(1, count + 1)]
+        self.value += count
+        chunk = Chunk(key, self.world.hour - age, struct.pack(f"<{count}d", *values))
+        if fence == "sender":
+            return chunk._replace(sender=SENDERS[at % len(SENDERS)], first=at)
+        if fence == "request":
+            return chunk._replace(ids=IDS[at % len(IDS)])
+        if fence == "ids":
+            return chunk._replace(ids=b"".join(IDS[(at + number) % len(IDS)] for number in range(count)))
+        return chunk
+
+    @rule(partition=partitions)
+    def produce_garbage(self, partition: int) -> None:
+        self.world.produce(partition, b"garbage")
+
+    # delivery
+
+    @rule(partition=partitions, believer=workers, count=few)
+    def deliver(self, partition: int, believer: int, count: int) -> None:
+        worker = self._owner(partition, believer)
+        for _ in range(count):
+            if worker is None or not worker.deliver(partition):
+                break
+
+    @rule(partition=partitions, believer=workers, count=few)
+    def deliver_again(self, partition: int, believer: int, count: int) -> None:
+        worker = self._owner(partition, believer)
+        if worker is not None:
+            worker.positions[partition] = max(0, worker.positions.get(partition, 0) - count)
+
+    @rule(partition=partitions, believer=workers, count=few)
+    def skip(self, partition: int, believer: int, count: int) -> None:
+        worker = self._owner(partition, believer)
+        if worker is not None:
+            end = len(self.world.samples[partition])
+            worker.positions[partition] = min(end, worker.positions.get(partition, 0) + count)
+
+    @rule(partition=partitions, number=workers, back=few)
+    def deliver_stale(self, partition: int, number: int, back: int) -> None:
+        worker, offset = self._up(number), len(self.world.samples[partition]) - back
+        if worker is not None and not worker.is_taking and offset >= 0:
+            worker.take(partition, offset, worker.app.consumer_generation_id - 1)
+
+    # flushing
+
+    @rule(number=workers)
+    def flush(self, number: int) -> None:
+        worker = self._up(number)
+        if worker is not None:
+            worker.flush()
+
+    @rule(partition=partitions, believer=workers, landed=st.integers(0, 6), acked=st.booleans(), place=st.booleans(),
+          end=st.sampled_from(["crash", "timeout", "hang", *CRASHES]))  # fmt: skip
+    def cut_flush(self, partition: int, believer: int, landed: int, acked: bool, place: bool, end: str) -> None:
+        """A flush of which some rows arrive, or all and the place, with acks or without, and then something happens."""
+        worker = self._owner(partition, believer)
+        if worker is None:
+            return
+        worker.link.mode = "slow"
+        worker.flush()
+        worker.link.land(landed, ack=acked)
+        self.world.settle()
+        if place or end in CRASHES:
+            worker.crash_at = end if end in CRASHES else None
+            for _ in range(2):  # the rows, then the places
+                worker.link.land(len(worker.link.wire), ack=True)
+                self.world.settle()
+        if end == "crash":
+            worker.crash()
+        elif end == "timeout":
+            self.world.pass_time(8.5)
+            worker.link.mode = "fast"
+            self.world.pass_time(0.6)
+
+    @rule(number=workers, count=few, ack=st.booleans())
+    def broker_takes(self, number: int, count: int, ack: bool) -> None:
+        worker = self._up(number)
+        if worker is not None:
+            worker.link.land(count, ack=ack)
+            self.world.settle()
+
+    @rule(number=workers, mode=st.sampled_from(["fast", "slow", "down"]))
+    def set_link(self, number: int, mode: str) -> None:
+        self.world.workers[number].link.mode = mode
+
+    @rule(number=workers, count=few)
+    def late_write(self, number: int, count: int) -> None:
+        """What a producer left behind when it was given up, or its process ended, arrives at the broker."""
+        self.world.workers[number].link.land_lost(count)
+
+    # the group
+
+    @rule(number=workers)
+    def crash(self, number: int) -> None:
+        worker = self._up(number)
+        if worker is not None:
+            worker.crash()
+
+    @rule(number=workers, wipe=st.booleans(), reopen=st.sampled_from([False, False, False, True]))
+    def restart(self, number: int, wipe: bool, reopen: bool) -> None:
+        worker = self.world.workers[number]
+        if worker.state == "down":
+            if wipe:
+                worker.disk.wipe()
+            if reopen:
+                worker.disk.reopen()
+            worker.start()
+
+    @rule(owners=st.tuples(workers, workers), shift=st.integers(-2, 2))
+    def rebalance(self, owners: tuple[int, int], shift: int) -> None:
+        self.world.rebalance(list(owners), shift=shift)
+
+    @rule(owners=st.tuples(workers, workers), unaware=workers)
+    def rebalance_without(self, owners: tuple[int, int], unaware: int) -> None:
+        self.world.rebalance(list(owners), unaware=unaware)
+
+    @rule(number=workers)
+    def notice(self, number: int) -> None:
+        if self.world.workers[number].state == "zombie":
+            self.world.notice(self.world.workers[number])
+
+    @rule(partition=partitions, number=workers, count=st.sampled_from([1, 3, 1000]))
+    def standby_reads(self, partition: int, number: int, count: int) -> None:
+        worker = self.world.workers[number]
+        if worker.state == "up" and partition not in worker.partitions.owned:
+            worker.read_changelog(partition, count)
+
+    # time
+
+    @rule(seconds=st.sampled_from([0.6, 2.5, 8.5, 20.0, 1800.0, 3600.0, 3 * 3600.0]))
+    def pass_time(self, seconds: float) -> None:
+        self.world.pass_time(seconds)
+
+    @rule()
+    def compact(self) -> None:
+        self.world.compact()
+
+    @rule()
+    def prove(self) -> None:
+        self.world.drain()
+

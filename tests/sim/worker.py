@@ -1,0 +1,199 @@
+"""One worker: the real table on RocksDB, partitions, agent and flusher; its process may stop at any line."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import faust
+from faust.types import TP
+
+from metrics_app.aggregator import row as rows
+from metrics_app.aggregator.agent import Folding, Partitions
+from metrics_app.aggregator.flusher import Flusher
+from metrics_app.aggregator.fold import Limits
+from metrics_app.aggregator.table import HourlyTable, new_table
+from metrics_app.telemetry import Telemetry
+from tests.sim.link import DEADLINE_S, Link
+
+if TYPE_CHECKING:
+    from tests.sim.world import World
+
+LIMITS = Limits(retention_hours=4, id_horizon_hours=2, exact_distinct=6, max_senders=2, max_clean_rows=2)
+MAX_DIRTY_ROWS = 4
+TELEMETRY = Telemetry()
+DEAD = "dead-letters"
+
+
+class Crash(BaseException):
+    """The process ends here."""
+
+
+class Event:
+    """A delivered record; it may be acknowledged once, and only when it is durable."""
+
+    def __init__(self, worker: Worker, message: SimpleNamespace) -> None:
+        self.worker = worker
+        self.message = message
+        self.acked = False
+
+    def ack(self) -> None:
+        """As Faust's."""
+        self.worker.crash_if("ack")
+        assert not self.acked, f"offset {self.message.offset} is acknowledged twice"
+        self.acked = True
+        self.worker.world.acknowledged(self.message)
+
+
+class Disk:
+    """The RocksDB databases of a worker; outlives its processes. One for many examples, as opening costs much."""
+
+    def __init__(self, folder: Path, partitions: int) -> None:
+        app = faust.App("sim", broker="kafka://127.0.0.1:1", datadir=str(folder), autodiscover=False)
+        self.table: HourlyTable = new_table(app, partitions)
+
+    def wipe(self) -> None:
+        """Nothing is left."""
+        for partition in range(self.table.partitions or 0):
+            db: Any = self.table.store._db_for_partition(partition)
+            for row_key in list(db.keys()):
+                del db[row_key]
+
+    def reopen(self) -> None:
+        """Closes the databases; the next use opens them, as a new process does."""
+        for db in self.table.store._dbs.values():
+            db.close()
+        self.table.store._dbs.clear()
+
+
+class Worker:
+    """A process and its disk.
+
+    Attributes:
+        state: "up", "zombie" (up, but the group has gone on without it and it has not noticed), "down".
+        crash_at: where in the settling of the next flush the process ends: "before write", "after write", "ack".
+    """
+
+    def __init__(self, world: World, disk: Disk) -> None:
+        self.world = world
+        self.disk = disk
+        self.table = disk.table
+        self.link = Link(world.append)
+        self.state = "down"
+        self.zombie_until_s = 0.0
+        self.crash_at: str | None = None
+        self.tasks: list[asyncio.Task[None]] = []
+        self._recovering = False
+        setattr(self.table.store, "write", self._write)  # noqa: B010  # mypy knows it for a method
+        self.start()
+
+    def start(self) -> None:
+        """A new process, in no group."""
+        self.state, self.crash_at, self.link.mode = "up", None, "fast"
+        self.partitions = Partitions(self.table, LIMITS)
+        self.app: Any = SimpleNamespace(consumer_generation_id=-1, consumer=self)
+        self.positions: dict[int, int] = {}
+        make_producer: Any = self.link.producer
+        self.flusher = Flusher(self.table, self.partitions, TELEMETRY, 1.0, DEADLINE_S, make_producer)
+        self.folding = Folding(self.app, self.partitions, TELEMETRY, MAX_DIRTY_ROWS, self._bury, self.flusher.flush)
+        self.flushing: asyncio.Task[None] | None = None
+        self.taking: asyncio.Task[None] | None = None
+
+    def crash(self) -> None:
+        """Ends the process where it is. What it wrote to RocksDB stays, as after kill -9."""
+        for task in (self.flushing, self.taking):
+            if task is not None:
+                task.cancel()
+        self.link.give_up(self.world.late_s)
+        self.state, self.partitions = "down", Partitions(self.table, LIMITS)
+        self.world.loop.settle()
+
+    def crash_if(self, where: str) -> None:
+        """Ends the process if the story wants it to end here."""
+        if self.crash_at == where:
+            raise Crash(where)
+
+    def check_tasks(self) -> bool:
+        """Whether the process still runs; raises what no process should meet."""
+        for task in (self.flushing, self.taking):
+            if task is not None and task.done() and not task.cancelled() and (error := task.exception()) is not None:
+                if not isinstance(error, Crash):
+                    raise error
+                return False
+        return True
+
+    @property
+    def is_flushing(self) -> bool:
+        """A flush has not ended."""
+        return self.flushing is not None and not self.flushing.done()
+
+    @property
+    def is_taking(self) -> bool:
+        """The agent is busy with an event."""
+        return self.taking is not None and not self.taking.done()
+
+    def flush(self) -> None:
+        """Begins a flush, as the flusher's timer does."""
+        if not self.is_flushing:
+            self.flushing = self.world.loop.create_task(self.flusher.flush())
+        self.world.settle()
+
+    def join(self, generation: int, assigned: dict[int, int]) -> None:
+        """An assignment: partitions, each with the position the group's committed offset leads to."""
+        self.app.consumer_generation_id = generation
+        self.partitions.assign(set(assigned))
+        self.positions = dict(assigned)
+        for partition in assigned:
+            self.read_changelog(partition)
+
+    def read_changelog(self, partition: int, count: int | None = None) -> None:
+        """Recovery (to the end), or a standby's reading (some records)."""
+        changelog = self.world.changelogs[partition]
+        persisted = self.table.store.persisted_offset(changelog.tp)
+        events: Any = changelog.events(-1 if persisted is None else persisted)[:count]
+        self._recovering = True
+        self.table.store.apply_changelog_batch(events, bytes, bytes)
+        self._recovering = False
+
+    def take(self, partition: int, offset: int, generation: int) -> None:
+        """Faust delivers a record to the agent."""
+        event: Any = Event(self, self.world.message(partition, offset, generation))
+        self.taking = self.world.loop.create_task(self.folding._take(event))
+        self.world.settle()
+
+    def deliver(self, partition: int) -> bool:
+        """The next record, if there is one and the agent is free."""
+        position = self.positions.get(partition)
+        if position is None or self.is_taking or position >= len(self.world.samples[partition]):
+            return False
+        self.positions[partition] = position + 1
+        self.take(partition, position, self.app.consumer_generation_id)
+        return True
+
+    async def seek(self, tp: TP, offset: int) -> None:
+        """As the consumer's."""
+        self.positions[tp.partition] = offset
+
+    async def earliest_offsets(self, *tps: TP) -> dict[TP, int]:
+        """As the consumer's."""
+        return dict.fromkeys(tps, 0)
+
+    async def _bury(self, event: Any, _reason: str) -> None:
+        origin = b"%d %d" % (event.message.partition, event.message.offset)
+        await self.flusher.dead_letter(DEAD, origin, [])
+
+    def _write(self, tp: TP, written: Iterable[tuple[bytes, bytes]], changelog_offset: int | None) -> None:
+        """Store.write, watched: no row may go back, and the process may end before or after it."""
+        written = list(written)
+        if not self._recovering:
+            self.crash_if("before write")
+        for row_key, value in written:
+            current = self.table.store.read(tp.partition, row_key)
+            if current is not None:
+                assert rows.version_of(value) >= rows.version_of(current), f"{row_key!r} goes back"
+        type(self.table.store).write(self.table.store, tp, written, changelog_offset)
+        if not self._recovering:
+            self.crash_if("after write")

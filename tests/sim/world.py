@@ -1,0 +1,237 @@
+"""Everything a story plays in: logs, workers, group, clock; and the proof that every value was counted once."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from types import SimpleNamespace
+from unittest import mock
+
+from faust.types import TP
+
+from metrics_app.aggregator import agent, flusher
+from metrics_app.errors import FormatError
+from metrics_app.wire import record
+from tests.sim.clock import Clock, SimLoop
+from tests.sim.link import LATE_S
+from tests.sim.logs import Changelog, Sample
+from tests.sim.model import Model, numbers_of
+from tests.sim.worker import DEAD, LIMITS, Disk, Worker
+
+HOUR = 498_740
+COMPACTION_LAG_S = 3600.0  # min.compaction.lag.ms of the changelog
+
+
+class World:
+    """A group of workers over some partitions.
+
+    Args:
+        disks: one a worker; the last one is spare: fresh workers are built on it.
+        partitions: number of partitions.
+    """
+
+    def __init__(self, disks: list[Disk], partitions: int) -> None:
+        self.loop = SimLoop(HOUR * 3600.0)
+        self._patches = ExitStack()
+        for module in (agent, flusher):
+            self._patches.enter_context(mock.patch.object(module, "time", Clock(self.loop)))
+        self.samples: list[list[Sample]] = [[] for _ in range(partitions)]
+        self.models = [Model(LIMITS) for _ in range(partitions)]
+        self.garbage: set[bytes] = set()
+        self.dead: set[bytes] = set()
+        self.committed = [0] * partitions
+        self.generation = 0
+        self.held_back = 0
+        for disk in disks:
+            disk.wipe()
+        table = disks[0].table
+        self.changelogs = [Changelog(table.changelog_tp(partition)) for partition in range(partitions)]
+        self.owners = [0] * partitions
+        self.workers = [Worker(self, disk) for disk in disks[:-1]]
+        self.spare = disks[-1]
+        self.rebalance([0] * partitions)
+
+    def close(self) -> None:
+        """Lets go of the event loop and the clock."""
+        for worker in self.workers:
+            worker.crash()
+        self._patches.close()
+        self.loop.close()
+
+    @property
+    def hour(self) -> int:
+        """The hour it is."""
+        return int(self.loop.now_s // 3600)
+
+    @property
+    def late_s(self) -> float:
+        """Until when a record sent now may arrive."""
+        return self.loop.now_s + LATE_S
+
+    def settle(self) -> None:
+        """Runs everything until it waits; processes that came to their end are ended."""
+        self.loop.settle()
+        for worker in self.workers:
+            if worker.state != "down" and not worker.check_tasks():
+                worker.crash()
+
+    def pass_time(self, seconds: float) -> None:
+        """Deadlines pass, zombies find out, and what is late enough never arrives."""
+        self.loop.now_s += seconds
+        for worker in self.workers:
+            worker.link.forget(self.loop.now_s)
+            if worker.state == "zombie" and self.loop.now_s >= worker.zombie_until_s:
+                self.notice(worker)
+        self.settle()
+
+    # logs
+
+    def produce(self, partition: int, value: bytes) -> None:
+        """A record of the samples topic, stamped by the broker."""
+        timestamp_ms = int(self.loop.now_s * 1000)
+        try:
+            chunks = record.decode(value)
+        except FormatError:
+            self.garbage.add(b"%d %d" % (partition, len(self.samples[partition])))
+            chunks = []
+        self.samples[partition].append(Sample(value, timestamp_ms))
+        self.models[partition].add(timestamp_ms, chunks)
+
+    def append(self, topic: str, partition: int, key: bytes, value: bytes) -> int:
+        """A record arrives at the broker."""
+        if topic == DEAD:
+            self.dead.add(value)
+            return len(self.dead)
+        return self.changelogs[partition].append(key, value, self.loop.now_s)
+
+    def message(self, partition: int, offset: int, generation: int) -> SimpleNamespace:
+        """A record of the samples topic as Faust wraps it."""
+        sample = self.samples[partition][offset]
+        return SimpleNamespace(
+            topic="samples", tp=TP("samples", partition), partition=partition, offset=offset, value=sample.value,
+            generation_id=generation, timestamp=sample.timestamp_ms / 1000,
+        )  # fmt: skip
+
+    def acknowledged(self, message: SimpleNamespace) -> None:
+        """An event was acknowledged: it must not be needed any more."""
+        durable = self.changelogs[message.partition].durable
+        assert message.offset <= durable, f"offset {message.offset} acknowledged, durable is {durable}"
+        if message.generation_id == self.generation:
+            self.committed[message.partition] = max(self.committed[message.partition], message.offset + 1)
+
+    def compact(self) -> None:
+        """The log cleaner runs over what it may touch."""
+        for changelog in self.changelogs:
+            self.held_back += not changelog.compact(self.loop.now_s - COMPACTION_LAG_S)
+
+    # group
+
+    def rebalance(self, owners: list[int], unaware: int | None = None, shift: int = 0) -> None:
+        """A new generation.
+
+        Args:
+            owners: number of the worker that gets each partition; the next one if that one does not take part.
+            unaware: number of a worker that does not take part and does not notice.
+            shift: how far the committed offset is from the truth.
+        """
+        if unaware is not None and self.workers[unaware].state == "up" and len(self._members()) > 1:
+            self.workers[unaware].state, self.workers[unaware].zombie_until_s = "zombie", self.late_s
+        members = self._members()
+        if not members:
+            return
+        self.generation += 1
+        for worker in members:
+            worker.partitions.revoke()
+        self.settle()
+        members = self._members()  # a flush on its way may have ended one
+        for partition, owner in enumerate(owners):
+            self.owners[partition] = self.workers.index(members[owner % len(members)]) if members else -1
+        for number, worker in enumerate(self.workers):
+            if worker in members:
+                mine = [partition for partition, owner in enumerate(self.owners) if owner == number]
+                worker.join(self.generation, {p: max(0, self.committed[p] + shift) for p in mine})
+
+    def _members(self) -> list[Worker]:
+        return [worker for worker in self.workers if worker.state == "up"]
+
+    def notice(self, worker: Worker) -> None:
+        """A zombie learns that the group has gone on."""
+        worker.link.give_up(0.0)
+        worker.link.lost = []
+        worker.state, worker.positions = "up", {}
+        worker.partitions.revoke()
+        worker.app.consumer_generation_id = self.generation
+        self.settle()
+
+    # proof
+
+    def drain(self) -> None:
+        """Everything heals, everything is folded and flushed; then it must be right, on every copy."""
+        for partition in range(len(self.samples)):
+            self.produce(partition, record.encode([]))  # a record behind every hole
+        self._heal()
+        for partition, owner in enumerate(self.owners):
+            self._fold_all(self.workers[owner], partition)
+        for worker in self.workers:
+            worker.flush()
+            self.pass_time(6)  # beyond the interval of an idle place
+            worker.flush()
+            assert not worker.is_flushing, "a flush hangs"
+        assert self.garbage <= self.dead, f"not put aside: {self.garbage - self.dead}"
+        for partition in range(len(self.samples)):
+            self._check(partition)
+
+    def _heal(self) -> None:
+        for worker in self.workers:
+            worker.link.mode = "fast"
+            worker.link.land(len(worker.link.wire), ack=True)
+            if worker.state == "zombie":
+                self.notice(worker)
+            if worker.state == "down":
+                worker.start()
+            worker.crash_at = None
+        self.settle()
+        self.pass_time(3)
+        if any(partition not in self.workers[owner].partitions.owned for partition, owner in enumerate(self.owners)):
+            self.rebalance(self.owners)
+
+    def _fold_all(self, worker: Worker, partition: int) -> None:
+        end = len(self.samples[partition])
+        for _ in range(20):
+            while worker.deliver(partition):
+                pass
+            self.pass_time(2.5)  # a seek that was ignored is repeated after 2 s
+            if worker.partitions.of(partition).fold.offset == end - 1:
+                return
+            worker.positions[partition] = min(worker.positions[partition], end - 1)
+        raise AssertionError(f"partition {partition} makes no progress")
+
+    def _check(self, partition: int) -> None:
+        owner = self.workers[self.owners[partition]]
+        self._compare("owner", owner, partition)
+        for worker in self.workers:
+            if worker is not owner:
+                worker.read_changelog(partition)
+                self._compare("standby", worker, partition, fresh=True)
+        self.spare.wipe()
+        self._compare("rebuilt", Rebuilt(self, self.spare), partition, fresh=True)
+
+    def _compare(self, copy: str, worker: Worker, partition: int, *, fresh: bool = False) -> None:
+        expected, partitions = self.models[partition].visible(), worker.partitions
+        if fresh:
+            partitions = agent.Partitions(worker.table, LIMITS)
+        fold = partitions.of(partition).fold
+        fold.ids.expire(self.models[partition].hour - LIMITS.id_horizon_hours)
+        assert fold.place.offset == len(self.samples[partition]) - 1, f"{copy}: place {fold.place}"
+        found = {at: numbers_of(fold.find(*at)) for at in expected}
+        assert found == expected, f"{copy} of partition {partition}: {found} instead of {expected}"
+        unknown = [id_ for id_ in self.models[partition].ids if fold.ids.first_seen(id_) is None]
+        assert not unknown, f"{copy} of partition {partition} has forgotten {unknown}"
+
+
+class Rebuilt(Worker):
+    """A worker with an empty disk that has read the changelog."""
+
+    def __init__(self, world: World, disk: Disk) -> None:
+        super().__init__(world, disk)
+        for partition in range(len(world.changelogs)):
+            self.read_changelog(partition)
