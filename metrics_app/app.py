@@ -25,6 +25,7 @@ from metrics_app.aggregator import role as aggregator
 from metrics_app.aggregator.assignor import Assignor
 from metrics_app.broker import client, topics
 from metrics_app.collector import views as collector
+from metrics_app.connections import BoundedWeb
 from metrics_app.health import register_health
 from metrics_app.logs import configure_logging
 from metrics_app.query import views as query
@@ -88,12 +89,16 @@ class MetricsApp(faust.App):
             )
 
     def __init__(self, settings: Settings, role: Role, **options: Any) -> None:
+        self.settings = settings
         self.health = Health()
         self.gate = KafkaGate(settings, self.health)
         self.folds = role != "collector"
         self.before_kafka: list[ServiceT] = []
         self.after_tables: list[ServiceT] = []
         super().__init__(settings.aggregator_id if self.folds else settings.collector_id, **options)
+
+    def _new_web(self) -> BoundedWeb:
+        return BoundedWeb(self, self.settings.max_connections, self.settings.body_timeout_s)
 
     async def on_stop(self) -> None:
         """Takes the process out of service first, drains the roles while Kafka is connected, then stops Faust."""

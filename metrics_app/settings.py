@@ -52,13 +52,13 @@ class Settings(BaseSettings):
     # collection
     linger_ms: int = Field(25, ge=0, le=1000, description="How long samples are gathered into one record.")
     request_deadline_s: float = Field(1.8, gt=0, le=60, description="Longest wait for the broker's ack, then 503.")
-    body_timeout_s: float = Field(10.0, gt=0, le=300, description="Longest time a client may take to send a body.")
+    body_timeout_s: float = Field(10.0, gt=0, le=300, description="Longest time a client may take to send a header or a body.")
     max_body_bytes: int = Field(1 << 20, ge=1024, description="Largest request body as sent.")
     max_inflated_bytes: int = Field(8 << 20, ge=1024, description="Largest request body after decompression.")
     max_items: int = Field(100_000, ge=1, description="Most samples in one request.")
     max_pending_bytes: int = Field(64 << 20, ge=1 << 20, description="Samples held unacknowledged; beyond: 503.")
     max_record_bytes: int = Field(512 << 10, ge=1024, le=900 << 10, description="Largest Kafka record produced.")
-    max_connections: int = Field(2048, ge=1, description="Open HTTP connections per process; beyond: closed at once.")
+    max_connections: int = Field(2048, ge=1, description="Open HTTP connections per process; beyond: 503 and closed.")
     max_ahead_s: int = Field(300, ge=0, description="How far ahead of the clock a timestamp may be.")
 
     # aggregation

@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+
+import pytest
+from aiohttp import ClientSession, web
+
+from metrics_app.broker.ports import free_port
+from metrics_app.connections import BoundedRunner
+
+SILENCE_S = 0.3
+
+
+@pytest.fixture
+async def port() -> AsyncIterator[int]:
+    """A server for two connections that wants a request within SILENCE_S and answers after twice that."""
+
+    async def slow(request: web.Request) -> web.Response:
+        await asyncio.sleep(2 * SILENCE_S)
+        return web.Response(text="here")
+
+    app = web.Application()
+    app.router.add_get("/", slow)
+    runner = BoundedRunner(app, limit=2, first_request_s=SILENCE_S, shutdown_timeout=1)
+    await runner.setup()
+    port = free_port()
+    await web.TCPSite(runner, "127.0.0.1", port).start()
+    yield port
+    await runner.cleanup()
+
+
+@pytest.mark.parametrize("said", [b"", b"GET / HTTP/1.1\r\nHost: a"])
+async def test_a_connection_without_a_whole_request_is_closed(port, said):
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(said)
+    started = time.monotonic()
+    assert await asyncio.wait_for(reader.read(), 5) == b""
+    assert time.monotonic() - started >= SILENCE_S / 2
+    writer.close()
+
+
+async def test_a_request_that_takes_longer_than_that_is_answered_and_its_connection_used_again(port):
+    async with ClientSession() as session:
+        for _ in range(2):
+            async with session.get(f"http://127.0.0.1:{port}/") as reply:
+                assert await reply.text() == "here"
+
+
+async def test_a_connection_over_the_limit_gets_a_503_and_the_others_go_on(port):
+    held = [await asyncio.open_connection("127.0.0.1", port) for _ in range(2)]
+    await asyncio.sleep(0.05)
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    assert (await asyncio.wait_for(reader.read(), 5)).startswith(b"HTTP/1.1 503")
+    held[0][1].write(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+    assert (await asyncio.wait_for(held[0][0].readline(), 5)).startswith(b"HTTP/1.1 200")
+    for _, other in [*held, (reader, writer)]:
+        other.close()
