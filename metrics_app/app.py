@@ -124,6 +124,7 @@ def create_app(settings: Settings, role: Role) -> MetricsApp:
     if role != "collector":
         parts = aggregator.register(app, settings, telemetry, app.health)
         query.register(app, settings, telemetry, parts.reader, parts.owners)
+        app.before_kafka.extend(parts.before_kafka)
         app.after_tables.extend(parts.services)
     return app
 

@@ -44,15 +44,15 @@ class BoundedRunner(web.AppRunner):
         server = self._server
         if server is None or len(server.connections) >= self.limit:
             return Refused()
-        handler = server()
-        asyncio.get_running_loop().call_later(self.first_request_s, _close_if_silent, handler)
+        return self._hurried(server())
+
+    def _hurried(self, handler: RequestHandler) -> RequestHandler:
+        """The handler with aiohttp's timer for idle connections cut down until the first request."""
+        usual_s, handler._keepalive_timeout = handler._keepalive_timeout, self.first_request_s
+        loop = asyncio.get_running_loop()
+        # the timer is started by connection_made, which is the next callback but one
+        loop.call_soon(loop.call_soon, setattr, handler, "_keepalive_timeout", usual_s)
         return handler
-
-
-def _close_if_silent(handler: RequestHandler) -> None:
-    # while a request is served the first is set, and between two requests the second
-    if handler._current_request is None and handler._keepalive_handle is None:
-        handler.force_close()
 
 
 class BoundedWeb(Web):

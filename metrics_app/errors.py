@@ -5,6 +5,7 @@
     |- BrokerError                   (exit 3)  Kafka cannot be started, reached, or is set up differently
     |- ProcessError                  (exit 1)  a process of `up` keeps dying
     |- ClientError                   (exit 1)  a command got no usable answer from the service
+    |- DrillError                    (exit 1)  a drill would have to kill what it must not, or nobody would restart it
     |- FormatError                   500   stored or transported bytes that cannot be read
     |- InvalidBodyError              400   a request body, or every item in it, is unusable
     |  |- UnsupportedTypeError       415   a content type that is not taken
@@ -67,6 +68,12 @@ class ClientError(MetricsError):
     """A command of the CLI that got no answer from the service, or one that says no."""
 
     title = "No usable answer"
+
+
+class DrillError(MetricsError):
+    """An installation that cannot be drilled; nothing has been killed."""
+
+    title = "No drill here"
 
 
 class FormatError(MetricsError):

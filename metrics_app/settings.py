@@ -52,7 +52,9 @@ class Settings(BaseSettings):
     # collection
     linger_ms: int = Field(25, ge=0, le=1000, description="How long samples are gathered into one record.")
     request_deadline_s: float = Field(1.8, gt=0, le=60, description="Longest wait for the broker's ack, then 503.")
-    body_timeout_s: float = Field(10.0, gt=0, le=300, description="Longest time a client may take to send a header or a body.")
+    body_timeout_s: float = Field(
+        10.0, gt=0, le=300, description="Longest time a client may take to send a header or a body."
+    )
     max_body_bytes: int = Field(1 << 20, ge=1024, description="Largest request body as sent.")
     max_inflated_bytes: int = Field(8 << 20, ge=1024, description="Largest request body after decompression.")
     max_items: int = Field(100_000, ge=1, description="Most samples in one request.")
@@ -67,6 +69,13 @@ class Settings(BaseSettings):
     max_dirty_rows: int = Field(20_000, ge=1, description="Rows changed in memory that force a flush.")
     max_cached_rows: int = Field(50_000, ge=1, description="Clean rows kept in memory for folding and queries.")
     exact_distinct: int = Field(1000, ge=0, le=10_000, description="Distinct values up to which quantiles are exact.")
+    dead_letters_in_row: int = Field(100, ge=1, description="Dead letters in a row after which a worker stops folding.")
+    dead_letters_percent: float = Field(
+        1.0, gt=0, le=100, description="Share of the last 10,000 records beyond which it stops as well."
+    )
+    stall_timeout_s: float = Field(
+        60.0, ge=10, description="Standstill, while Kafka answers, after which a worker ends itself to be restarted."
+    )
     standby_replicas: int = Field(1, ge=0, le=8, description="Copies of each partition on other workers.")
     session_timeout_s: int = Field(10, ge=6, le=300, description="Silence after which a worker's partitions move.")
     stop_grace_s: float = Field(20.0, gt=0, description="Time a worker has to drain and stop.")

@@ -60,6 +60,20 @@ class Telemetry:
         self.lost = Counter(
             "metrics_app_lost_records", "Records deleted by Kafka's retention before being folded.", registry=registry
         )
+        self.log_truncated = Counter(
+            "metrics_app_log_truncated",
+            "Partitions of the samples topic that were found to be another log, or cut.",
+            registry=registry,
+        )
+        self.state_rebuilds = Counter(
+            "metrics_app_state_rebuilds",
+            "Local copies of a partition given up for the changelog.",
+            ["reason"],
+            registry=registry,
+        )
+        self.sealed_rows = Counter(
+            "metrics_app_sealed_rows", "Rows of closed hours written once more.", registry=registry
+        )
         self.dead_lettered = Counter(
             "metrics_app_dead_lettered_records",
             "Records moved to the dead-letter topic.",

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import AsyncIterator
 
@@ -31,6 +32,12 @@ async def port() -> AsyncIterator[int]:
     await runner.cleanup()
 
 
+async def close(writer: asyncio.StreamWriter) -> None:
+    writer.close()
+    with contextlib.suppress(ConnectionError):
+        await writer.wait_closed()
+
+
 @pytest.mark.parametrize("said", [b"", b"GET / HTTP/1.1\r\nHost: a"])
 async def test_a_connection_without_a_whole_request_is_closed(port, said):
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
@@ -38,7 +45,7 @@ async def test_a_connection_without_a_whole_request_is_closed(port, said):
     started = time.monotonic()
     assert await asyncio.wait_for(reader.read(), 5) == b""
     assert time.monotonic() - started >= SILENCE_S / 2
-    writer.close()
+    await close(writer)
 
 
 async def test_a_request_that_takes_longer_than_that_is_answered_and_its_connection_used_again(port):
@@ -55,5 +62,5 @@ async def test_a_connection_over_the_limit_gets_a_503_and_the_others_go_on(port)
     assert (await asyncio.wait_for(reader.read(), 5)).startswith(b"HTTP/1.1 503")
     held[0][1].write(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
     assert (await asyncio.wait_for(held[0][0].readline(), 5)).startswith(b"HTTP/1.1 200")
-    for _, other in [*held, (reader, writer)]:
-        other.close()
+    for other in [writer, *(writer for _, writer in held)]:
+        await close(other)

@@ -7,19 +7,20 @@ offsets are replays, a higher one is a hole, which is sought back.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
 from typing import Any, cast
 
 import faust
 from faust.streams import Stream
 from faust.types import TP, EventT, StreamT
 
-from metrics_app.aggregator import row as rows
-from metrics_app.aggregator.fold import Limits, PartitionFold, Tally
-from metrics_app.aggregator.table import HourlyTable
+from metrics_app.aggregator.dead_letters import StopRule
+from metrics_app.aggregator.fold import Tally
+from metrics_app.aggregator.partitions import Active, Partitions
+from metrics_app.aggregator.source_log import SourceLog
 from metrics_app.errors import FormatError
 from metrics_app.telemetry import Telemetry
 from metrics_app.wire import record
@@ -27,65 +28,6 @@ from metrics_app.wire import record
 logger = logging.getLogger(__name__)
 
 SEEK_AGAIN_S = 2.0  # a seek takes effect within a fetch; until then the records behind the hole are still delivered
-
-
-@dataclass(slots=True)
-class Active:
-    """A partition this worker owns.
-
-    Attributes:
-        fold: its state in memory.
-        pending: applied events whose offsets are not acknowledged yet, in offset order.
-        complete_at: epoch seconds at which the fold held everything the partition had; 0 until first shown.
-    """
-
-    fold: PartitionFold
-    pending: list[EventT[Any]] = field(default_factory=list)
-    complete_at: float = 0.0
-
-    @property
-    def as_of(self) -> float:
-        """Epoch seconds up to which every accepted sample is folded."""
-        return max(self.complete_at, self.fold.now_ms / 1000, self.fold.place.as_of)
-
-
-class Partitions:
-    """The partitions this worker owns in the current generation. All state here is dropped at revoke and at assign."""
-
-    def __init__(self, table: HourlyTable, limits: Limits) -> None:
-        self.table = table
-        self.limits = limits
-        self.owned: set[int] = set()
-        self.active: dict[int, Active] = {}
-
-    def revoke(self) -> None:
-        """Forgets everything, also of partitions that will stay: they are replayed from the last committed offset."""
-        self.owned = set()
-        self.active = {}
-
-    def assign(self, partitions: set[int]) -> None:
-        """Owns these partitions from now on, with nothing in memory."""
-        self.owned = partitions
-        self.active = {}
-
-    def of(self, partition: int) -> Active:
-        """The state of an owned partition, taken from the recovered table at first use."""
-        active = self.active.get(partition)
-        if active is None:
-            store = self.table.store
-            place = self.table.place(partition)
-            fold = PartitionFold(lambda row_key: store.read(partition, row_key), self.limits, place)
-            fold.restore_ids(store.scan(partition, bytes([rows.IDS]), bytes([rows.IDS + 1])))
-            active = self.active[partition] = Active(fold)
-        return active
-
-    def dirty_rows(self) -> int:
-        """Rows changed and not flushed."""
-        return sum(len(active.fold.dirty) for active in self.active.values())
-
-    def cached_rows(self) -> int:
-        """Rows in memory."""
-        return sum(len(active.fold.cache) for active in self.active.values())
 
 
 DeadLetter = Callable[[EventT[Any], str], Awaitable[None]]
@@ -97,6 +39,7 @@ class Folding:
     Args:
         dead_letter: puts a record aside, with the reason, and returns when that is durable.
         flush: makes room by flushing.
+        stop_rule: says when so many records are put aside that it must be our fault; then nothing more is taken.
     """
 
     def __init__(
@@ -107,6 +50,7 @@ class Folding:
         max_dirty_rows: int,
         dead_letter: DeadLetter,
         flush: Callable[[], Awaitable[None]],
+        stop_rule: StopRule | None = None,
     ) -> None:
         self.app = app
         self.partitions = partitions
@@ -114,6 +58,7 @@ class Folding:
         self.max_dirty_rows = max_dirty_rows
         self.dead_letter = dead_letter
         self.flush = flush
+        self.stop_rule = stop_rule or StopRule()
         self.poison: dict[tuple[TP, int], str] = {}
         self._sought: dict[TP, tuple[int, float]] = {}
 
@@ -121,9 +66,13 @@ class Folding:
         """Body of the agent; never returns and never raises because of a record."""
         async for event in cast("Stream[bytes]", stream).noack().events():
             await self._take(event)
+            if self.stop_rule.broken:
+                logger.critical("no more records are taken: %s", self.stop_rule.broken)
+                await asyncio.Event().wait()
 
     async def _take(self, event: EventT[Any]) -> None:
         message = event.message
+        await self.partitions.all_compared.wait()
         if message.partition not in self.partitions.owned or self._is_stale(event):
             return
         active = self.partitions.of(message.partition)
@@ -154,7 +103,8 @@ class Folding:
                 return  # the partition moved meanwhile; its next owner puts the record aside again
             chunks = []
         try:
-            tally = active.fold.apply(message.offset, int(message.timestamp * 1000), chunks)
+            with self.partitions.table.store.sound(message.partition):  # no good record is put aside for a bad row
+                tally = active.fold.apply(message.offset, round(message.timestamp * 1000), chunks)
         except Exception as error:
             # a bug, met on one record: what it half applied is dropped with the rest of the overlay, and the replay
             # puts this record aside instead
@@ -163,6 +113,7 @@ class Folding:
             del self.partitions.active[message.partition]
             await self._seek_back(message.tp, self.partitions.of(message.partition))
             return
+        self.stop_rule.note(reason)
         active.pending.append(event)
         self._count(tally)
 
@@ -193,16 +144,20 @@ class Folding:
         telemetry.duplicate.labels("id").inc(tally.duplicate_ids)
 
 
-async def prove_completeness(app: faust.App, topic: str, partitions: Partitions, telemetry: Telemetry) -> None:
-    """Notes for each owned partition whether everything it held a moment ago is folded, and its lag in records."""
+async def prove_completeness(log: SourceLog, partitions: Partitions, telemetry: Telemetry) -> dict[int, int]:
+    """Notes for each owned partition whether everything it held a moment ago is folded; returns its lag in records."""
     before = time.time()
-    tps = {TP(topic, partition) for partition in partitions.owned}
-    ends = await app.consumer.highwaters(*tps) if tps else {}
-    for tp, end in ends.items():
-        if tp.partition not in partitions.owned or end is None:
+    ends = await log.ends(partitions.places)
+    lags = {}
+    for partition, end in ends.items():
+        if partition not in partitions.places:
             continue
-        active = partitions.of(tp.partition)
-        lag = max(0, end - active.fold.offset - 1)
-        telemetry.lag.labels(str(tp.partition)).set(lag)
+        active = partitions.of(partition)
+        if end <= active.fold.offset:
+            partitions.doubt(partition)
+            continue
+        lag = lags[partition] = end - active.fold.offset - 1
+        telemetry.lag.labels(str(partition)).set(lag)
         if lag == 0:
             active.complete_at = before
+    return lags

@@ -56,13 +56,19 @@ class Ranges:
 class IdIndex:
     """Ids seen in a partition, each with the offset of its first sight, bounded by age and number.
 
+    An id that comes again after its horizon is a new one. A store may hold both sights, and a replay meets the later one
+    before it has forgotten the first, so all are kept.
+
     Attributes:
         limit: most ids kept; beyond it the oldest source records are forgotten first.
+        offsets: first sight of each id.
+        later: the other sights, ascending, of the few ids that have any.
         forgotten: ids forgotten before their horizon because of the limit.
     """
 
     limit: int
     offsets: dict[bytes, int] = field(default_factory=dict)
+    later: dict[bytes, list[int]] = field(default_factory=dict)
     records: dict[int, tuple[int, dict[bytes, None]]] = field(default_factory=dict)
     forgotten: int = 0
 
@@ -71,16 +77,17 @@ class IdIndex:
         return self.offsets.get(id_)
 
     def add(self, arrival_hour: int, offset: int, ids: Iterable[bytes]) -> None:
-        """Notes the ids of the source record at `offset`; those seen before keep their first offset."""
+        """Notes the ids that were new in the source record at `offset`."""
         _, known = self.records.setdefault(offset, (arrival_hour, {}))
         for id_ in ids:
-            if self.offsets.setdefault(id_, offset) == offset:
-                known[id_] = None
+            known[id_] = None
+            if self.offsets.setdefault(id_, offset) != offset:
+                self._keep(id_, {offset, self.offsets[id_], *self.later.get(id_, ())})
         while len(self.offsets) > self.limit and len(self.records) > 1:
             self.forgotten += self._forget(next(iter(self.records)))
 
     def of_record(self, offset: int) -> tuple[int, list[bytes]]:
-        """(arrival hour, ids first seen there) of a source record noted before."""
+        """(arrival hour, ids that were new there) of a source record noted before."""
         arrival_hour, ids = self.records[offset]
         return arrival_hour, list(ids)
 
@@ -92,6 +99,13 @@ class IdIndex:
     def _forget(self, offset: int) -> int:
         _, ids = self.records.pop(offset)
         for id_ in ids:
-            if self.offsets.get(id_) == offset:
+            if id_ in self.later:
+                self._keep(id_, {self.offsets.pop(id_), *self.later.pop(id_)} - {offset})
+            else:
                 del self.offsets[id_]
         return len(ids)
+
+    def _keep(self, id_: bytes, sights: set[int]) -> None:
+        self.offsets[id_], *others = sorted(sights)
+        if others:
+            self.later[id_] = others

@@ -19,8 +19,10 @@ from aiokafka.errors import KafkaError
 from faust.types import EventT
 
 from metrics_app.aggregator import row as rows
-from metrics_app.aggregator.agent import Active, Partitions
+from metrics_app.aggregator import seal
 from metrics_app.aggregator.fold import HOUR_MS, Flush
+from metrics_app.aggregator.partitions import Active, Partitions
+from metrics_app.aggregator.seal import Slice
 from metrics_app.aggregator.table import HourlyTable
 from metrics_app.broker import client
 from metrics_app.telemetry import Telemetry
@@ -38,6 +40,7 @@ class Taken(NamedTuple):
     active: Active
     flush: Flush
     events: list[EventT[Any]]
+    seal: Slice
 
 
 class Flusher(mode.Service):
@@ -47,6 +50,8 @@ class Flusher(mode.Service):
         deadline_s: longest wait for the acks of a flush, below the session timeout: a worker presumed dead must not
             write any more.
         new_producer: makes an idempotent producer with acks=all; used again after a failure.
+    Attributes:
+        failing_since: monotonic time of the first failure since the last flush that succeeded; None when it did.
     """
 
     def __init__(
@@ -66,6 +71,7 @@ class Flusher(mode.Service):
         self.deadline_s = deadline_s
         self.new_producer = new_producer
         self.producer: AIOKafkaProducer | None = None
+        self.failing_since: float | None = None
         self._one_at_a_time = asyncio.Lock()
         self._last_place_s: dict[int, float] = {}
         self._expired_hour: dict[int, int] = {}
@@ -85,11 +91,7 @@ class Flusher(mode.Service):
     async def flush(self) -> None:
         """One flush of everything that changed; after a failure the changes stay for the next one."""
         async with self._one_at_a_time:
-            taken = [
-                self._take(partition, active)
-                for partition, active in self.partitions.active.items()
-                if self._is_due(partition, active)
-            ]
+            taken = self._take_all()
             if not taken:
                 return
             started = time.monotonic()
@@ -100,11 +102,13 @@ class Flusher(mode.Service):
                 logger.warning("a flush was not acknowledged, its rows stay for the next one: %r", error)
                 for one in taken:
                     self._give_back(one)
+                self.failing_since = self.failing_since or started
                 await self._drop_producer()
                 await asyncio.sleep(RETRY_S)
                 return
             for one, changelog_offset in zip(taken, changelog_offsets, strict=True):
                 self._settle(one, changelog_offset)
+            self.failing_since = None
             self.telemetry.flush_latency.observe(time.monotonic() - started)
             self.telemetry.flushes.inc()
             self.telemetry.rows_in_memory.set(self.partitions.cached_rows())
@@ -112,11 +116,25 @@ class Flusher(mode.Service):
     def _is_due(self, partition: int, active: Active) -> bool:
         fold = active.fold
         idle_s = time.monotonic() - self._last_place_s.get(partition, 0.0)
-        return bool(fold.dirty) or fold.offset != fold.place.offset or idle_s >= PLACE_INTERVAL_S
+        is_due = bool(fold.dirty) or fold.offset != fold.place.offset or idle_s >= PLACE_INTERVAL_S
+        return is_due or seal.is_due(active)
 
-    def _take(self, partition: int, active: Active) -> Taken:
+    def _take_all(self) -> list[Taken]:
+        taken, room = [], seal.MOST_ROWS
+        for partition, active in self.partitions.active.items():
+            if self._is_due(partition, active):
+                taken.append(self._take(partition, active, room))
+                room -= len(taken[-1].seal.rows)
+        return taken
+
+    def _take(self, partition: int, active: Active, room: int) -> Taken:
         events, active.pending = active.pending, []
-        return Taken(partition, active, active.fold.take(active.as_of), events)
+        sealing = seal.next_slice(self.table.store, partition, active, room)
+        flush = active.fold.take(active.as_of)
+        # what goes out in this flush anyway is newer than what the store has
+        again = [(row_key, value) for row_key, value in sealing.rows if row_key not in flush.taken]
+        flush = flush._replace(place=flush.place._replace(sealed=sealing.sealed))
+        return Taken(partition, active, flush, events, sealing._replace(rows=again))
 
     def _give_back(self, taken: Taken) -> None:
         taken.active.fold.failed(taken.flush)
@@ -125,7 +143,9 @@ class Flusher(mode.Service):
     async def _replicate(self, taken: list[Taken]) -> list[int]:
         """Sends rows, awaits their acks, then the places; returns the changelog offset each partition leads to."""
         producer = await self._connected()
-        await self._send(producer, [(one.partition, key, value) for one in taken for key, value in one.flush.rows])
+        await self._send(
+            producer, [(one.partition, key, value) for one in taken for key, value in [*one.seal.rows, *one.flush.rows]]
+        )
         places = [(one.partition, rows.PLACE_KEY, rows.encode_place(one.flush.place)) for one in taken]
         return await self._send(producer, places)
 
@@ -141,7 +161,9 @@ class Flusher(mode.Service):
         changelog_tp = self.table.changelog_tp(taken.partition)
         self.table.store.write(changelog_tp, [*taken.flush.rows, place_row], changelog_offset)
         taken.active.fold.flushed(taken.flush)
+        taken.active.seal_from = taken.seal.go_on_from
         self.telemetry.flushed_rows.inc(len(taken.flush.rows))
+        self.telemetry.sealed_rows.inc(len(taken.seal.rows))
         for event in taken.events:
             event.ack()
         self._last_place_s[taken.partition] = time.monotonic()

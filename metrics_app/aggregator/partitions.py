@@ -4,21 +4,35 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from faust.types import EventT
 
 from metrics_app.aggregator import row as rows
 from metrics_app.aggregator.fold import Limits, PartitionFold
-from metrics_app.aggregator.row import Place
-from metrics_app.aggregator.source_log import SourceLog, continued
+from metrics_app.aggregator.row import NOWHERE, Place
+from metrics_app.aggregator.source_log import Span, continued
 from metrics_app.aggregator.table import HourlyTable
 from metrics_app.telemetry import Telemetry
 
 logger = logging.getLogger(__name__)
 
 SURE_AFTER_S = 1.0  # a broker that has just come up may for a moment not know the end of its log
+
+
+class Log(Protocol):
+    """What a place is compared with; `source_log.SourceLog`."""
+
+    async def spans(self, places: Mapping[int, Place]) -> dict[int, Span]:
+        """What the log holds of each partition."""
+
+    def committed(self, partition: int) -> int:
+        """Offset from which reading began."""
+
+    async def seek(self, partition: int, offset: int) -> None:
+        """Has records delivered again."""
 
 
 @dataclass(slots=True)
@@ -46,6 +60,8 @@ class Active:
 class Partitions:
     """The partitions this worker owns in the current generation. All state here is dropped at revoke and at assign.
 
+    Args:
+        log: what the places are compared with; without one they are taken as they are.
     Attributes:
         owned: assigned to this worker.
         places: where each begins, once that has been compared with the log: only then is it folded and answered.
@@ -53,11 +69,13 @@ class Partitions:
         all_compared: set while every owned partition has its place.
     """
 
-    def __init__(self, table: HourlyTable, limits: Limits, log: SourceLog, telemetry: Telemetry) -> None:
+    def __init__(
+        self, table: HourlyTable, limits: Limits, log: Log | None = None, telemetry: Telemetry | None = None
+    ) -> None:
         self.table = table
         self.limits = limits
         self.log = log
-        self.telemetry = telemetry
+        self.telemetry = telemetry or Telemetry()
         self.owned: frozenset[int] = frozenset()
         self.places: dict[int, Place] = {}
         self.active: dict[int, Active] = {}
@@ -67,15 +85,15 @@ class Partitions:
     def revoke(self) -> None:
         """Forgets everything, also of partitions that will stay: they are replayed from the last committed offset."""
         self.assign(set())
-        self.all_compared.clear()
 
     def assign(self, partitions: set[int]) -> None:
         """Owns these partitions from now on, with nothing in memory."""
         self.owned = frozenset(partitions)
-        self.places = {}
+        self.places = {} if self.log else dict.fromkeys(partitions, NOWHERE)
         self.active = {}
         self._doubted = set()
         self.all_compared.clear()
+        self._note_compared()
 
     def doubt(self, partition: int) -> None:
         """Has a partition compared with the log again: it ends before what has been folded."""
@@ -90,6 +108,8 @@ class Partitions:
         Raises:
             KafkaError, TimeoutError: Kafka did not say; nothing has changed.
         """
+        if self.log is None:
+            return
         owned, places = self.owned, self.places  # both are other objects after a rebalance
         stored = {partition: self._stored(partition) for partition in owned - places.keys()}
         spans = await self.log.spans(stored) if stored else {}
@@ -118,13 +138,16 @@ class Partitions:
             if place != stored[partition]:
                 self.telemetry.log_truncated.inc()
                 logger.error(
-                    "partition %s of the samples topic is not the log it was: %s records had been folded, and now other "
-                    "offsets hold newer ones; the rows are kept, and epoch %s begins at offset %s",
+                    "partition %s of the samples topic was made anew or has lost its end: offsets up to %s had been "
+                    "folded and are not there or hold other records; the rows are kept, epoch %s begins at offset %s",
                     partition,
-                    stored[partition].offset + 1,
+                    stored[partition].offset,
                     place.epoch,
                     place.offset + 1,
                 )
+        self._note_compared()
+
+    def _note_compared(self) -> None:
         if self.places.keys() == self.owned:
             self.all_compared.set()
 
@@ -135,7 +158,7 @@ class Partitions:
             store = self.table.store
             with store.sound(partition):
                 # a new epoch is known here before it is in the store
-                place = max(self.table.place(partition), self.places[partition])
+                place = max(self.table.place(partition), self.places.get(partition, NOWHERE))
                 fold = PartitionFold(lambda row_key: store.read(partition, row_key), self.limits, place)
                 fold.restore_ids(store.scan(partition, bytes([rows.IDS]), bytes([rows.IDS + 1])))
             active = self.active[partition] = Active(fold)

@@ -7,8 +7,8 @@ import time
 import faust
 
 from metrics_app.aggregator import row as rows
-from metrics_app.aggregator.agent import Partitions
 from metrics_app.aggregator.assignor import Assignor
+from metrics_app.aggregator.partitions import Partitions
 from metrics_app.aggregator.row import NOWHERE, Row
 from metrics_app.aggregator.table import HourlyTable
 from metrics_app.errors import OwnerUnavailableError
@@ -30,7 +30,7 @@ class TableReader:
         if self.app.rebalancing or not self.app.tables.actives_ready:
             return None
         if partition in self.partitions.owned:
-            return ACTIVE
+            return ACTIVE if partition in self.partitions.places else None
         if self.table.store.held(partition) is not None and self.table.place(partition) != NOWHERE:
             return STANDBY
         return None
@@ -41,10 +41,11 @@ class TableReader:
         Raises:
             OwnerUnavailableError: not held here now, or only as a standby that has not got the row (yet).
         """
-        role = self.holds(partition)
-        if role == ACTIVE:
-            return self._read_active(partition, key, hour)
-        found = self._read_standby(partition, key, hour) if role == STANDBY else None
+        with self.table.store.sound(partition):
+            role = self.holds(partition)
+            if role == ACTIVE:
+                return self._read_active(partition, key, hour)
+            found = self._read_standby(partition, key, hour) if role == STANDBY else None
         if found is None:
             raise OwnerUnavailableError("this worker cannot answer for the key now")
         return found

@@ -2,46 +2,50 @@
 
 from __future__ import annotations
 
-import asyncio
-import logging
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import faust
 import mode
-from aiokafka.errors import KafkaError
-from faust.exceptions import ConsumerNotStarted
-from faust.tables.manager import TableManager
 from faust.types import EventT
 
-from metrics_app.aggregator.agent import Folding, Partitions, prove_completeness
+from metrics_app.aggregator.agent import Folding
+from metrics_app.aggregator.dead_letters import StopRule, headers_of, kind_of
 from metrics_app.aggregator.flusher import Flusher
 from metrics_app.aggregator.fold import Limits
+from metrics_app.aggregator.partitions import Partitions
 from metrics_app.aggregator.reader import GroupOwners, TableReader
-from metrics_app.aggregator.table import HourlyTable, new_table
+from metrics_app.aggregator.sole_use import SoleUse
+from metrics_app.aggregator.source_log import SourceLog
+from metrics_app.aggregator.symptoms import Symptoms
+from metrics_app.aggregator.table import new_table
+from metrics_app.aggregator.upkeep import Upkeep
+from metrics_app.aggregator.watchdog import LoopGuard, Watchdog
 from metrics_app.broker import client
 from metrics_app.settings import Settings
 from metrics_app.telemetry import Telemetry
 from metrics_app.web import Health
 
-logger = logging.getLogger(__name__)
-
-STANDBY_FLUSH_S = 0.5
-PROOF_INTERVAL_S = 1.0
-PROOF_DEADLINE_S = 5.0
-
 
 class Aggregator(NamedTuple):
-    """The parts other roles and the worker need."""
+    """The parts other roles and the worker need.
+
+    Attributes:
+        before_kafka: to be started before the worker joins the group.
+        services: to be started with the tables.
+    """
 
     reader: TableReader
     owners: GroupOwners
+    before_kafka: list[mode.Service]
     services: list[mode.Service]
 
 
 def register(app: faust.App, settings: Settings, telemetry: Telemetry, health: Health) -> Aggregator:
     """Adds table and agent to the app; the services returned are to be started with it."""
     table = new_table(app, settings.partitions)
-    partitions = Partitions(table, limits_of(settings))
+    table.store.on_rebuild = lambda reason: telemetry.state_rebuilds.labels(reason).inc()
+    log = SourceLog(app, settings.samples_topic)
+    partitions = Partitions(table, limits_of(settings), log, telemetry)
     flusher = Flusher(
         table,
         partitions,
@@ -52,13 +56,12 @@ def register(app: faust.App, settings: Settings, telemetry: Telemetry, health: H
     )
 
     async def dead_letter(event: EventT[Any], reason: str) -> None:
-        message = event.message
-        origin = {"topic": message.topic, "partition": message.partition, "offset": message.offset, "reason": reason}
-        headers = [(name, str(value).encode()) for name, value in origin.items()]
-        await flusher.dead_letter(settings.dead_letter_topic, message.value or b"", headers)
-        telemetry.dead_lettered.labels(reason.partition(":")[0]).inc()
+        headers = headers_of(event.message, reason)
+        await flusher.dead_letter(settings.dead_letter_topic, event.message.value or b"", headers)
+        telemetry.dead_lettered.labels(kind_of(reason)).inc()
 
-    folding = Folding(app, partitions, telemetry, settings.max_dirty_rows, dead_letter, flusher.flush)
+    rule = StopRule(settings.dead_letters_in_row, settings.dead_letters_percent)
+    folding = Folding(app, partitions, telemetry, settings.max_dirty_rows, dead_letter, flusher.flush, rule)
     topic = app.topic(
         settings.samples_topic,
         key_type=bytes,
@@ -70,9 +73,18 @@ def register(app: faust.App, settings: Settings, telemetry: Telemetry, health: H
     )
     app.agent(topic, name="fold", concurrency=1)(folding.consume)  # out of order is what more would be
     _follow_the_group(app, settings, partitions)
-    health.checks["table"] = lambda: _recovering(app)
-    services = [flusher, Upkeep(app, table, partitions, settings.samples_topic, telemetry)]
-    return Aggregator(TableReader(app, table, partitions), GroupOwners(app, table, settings.url), services)
+    upkeep = Upkeep(app, log, partitions, telemetry)
+    symptoms = Symptoms(app, settings, folding, flusher, upkeep)
+    watchdog = Watchdog(symptoms.now, symptoms.kafka_answers, symptoms.remedy)
+    health.checks["table"] = lambda: _recovering(app, partitions)
+    health.checks["dead_letters"] = lambda: rule.broken
+    health.checks["watchdog"] = watchdog.suspicion
+    return Aggregator(
+        TableReader(app, table, partitions),
+        GroupOwners(app, table, settings.url),
+        before_kafka=[SoleUse(settings.data_dir), LoopGuard(settings.session_timeout_s)],
+        services=[flusher, upkeep, watchdog],
+    )
 
 
 def limits_of(settings: Settings) -> Limits:
@@ -94,43 +106,11 @@ def _follow_the_group(app: faust.App, settings: Settings, partitions: Partitions
         partitions.assign({tp.partition for tp in assigned[0] if tp.topic == settings.samples_topic})
 
 
-def _recovering(app: faust.App) -> str | None:
+def _recovering(app: faust.App, partitions: Partitions) -> str | None:
     if app.rebalancing:
         return "partitions are being reassigned"
     if not app.tables.actives_ready:
         return "recovering from the changelog"
+    if not partitions.all_compared.is_set():
+        return "comparing what is folded with the samples topic"
     return None
-
-
-class Upkeep(mode.Service):
-    """Shows completeness and lag, and lets standby rows become visible."""
-
-    def __init__(
-        self, app: faust.App, table: HourlyTable, partitions: Partitions, topic: str, telemetry: Telemetry
-    ) -> None:
-        super().__init__()
-        self.app = app
-        self.table = table
-        self.partitions = partitions
-        self.topic = topic
-        self.telemetry = telemetry
-
-    @mode.Service.task
-    async def _prove(self) -> None:
-        while not self.should_stop:
-            await self.sleep(PROOF_INTERVAL_S)
-            if self.app.rebalancing or not self.app.tables.actives_ready:
-                continue
-            try:
-                proof = prove_completeness(self.app, self.topic, self.partitions, self.telemetry)
-                await asyncio.wait_for(proof, PROOF_DEADLINE_S)
-            except (KafkaError, TimeoutError, ConsumerNotStarted) as error:
-                # nothing is shown, so answers say that they may be stale
-                logger.warning("could not ask Kafka how far the samples topic reaches: %r", error)
-
-    @mode.Service.task
-    async def _show_standby_rows(self) -> None:
-        while not self.should_stop:
-            await self.sleep(STANDBY_FLUSH_S)
-            if not self.app.rebalancing:
-                cast(TableManager, self.app.tables).recovery.flush_buffers()

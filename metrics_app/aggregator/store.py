@@ -4,8 +4,8 @@ The changelog is the table; this store is a cache of it that survives a restart.
 has acknowledged them, together with the changelog offset they lead to, in one atomic batch. Where two states of a row
 meet (recovery, standby, a worker that was presumed dead), the one with the higher stamp stays.
 
-A copy that cannot be right is never answered from: found on opening, it is put aside and the partition is recovered from
-the changelog; found on reading, the process ends and that happens on the next start.
+A copy that cannot be right is never answered from: found on opening, it is put aside and the partition is recovered
+from the changelog; found on reading, the process ends and that happens on the next start.
 """
 
 from __future__ import annotations
@@ -169,7 +169,7 @@ class HourStore(rocksdb.Store):
     def _open_for_partition(self, partition: int) -> rocksdict.Rdict:
         path = self.partition_path(partition)
         path.parent.mkdir(parents=True, exist_ok=True)
-        identity = f"{self.table_name} {partition} {FORMAT}".encode()
+        identity = f"{self.table.changelog_topic.get_topic_name()} {partition} {FORMAT}".encode()
         try:
             return local_state.open_database(path, identity, options())
         except DamagedError as error:
@@ -204,4 +204,3 @@ class HourStore(rocksdb.Store):
     def partition_path(self, partition: int) -> Path:
         """Folder of a partition's database."""
         return Path(self.path) / f"{self.table_name}-{partition}.db"
-

@@ -7,18 +7,25 @@ per-record changelog, whose failures are only logged.
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from typing import cast
 
 import faust
+from aiokafka.errors import KafkaError
 from faust.types import TP
 
 from metrics_app.aggregator import row as rows
+from metrics_app.aggregator.local_state import AHEAD
 from metrics_app.aggregator.row import NOWHERE, Place
 from metrics_app.aggregator.store import HourStore
+
+logger = logging.getLogger(__name__)
 
 NAME = "hours"
 RECOVERY_BUFFER_ROWS = 1000
 STANDBY_BUFFER_ROWS = 50
+ENDS_S = 5.0
 
 
 class HourlyTable(faust.Table[bytes, bytes]):
@@ -36,6 +43,30 @@ class HourlyTable(faust.Table[bytes, bytes]):
             value_type=bytes,
             loop=self.loop,
         )
+
+    async def on_rebalance(
+        self, assigned: set[TP], revoked: set[TP], newly_assigned: set[TP], generation_id: int = 0
+    ) -> None:
+        """Opens the databases of the assignment; recovery begins after it."""
+        await super().on_rebalance(assigned, revoked, newly_assigned, generation_id)
+        await self.rebuild_ahead({tp for tp in assigned if tp.topic == self.changelog_topic_name})
+
+    async def rebuild_ahead(self, changelog_tps: set[TP]) -> None:
+        """Gives up the copies that are ahead of the end of the changelog, on which Faust would crash again and again.
+
+        The changelog was made anew or has lost its end, or the copy is from another installation.
+        """
+        reached = {tp: offset for tp in changelog_tps if (offset := self.store.persisted_offset(tp)) is not None}
+        try:
+            async with asyncio.timeout(ENDS_S):
+                ends = await self.app.consumer.highwaters(*reached) if reached else {}
+        except (KafkaError, TimeoutError) as error:
+            logger.warning("could not ask Kafka how far the changelog reaches: %r", error)  # recovery asks again
+            return
+        for tp, end in ends.items():
+            if end is not None and reached[tp] >= end:
+                detail = f"it leads to changelog offset {reached[tp]}, the changelog ends before {end}"
+                self.store.rebuild(tp.partition, AHEAD, detail)
 
     @property
     def store(self) -> HourStore:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import io
 import socket
 import struct
+from collections.abc import Container
 
 from aiokafka.protocol.api import RequestHeader_v1
 from aiokafka.protocol.metadata import MetadataRequest_v1, MetadataResponse_v1
 
 HOST = "127.0.0.1"
 PROBE_TIMEOUT_S = 2.0
+PORTS_TRIED = 100
 
 
 def answers(port: int) -> bool:
@@ -29,15 +31,28 @@ def answers(port: int) -> bool:
     return bool(metadata.brokers)
 
 
-def is_free(port: int) -> bool:
+def is_free(port: int, host: str = HOST) -> bool:
     """Whether a server may listen there now."""
-    with socket.socket() as probe:
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind((HOST, port))
-        except OSError:
+            probe.bind((host, port))
+        except (OSError, OverflowError):
             return False
     return True
+
+
+def free_from(first: int, count: int = 1, avoid: Container[int] = ()) -> int | None:
+    """The lowest port from `first` on with which `count` free ports in a row begin; None when the next 100 have none.
+
+    Below 32768, no client's own port can take one while its server is being restarted.
+    """
+    starts = range(first, first + PORTS_TRIED)
+    return next((port for port in starts if all(_may_use(port + i, avoid) for i in range(count))), None)
+
+
+def _may_use(port: int, avoid: Container[int]) -> bool:
+    return port not in avoid and is_free(port)
 
 
 def free_port() -> int:

@@ -31,6 +31,12 @@ PROBE_INTERVAL_S = 0.5
 POLL_S = 0.02
 
 
+def address(base: str, key: str, stat: str, hour: int) -> URL:
+    """Where a statistic of a key and hour is asked for; `base` without a trailing slash."""
+    at = datetime.fromtimestamp(hour * HOUR_S, UTC)
+    return URL(f"{base}/{quote(key, safe='')}/{stat}/{at:%Y-%m-%d}/{at.hour}", encoded=True)
+
+
 class Reader:
     """Queries to one or more addresses, taken in turn; a service that cannot answer is asked again for `patience_s`."""
 
@@ -70,8 +76,7 @@ class Reader:
         return Answer(document["count"], document["values"], document["error_bound"])
 
     async def _get(self, key: str, stat: str, hour: int) -> tuple[int, bytes]:
-        at = datetime.fromtimestamp(hour * HOUR_S, UTC)
-        url = URL(f"{next(self._bases)}/{quote(key, safe='')}/{stat}/{at:%Y-%m-%d}/{at.hour}", encoded=True)
+        url = address(next(self._bases), key, stat, hour)
         try:
             async with self._gate, self._session.get(url, timeout=aiohttp.ClientTimeout(total=TIMEOUT_S)) as reply:
                 return reply.status, await reply.read()

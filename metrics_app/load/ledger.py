@@ -101,6 +101,14 @@ class Ledger:
         wanted = outcomes or tuple(Outcome)
         return sum(batch.count * times for (batch, _, outcome), times in self._times.items() if outcome in wanted)
 
+    def counts(self, *outcomes: Outcome) -> Counter[KeyHour]:
+        """Values sent with one of these outcomes, by key and hour."""
+        counts: Counter[KeyHour] = Counter()
+        for (batch, hour, outcome), times in self._times.items():
+            if outcome in outcomes:
+                counts.update({(key, hour): len(values) * times for key, values in batch.blocks})
+        return counts
+
     def expected(self) -> dict[KeyHour, Expected]:
         """What the service may say, for every key and hour that it may have heard of."""
         parts: dict[KeyHour, dict[Outcome, list[tuple[Values, int]]]]

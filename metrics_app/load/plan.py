@@ -21,7 +21,8 @@ class Plan:
     """What to send: `rate` values a second of `keys` keys for `duration_s`, `batch` values a request, and where to.
 
     `until_kept_s` over 0 sends each request again until it is accepted; `drain_s` bounds the wait at the end and
-    `patience_s` that for a single answer: a worker that takes partitions over may need it.
+    `patience_s` that for a single answer: a worker that takes partitions over may need it. Where `query_urls` are
+    given, questions go there and only samples to `urls`. `run_id` is part of every key; empty: one is made up.
     """
 
     rate: float
@@ -35,6 +36,13 @@ class Plan:
     drain_s: float = 30.0
     seed: int = 1
     patience_s: float = 30.0
+    query_urls: tuple[str, ...] = ()
+    run_id: str = ""
+
+    @property
+    def asked(self) -> tuple[str, ...]:
+        """Addresses that answer questions."""
+        return self.query_urls or self.urls
 
     @property
     def requests(self) -> int:

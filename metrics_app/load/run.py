@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 
@@ -23,7 +23,13 @@ from metrics_app.load.verdict import Verdict, verdict_of
 
 @dataclass(frozen=True)
 class Run:
-    """What came of it. `run_id` is part of every key: load-<run_id>-<number>."""
+    """What came of it.
+
+    Attributes:
+        run_id: part of every key, see `keys_of`.
+        reasons: attempts that did not succeed, by kind.
+        attempts: requests by the number of attempts they took.
+    """
 
     run_id: str
     ledger: Ledger
@@ -32,11 +38,17 @@ class Run:
     sending_s: float
     freshness: Freshness
     reasons: dict[str, int]
+    attempts: Mapping[int, int]
 
     @property
     def is_right(self) -> bool:
         """Nothing lost, nothing double, every statistic as it must be, every probe seen."""
         return self.verdict.is_right and not self.freshness.never
+
+
+def keys_of(run_id: str, count: int) -> list[str]:
+    """The keys of a run."""
+    return [f"load-{run_id}-{number:02d}" for number in range(count)]
 
 
 Advance = Callable[[int], None]
@@ -49,21 +61,23 @@ def silent(title: str, total: int) -> Iterator[Advance]:
     yield lambda done: None
 
 
-async def perform(plan: Plan, *, until: asyncio.Event | None = None, progress: Progress = silent) -> Run:
+async def perform(
+    plan: Plan, *, until: asyncio.Event | None = None, progress: Progress = silent, ledger: Ledger | None = None
+) -> Run:
     """The run of a plan, ended early when `until` is set.
 
     Args:
+        ledger: written to, an empty one that somebody reads meanwhile; None: one of its own.
         progress: opens a bar of a title and a total, and gives the function that takes the number done so far.
     Raises:
         ClientError: the service cannot be reached at all, or does not answer queries.
     """
-    run_id = uuid.uuid4().hex[:8]
-    keys = [f"load-{run_id}-{number:02d}" for number in range(plan.keys)]
-    pool = batches(keys, plan.batch, plan.requests, plan.seed)
+    run_id = plan.run_id or uuid.uuid4().hex[:8]
+    pool = batches(keys_of(run_id, plan.keys), plan.batch, plan.requests, plan.seed)
     async with _session() as session:
-        reader = Reader(session, plan.urls, plan.patience_s)
+        reader = Reader(session, plan.asked, plan.patience_s)
         freshness = Freshness(Sender(session, plan.urls), reader, f"load-{run_id}-probe")
-        encoder, ledger = Encoder(plan.form), Ledger()
+        encoder, ledger = Encoder(plan.form), ledger or Ledger()
         with_key = plan.until_kept_s > 0 and not encoder.is_numbered
         sender = Sender(session, plan.urls, encoder.content_type, plan.until_kept_s, with_key)
         await _greet(session, plan)
@@ -77,7 +91,7 @@ async def perform(plan: Plan, *, until: asyncio.Event | None = None, progress: P
             stop.set()
         await probing
     verdict = await read_back(plan, ledger, progress)
-    return Run(run_id, ledger, verdict, loop, sending_s, freshness, sender.reasons)
+    return Run(run_id, ledger, verdict, loop, sending_s, freshness, sender.reasons, sender.attempts)
 
 
 async def read_back(plan: Plan, ledger: Ledger, progress: Progress = silent) -> Verdict:
@@ -89,7 +103,7 @@ async def read_back(plan: Plan, ledger: Ledger, progress: Progress = silent) -> 
     expected = ledger.expected()
     async with _session() as session:
         with progress("reading back", len(expected)) as advance:
-            reader = Reader(session, plan.urls, plan.patience_s)
+            reader = Reader(session, plan.asked, plan.patience_s)
             found = await drained(reader, expected, plan.drain_s, lambda left: advance(len(expected) - left))
     return verdict_of(ledger, found)
 
@@ -117,10 +131,10 @@ def _sending(
     lanes = [Lane() for _ in range(plan.in_flight)]
 
     async def send(number: int, lane: int) -> bool:
+        advance(number + 1)
         batch, at_s = pool[number % len(pool)], time.time()
         outcome = await sender.send(encoder.encode(batch, at_s, lanes[lane]), batch.count)
         ledger.record(batch, int(at_s) // HOUR_S, outcome)
-        advance(number + 1)
         return outcome is Outcome.OK
 
     return send

@@ -10,6 +10,7 @@ import asyncio
 import itertools
 import time
 import uuid
+from collections import Counter
 from collections.abc import Sequence
 from http import HTTPStatus
 
@@ -26,7 +27,11 @@ SURELY_REFUSED = range(400, 500)
 
 
 class Sender:
-    """Requests to POST /samples of one or more addresses, taken in turn. `reasons` counts what went wrong, by kind.
+    """Requests to POST /samples of one or more addresses, taken in turn, by requests and by attempts of each.
+
+    Attributes:
+        reasons: attempts that did not succeed, by kind.
+        attempts: requests by the number of attempts they took.
 
     Args:
         session: open client session, with room for as many connections as requests are in flight.
@@ -45,11 +50,13 @@ class Sender:
         with_key: bool = False,
     ) -> None:
         self._session = session
-        self._addresses = itertools.cycle([f"{url.rstrip('/')}/samples" for url in urls])
+        self._addresses = [f"{url.rstrip('/')}/samples" for url in urls]
+        self._turn = itertools.count()
         self._content_type = content_type
         self._until_kept = until_kept
         self._with_key = with_key
         self.reasons: dict[str, int] = {}
+        self.attempts: Counter[int] = Counter()
 
     async def send(self, body: bytes, count: int) -> Outcome:
         """What is known of the `count` values of the body after the last attempt."""
@@ -57,19 +64,23 @@ class Sender:
         if self._with_key:
             headers["Idempotency-Key"] = str(uuid.uuid4())
         give_up = time.monotonic() + self._until_kept
-        pause_s, worst = FIRST_PAUSE_S, Outcome.FAIL
-        while (outcome := await self._attempt(body, headers, count)) is not Outcome.OK:
-            worst = Outcome.UNKNOWN if Outcome.UNKNOWN in (worst, outcome) else Outcome.FAIL
-            if time.monotonic() + pause_s > give_up:
-                return worst
+        pause_s, worst, turn = FIRST_PAUSE_S, Outcome.FAIL, next(self._turn)
+        for attempt in itertools.count():
+            address = self._addresses[(turn + attempt) % len(self._addresses)]
+            outcome = await self._attempt(address, body, headers, count)
+            if outcome is Outcome.UNKNOWN or outcome is Outcome.OK:
+                worst = outcome
+            if outcome is Outcome.OK or time.monotonic() + pause_s > give_up:
+                break
             await asyncio.sleep(pause_s)
             pause_s = min(2 * pause_s, LAST_PAUSE_S)
-        return Outcome.OK
+        self.attempts[attempt + 1] += 1
+        return worst
 
-    async def _attempt(self, body: bytes, headers: dict[str, str], count: int) -> Outcome:
+    async def _attempt(self, address: str, body: bytes, headers: dict[str, str], count: int) -> Outcome:
         timeout = aiohttp.ClientTimeout(total=TIMEOUT_S)
         try:
-            async with self._session.post(next(self._addresses), data=body, headers=headers, timeout=timeout) as reply:
+            async with self._session.post(address, data=body, headers=headers, timeout=timeout) as reply:
                 return self._judge(reply.status, await reply.read(), count)
         except aiohttp.ClientConnectorError as error:  # never connected, so nothing was sent
             return self._note(type(error).__name__, Outcome.FAIL)

@@ -11,8 +11,9 @@ import pytest
 from faust.types import TP
 
 from metrics_app.aggregator import row as rows
-from metrics_app.aggregator.agent import Folding, Partitions
+from metrics_app.aggregator.agent import Folding
 from metrics_app.aggregator.fold import HOUR_MS, Limits
+from metrics_app.aggregator.partitions import Partitions
 from metrics_app.telemetry import Telemetry
 from metrics_app.wire import record
 from metrics_app.wire.chunk import Chunk

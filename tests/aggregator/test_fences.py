@@ -1,3 +1,6 @@
+import itertools
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -45,7 +48,19 @@ def test_an_id_keeps_the_offset_of_its_first_sight():
     index.add(5, 101, [b"a", b"b"])
     assert index.first_seen(b"a") == 100
     assert index.first_seen(b"b") == 101
-    assert index.of_record(101) == (5, [b"b"])
+
+
+@pytest.mark.parametrize("sights", itertools.permutations([(1, 100), (5, 101), (9, 102)]))
+def test_of_the_sights_of_an_id_the_first_one_not_forgotten_counts_in_whatever_order_they_were_noted(sights):
+    index = IdIndex(limit=10)
+    for arrival_hour, offset in sights:
+        index.add(arrival_hour, offset, [b"a"])
+    seen = []
+    for before_hour in (1, 2, 6, 10):
+        index.expire(before_hour)
+        seen.append(index.first_seen(b"a"))
+    assert seen == [100, 101, 102, None]
+    assert (index.offsets, index.later, index.records) == ({}, {}, {})
 
 
 def test_ids_of_records_before_the_horizon_are_forgotten():

@@ -229,6 +229,17 @@ def test_an_id_is_forgotten_after_its_horizon_by_the_clock_of_the_log():
     assert counts(fold) == {"a": (2, 2.0)}
 
 
+def test_an_id_that_came_again_after_its_horizon_is_still_known_to_a_worker_that_reads_both_sights_from_the_changelog():
+    disk = Disk()
+    fold = disk.open(limits := Limits(id_horizon_hours=2))
+    fold.apply(0, NOW_MS, [chunk("a", 1, ids=b"i" * 16)])
+    fold.apply(1, NOW_MS + 3 * HOUR_MS, [chunk("a", 2, ids=b"i" * 16)])
+    disk.save(fold)
+    again = disk.open(limits)
+    again.apply(2, NOW_MS + 3 * HOUR_MS, [chunk("a", 4, ids=b"i" * 16)])
+    assert counts(again) == {"a": (2, 3.0)}
+
+
 def test_hours_beyond_retention_are_left_out_and_counted():
     fold = Disk().open(Limits(retention_hours=24))
     tally = fold.apply(0, NOW_MS, [chunk("a", 1, 2, hour=HOUR - 25), chunk("a", 4, hour=HOUR - 24)])

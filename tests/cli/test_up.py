@@ -13,8 +13,9 @@ import urllib3
 from typer.testing import CliRunner
 
 from metrics_app.broker.embedded import EmbeddedKafka
+from metrics_app.broker.ports import is_free
 from metrics_app.cli.main import app
-from metrics_app.cli.stages import free_port, is_free, plan
+from metrics_app.cli.stages import plan, port_of_kafka
 from metrics_app.settings import load
 
 runner = CliRunner()
@@ -65,12 +66,15 @@ def test_a_kafka_of_the_users_is_used_as_it_is(tmp_path: Path) -> None:
     assert worker.environment["METRICS_KAFKA"] == "there:1"
 
 
-def test_the_free_port_is_none_of_those_that_are_taken_or_to_be_avoided() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-        found = free_port(port, avoid=[port + 1])
-    assert found >= port + 2
-    assert is_free("127.0.0.1", found)
+def test_kafka_gets_a_port_that_no_worker_wants() -> None:
+    first = port_of_kafka(avoid=[])
+    assert port_of_kafka(avoid=[first]) > first
+
+
+def test_processes_get_absolute_folders_so_that_a_drill_can_tell_whose_they_are() -> None:
+    (kafka,), (worker,) = plan(load(port=unused_port(), data_dir=Path("data")), 1, embedded=True)
+    assert kafka.command[-1] == f"{Path.cwd()}/data/kafka"
+    assert worker.command[-1] == f"{Path.cwd()}/data/worker-0"
 
 
 @pytest.mark.kafka
@@ -95,7 +99,7 @@ def test_up_says_ready_serves_restarts_what_dies_and_stops_cleanly(kafka: Embedd
             up.send_signal(signal.SIGTERM)
             assert up.wait(40) == 0
     assert not list((tmp_path / "data" / "run").glob("*.pid"))
-    assert is_free("127.0.0.1", port)
+    assert is_free(port)
 
 
 def send(url: str) -> None:

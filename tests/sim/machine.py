@@ -6,11 +6,14 @@ import shutil
 import struct
 import tempfile
 from collections import Counter
+from collections.abc import Callable
+from functools import wraps
 from hashlib import blake2b
 from pathlib import Path
+from typing import Any
 
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
 from metrics_app.wire import record
 from metrics_app.wire.chunk import Chunk
@@ -62,6 +65,20 @@ class Disks:
             self._folder = None
 
 
+def step(**given: Any) -> Callable[[Callable[..., None]], Any]:
+    """A rule whose every use is counted."""
+
+    def decorate(does: Callable[..., None]) -> Any:
+        @wraps(does)
+        def counted(machine: Machine, **drawn: Any) -> None:
+            machine.happened["steps"] += 1
+            does(machine, **drawn)
+
+        return rule(**given)(counted)
+
+    return decorate
+
+
 class Machine(RuleBasedStateMachine):
     """See tests/sim/test_simulation.py.
 
@@ -77,10 +94,6 @@ class Machine(RuleBasedStateMachine):
     def begin(self) -> None:
         self.world = World(self.disks.take(), PARTITIONS)
         self.value = 0.0
-
-    @invariant()
-    def count_steps(self) -> None:
-        self.happened["steps"] += 1
 
     def teardown(self) -> None:
         """Every story ends with the proof."""
@@ -104,7 +117,7 @@ class Machine(RuleBasedStateMachine):
 
     # the samples topic
 
-    @rule(partition=partitions, content=records)
+    @step(partition=partitions, content=records)
     def produce(self, partition: int, content: list[tuple[bytes, int, int, str, int]]) -> None:
         self.world.produce(partition, record.encode([self._chunk(*one) for one in content]))
 
@@ -120,33 +133,33 @@ class Machine(RuleBasedStateMachine):
             return chunk._replace(ids=b"".join(IDS[(at + number) % len(IDS)] for number in range(count)))
         return chunk
 
-    @rule(partition=partitions)
+    @step(partition=partitions)
     def produce_garbage(self, partition: int) -> None:
         self.world.produce(partition, b"garbage")
 
     # delivery
 
-    @rule(partition=partitions, believer=workers, count=few)
+    @step(partition=partitions, believer=workers, count=few)
     def deliver(self, partition: int, believer: int, count: int) -> None:
         worker = self._owner(partition, believer)
         for _ in range(count):
             if worker is None or not worker.deliver(partition):
                 break
 
-    @rule(partition=partitions, believer=workers, count=few)
+    @step(partition=partitions, believer=workers, count=few)
     def deliver_again(self, partition: int, believer: int, count: int) -> None:
         worker = self._owner(partition, believer)
         if worker is not None:
             worker.positions[partition] = max(0, worker.positions.get(partition, 0) - count)
 
-    @rule(partition=partitions, believer=workers, count=few)
+    @step(partition=partitions, believer=workers, count=few)
     def skip(self, partition: int, believer: int, count: int) -> None:
         worker = self._owner(partition, believer)
         if worker is not None:
             end = len(self.world.samples[partition])
             worker.positions[partition] = min(end, worker.positions.get(partition, 0) + count)
 
-    @rule(partition=partitions, number=workers, back=few)
+    @step(partition=partitions, number=workers, back=few)
     def deliver_stale(self, partition: int, number: int, back: int) -> None:
         worker, offset = self._up(number), len(self.world.samples[partition]) - back
         if worker is not None and not worker.is_taking and offset >= 0:
@@ -154,13 +167,13 @@ class Machine(RuleBasedStateMachine):
 
     # flushing
 
-    @rule(number=workers)
+    @step(number=workers)
     def flush(self, number: int) -> None:
         worker = self._up(number)
         if worker is not None:
             worker.flush()
 
-    @rule(partition=partitions, believer=workers, landed=st.integers(0, 6), acked=st.booleans(), place=st.booleans(),
+    @step(partition=partitions, believer=workers, landed=st.integers(0, 6), acked=st.booleans(), place=st.booleans(),
           end=st.sampled_from(["crash", "timeout", "hang", *CRASHES]))  # fmt: skip
     def cut_flush(self, partition: int, believer: int, landed: int, acked: bool, place: bool, end: str) -> None:
         """A flush of which some rows arrive, or all and the place, with acks or without, and then something happens."""
@@ -183,31 +196,31 @@ class Machine(RuleBasedStateMachine):
             worker.link.mode = "fast"
             self.world.pass_time(0.6)
 
-    @rule(number=workers, count=few, ack=st.booleans())
+    @step(number=workers, count=few, ack=st.booleans())
     def broker_takes(self, number: int, count: int, ack: bool) -> None:
         worker = self._up(number)
         if worker is not None:
             worker.link.land(count, ack=ack)
             self.world.settle()
 
-    @rule(number=workers, mode=st.sampled_from(["fast", "slow", "down"]))
+    @step(number=workers, mode=st.sampled_from(["fast", "slow", "down"]))
     def set_link(self, number: int, mode: str) -> None:
         self.world.workers[number].link.mode = mode
 
-    @rule(number=workers, count=few)
+    @step(number=workers, count=few)
     def late_write(self, number: int, count: int) -> None:
         """What a producer left behind when it was given up, or its process ended, arrives at the broker."""
         self.world.workers[number].link.land_lost(count)
 
     # the group
 
-    @rule(number=workers)
+    @step(number=workers)
     def crash(self, number: int) -> None:
         worker = self._up(number)
         if worker is not None:
             worker.crash()
 
-    @rule(number=workers, wipe=st.booleans(), reopen=st.sampled_from([False, False, False, True]))
+    @step(number=workers, wipe=st.booleans(), reopen=st.sampled_from([False, False, False, True]))
     def restart(self, number: int, wipe: bool, reopen: bool) -> None:
         worker = self.world.workers[number]
         if worker.state == "down":
@@ -217,20 +230,20 @@ class Machine(RuleBasedStateMachine):
                 worker.disk.reopen()
             worker.start()
 
-    @rule(owners=st.tuples(workers, workers), shift=st.integers(-2, 2))
+    @step(owners=st.tuples(workers, workers), shift=st.integers(-2, 2))
     def rebalance(self, owners: tuple[int, int], shift: int) -> None:
         self.world.rebalance(list(owners), shift=shift)
 
-    @rule(owners=st.tuples(workers, workers), unaware=workers)
+    @step(owners=st.tuples(workers, workers), unaware=workers)
     def rebalance_without(self, owners: tuple[int, int], unaware: int) -> None:
         self.world.rebalance(list(owners), unaware=unaware)
 
-    @rule(number=workers)
+    @step(number=workers)
     def notice(self, number: int) -> None:
         if self.world.workers[number].state == "zombie":
             self.world.notice(self.world.workers[number])
 
-    @rule(partition=partitions, number=workers, count=st.sampled_from([1, 3, 1000]))
+    @step(partition=partitions, number=workers, count=st.sampled_from([1, 3, 1000]))
     def standby_reads(self, partition: int, number: int, count: int) -> None:
         worker = self.world.workers[number]
         if worker.state == "up" and partition not in worker.partitions.owned:
@@ -238,15 +251,15 @@ class Machine(RuleBasedStateMachine):
 
     # time
 
-    @rule(seconds=st.sampled_from([0.6, 2.5, 8.5, 20.0, 1800.0, 3600.0, 3 * 3600.0]))
+    @step(seconds=st.sampled_from([0.6, 2.5, 8.5, 20.0, 1800.0, 3600.0, 3 * 3600.0]))
     def pass_time(self, seconds: float) -> None:
         self.world.pass_time(seconds)
 
-    @rule()
+    @step()
     def compact(self) -> None:
         self.world.compact()
 
-    @rule()
+    @step()
     def prove(self) -> None:
         self.world.drain()
 

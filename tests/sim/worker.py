@@ -12,9 +12,11 @@ import faust
 from faust.types import TP
 
 from metrics_app.aggregator import row as rows
-from metrics_app.aggregator.agent import Folding, Partitions
+from metrics_app.aggregator.agent import Folding
 from metrics_app.aggregator.flusher import Flusher
 from metrics_app.aggregator.fold import Limits
+from metrics_app.aggregator.local_state import IDENTITY_KEY
+from metrics_app.aggregator.partitions import Partitions
 from metrics_app.aggregator.table import HourlyTable, new_table
 from metrics_app.telemetry import Telemetry
 from tests.sim.link import DEADLINE_S, Link
@@ -60,7 +62,8 @@ class Disk:
         for partition in range(self.table.partitions or 0):
             db: Any = self.table.store._db_for_partition(partition)
             for row_key in list(db.keys()):
-                del db[row_key]
+                if row_key != IDENTITY_KEY:
+                    del db[row_key]
 
     def reopen(self) -> None:
         """Closes the databases; the next use opens them, as a new process does."""

@@ -9,6 +9,7 @@ from unittest import mock
 from faust.types import TP
 
 from metrics_app.aggregator import agent, flusher
+from metrics_app.aggregator.partitions import Partitions
 from metrics_app.errors import FormatError
 from metrics_app.wire import record
 from tests.sim.clock import Clock, SimLoop
@@ -218,7 +219,7 @@ class World:
     def _compare(self, copy: str, worker: Worker, partition: int, *, fresh: bool = False) -> None:
         expected, partitions = self.models[partition].visible(), worker.partitions
         if fresh:
-            partitions = agent.Partitions(worker.table, LIMITS)
+            partitions = Partitions(worker.table, LIMITS)
         fold = partitions.of(partition).fold
         fold.ids.expire(self.models[partition].hour - LIMITS.id_horizon_hours)
         assert fold.place.offset == len(self.samples[partition]) - 1, f"{copy}: place {fold.place}"

@@ -1,0 +1,99 @@
+"""What the watchdog looks at: everything of this worker that may not stand still."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any, cast
+
+import faust
+from aiokafka.errors import KafkaError
+from faust.exceptions import ConsumerNotStarted
+from faust.tables.manager import TableManager
+
+from metrics_app.aggregator.agent import Folding
+from metrics_app.aggregator.flusher import Flusher
+from metrics_app.aggregator.upkeep import Upkeep
+from metrics_app.aggregator.watchdog import Symptom
+from metrics_app.broker import layout, topics
+from metrics_app.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+ANSWER_S = 5.0
+POSITION_S = 2.0
+
+
+class Symptoms:
+    """The symptoms of one worker, read from its parts."""
+
+    def __init__(self, app: faust.App, settings: Settings, folding: Folding, flusher: Flusher, upkeep: Upkeep) -> None:
+        self.app = app
+        self.settings = settings
+        self.folding = folding
+        self.flusher = flusher
+        self.upkeep = upkeep
+
+    @property
+    def _tables(self) -> TableManager:
+        return cast(TableManager, self.app.tables)
+
+    @property
+    def _recovery(self) -> Any:
+        return self._tables.recovery
+
+    def now(self) -> dict[str, Symptom]:
+        """Those that may be watched now, by name."""
+        limit_s = self.settings.stall_timeout_s
+        if self._recovery.in_recovery:
+            offsets = tuple(sorted(self._recovery.active_offsets.items()))
+            return {"recovery": Symptom(offsets, limit_s, "recovery reads nothing from the changelog")}
+        if not self.upkeep.is_settled:
+            longest_s = 3 * self.settings.session_timeout_s + 60
+            return {"rebalance": Symptom(None, longest_s, "a rebalance does not end")}
+        found = {"proof": Symptom(self.upkeep.proofs, limit_s, "Faust's consumer does not answer")}
+        if self.flusher.failing_since is not None:
+            found["flush"] = Symptom(self.flusher.failing_since, limit_s, "no flush succeeds")
+        if not self.folding.stop_rule.broken:
+            found |= self._lags(limit_s)
+        return found
+
+    def _lags(self, limit_s: float) -> dict[str, Symptom]:
+        partitions = self.folding.partitions
+        if not partitions.all_compared.is_set():
+            return {"compare": Symptom(None, limit_s, "places cannot be compared with the samples topic")}
+        return {
+            f"lag {partition}": Symptom(
+                active.fold.offset, limit_s, f"partition {partition} has records and none is folded"
+            )
+            for partition, active in partitions.active.items()
+            if self.upkeep.lags.get(partition)
+        }
+
+    async def kafka_answers(self) -> bool:
+        """Whether Kafka is in a state in which everything could go on, asked by a connection of its own."""
+        needed = {topic.name: topic for topic in layout.topics(self.settings) if topic.fixed}
+        try:
+            async with asyncio.timeout(ANSWER_S), topics.admin_client(self.settings) as admin:
+                found = [topic for topic in await admin.describe_topics() if topic["topic"] in needed]
+        except (KafkaError, OSError, TimeoutError):
+            return False
+        return len(found) == len(needed) and all(
+            partition["leader"] >= 0
+            and len(partition["isr"]) >= int(needed[topic["topic"]].config["min.insync.replicas"])
+            for topic in found
+            for partition in topic["partitions"]
+        )
+
+    async def remedy(self) -> None:
+        """Ends a recovery that waits for records which were compacted or deleted before it could read them."""
+        if not self._recovery.in_recovery or not self._tables.changelog_queue.empty():
+            return
+        for tp, end in list(self._recovery.active_highwaters.items()):
+            try:
+                position = await asyncio.wait_for(self.app.consumer.position(tp), POSITION_S)
+            except (KafkaError, TimeoutError, ConsumerNotStarted):
+                continue
+            if position is not None and position > end and self._recovery.active_offsets.get(tp, end) < end:
+                logger.warning("%s: nothing is left to recover up to offset %s", tp, end)
+                self._recovery.active_offsets[tp] = end

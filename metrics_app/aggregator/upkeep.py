@@ -1,0 +1,81 @@
+"""Beside the fold: places are compared with the log, completeness is shown, standby rows become visible."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import cast
+
+import faust
+import mode
+from aiokafka.errors import KafkaError
+from faust.exceptions import ConsumerNotStarted
+from faust.tables.manager import TableManager
+
+from metrics_app.aggregator.agent import prove_completeness
+from metrics_app.aggregator.partitions import Partitions
+from metrics_app.aggregator.source_log import SourceLog
+from metrics_app.telemetry import Telemetry
+
+logger = logging.getLogger(__name__)
+
+STANDBY_FLUSH_S = 0.5
+COMPARE_INTERVAL_S = 0.1
+PROOF_INTERVAL_S = 1.0
+PROOF_DEADLINE_S = 5.0
+NO_ANSWER = (KafkaError, TimeoutError, ConsumerNotStarted)
+
+
+class Upkeep(mode.Service):
+    """Three small loops.
+
+    Attributes:
+        lags: records not folded of each owned partition, as last shown.
+        proofs: how often that was shown.
+    """
+
+    def __init__(self, app: faust.App, log: SourceLog, partitions: Partitions, telemetry: Telemetry) -> None:
+        super().__init__()
+        self.app = app
+        self.log_of_samples = log
+        self.partitions = partitions
+        self.telemetry = telemetry
+        self.lags: dict[int, int] = {}
+        self.proofs = 0
+
+    @property
+    def is_settled(self) -> bool:
+        """No rebalance and no recovery is under way."""
+        return self.app.tables.actives_ready and not self.app.rebalancing
+
+    @mode.Service.task
+    async def _compare(self) -> None:
+        while not self.should_stop:
+            await self.sleep(COMPARE_INTERVAL_S)
+            if self.is_settled and not self.partitions.all_compared.is_set():
+                try:
+                    await self.partitions.compare()
+                except NO_ANSWER as error:
+                    logger.warning("could not ask Kafka what the samples topic holds: %r", error)
+                    await self.sleep(PROOF_INTERVAL_S)
+
+    @mode.Service.task
+    async def _prove(self) -> None:
+        while not self.should_stop:
+            await self.sleep(PROOF_INTERVAL_S)
+            if not self.is_settled:
+                continue
+            try:
+                proof = prove_completeness(self.log_of_samples, self.partitions, self.telemetry)
+                self.lags = await asyncio.wait_for(proof, PROOF_DEADLINE_S)
+                self.proofs += 1
+            except NO_ANSWER as error:
+                # nothing is shown, so answers say that they may be stale
+                logger.warning("could not ask Kafka how far the samples topic reaches: %r", error)
+
+    @mode.Service.task
+    async def _show_standby_rows(self) -> None:
+        while not self.should_stop:
+            await self.sleep(STANDBY_FLUSH_S)
+            if not self.app.rebalancing:
+                cast(TableManager, self.app.tables).recovery.flush_buffers()

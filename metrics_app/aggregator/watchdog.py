@@ -1,0 +1,147 @@
+"""Ends a process in which Faust has come to a silent stop: a new one goes on from what is durable.
+
+Faust's recovery can end without a word and its consumer can stop fetching, while the worker goes on sending heartbeats
+and answering. A symptom is a marker that should change and does not. While Kafka is away nothing can change, so time
+only counts as long as Kafka answers: a worker without Kafka goes on answering queries.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+import threading
+import time
+from collections.abc import Awaitable, Callable, Hashable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple, NoReturn
+
+import mode
+
+from metrics_app.aggregator.last_resort import EXIT_CRASHED, leave
+
+logger = logging.getLogger(__name__)
+
+LOOK_INTERVAL_S = 1.0
+ASK_INTERVAL_S = 5.0  # how often Kafka is asked while something does not change
+SHOWN_AFTER = 0.25  # share of its limit after which a symptom makes the worker not ready
+
+GiveUp = Callable[[str], NoReturn]
+
+
+class Symptom(NamedTuple):
+    """Something that is under way: it must end, or its marker must change, within `limit_s`."""
+
+    marker: Hashable
+    limit_s: float
+    sentence: str
+
+
+def _give_up(why: str) -> NoReturn:
+    leave(EXIT_CRASHED, f"watchdog: {why}; ending this process so that it is started anew")
+
+
+class Watchdog(mode.Service):
+    """Looks at the symptoms every second.
+
+    Args:
+        symptoms: those of now, by name.
+        kafka_answers: asks Kafka, by a way of its own.
+        remedy: tried while a symptom lasts, before anything is ended.
+    """
+
+    def __init__(
+        self,
+        symptoms: Callable[[], Mapping[str, Symptom]],
+        kafka_answers: Callable[[], Awaitable[bool]],
+        remedy: Callable[[], Awaitable[None]],
+        give_up: GiveUp = _give_up,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        super().__init__()
+        self.symptoms = symptoms
+        self.kafka_answers = kafka_answers
+        self.remedy = remedy
+        self.give_up = give_up
+        self.clock = clock
+        self._since: dict[str, tuple[Hashable, float]] = {}
+        self._asked = 0.0
+
+    @mode.Service.task
+    async def _watch(self) -> None:
+        while not self.should_stop:
+            await self.sleep(LOOK_INTERVAL_S)
+            await self.look()
+
+    async def look(self) -> None:
+        """Notes what has changed; ends the process when something has not for too long."""
+        now = self.clock()
+        found = self.symptoms()
+        before = self._since
+        self._since = {
+            name: before[name] if name in before and before[name][0] == symptom.marker else (symptom.marker, now)
+            for name, symptom in found.items()
+        }
+        lasting = {name: now - since for name, (_, since) in self._since.items() if now - since >= ASK_INTERVAL_S}
+        if not lasting or now - self._asked < ASK_INTERVAL_S:
+            return
+        self._asked = now
+        if not await self.kafka_answers():
+            self._since = {name: (marker, self.clock()) for name, (marker, _) in self._since.items()}
+            return
+        await self.remedy()
+        for name, lasted_s in lasting.items():
+            if lasted_s > found[name].limit_s:
+                self.give_up(f"{found[name].sentence}, for {lasted_s:.0f} s, though Kafka answers")
+
+    def suspicion(self) -> str | None:
+        """What has been lasting for long; None when nothing has. For /readyz."""
+        now = self.clock()
+        for name, symptom in self.symptoms().items():
+            marker, since = self._since.get(name, (None, now))
+            if marker == symptom.marker and now - since > SHOWN_AFTER * symptom.limit_s:
+                return f"{symptom.sentence}, for {now - since:.0f} s"
+        return None
+
+
+class LoopGuard(mode.Service):
+    """Ends the process when its event loop has not turned for `limit_s`: heartbeats and queries stand still with it.
+
+    Counted in beats of a thread, not by a clock: a process that was stopped as a whole is not blamed for it.
+    """
+
+    def __init__(self, limit_s: float, give_up: GiveUp = _give_up, beat_s: float = 0.5) -> None:
+        super().__init__()
+        self.limit_s = limit_s
+        self.give_up = give_up
+        self.beat_s = beat_s
+        self._turns = 0
+        self._ended = threading.Event()
+
+    async def on_start(self) -> None:
+        """Begins to watch the loop it is called in."""
+        loop_thread = threading.get_ident()
+        threading.Thread(target=self._guard, args=(loop_thread,), name="loop-guard", daemon=True).start()
+
+    async def on_stop(self) -> None:
+        """Ends the watch."""
+        self._ended.set()
+
+    @mode.Service.task
+    async def _turn(self) -> None:
+        while not self.should_stop:
+            self._turns += 1
+            await asyncio.sleep(self.beat_s / 2)
+
+    def _guard(self, loop_thread: int) -> None:
+        seen, missed = -1, 0
+        while not self._ended.wait(self.beat_s):
+            missed = missed + 1 if self._turns == seen else 0
+            seen = self._turns
+            if missed * self.beat_s > self.limit_s:
+                self.give_up(f"the event loop has been blocked for {self.limit_s:g} s, {_where(loop_thread)}")
+
+
+def _where(thread: int) -> str:
+    frame: Any = sys._current_frames().get(thread)
+    return f"at {Path(frame.f_code.co_filename).name}:{frame.f_lineno}" if frame is not None else "somewhere"
