@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 ARGS ?=
 
-.PHONY: help setup setup-dev up test check format lint types lock bench bench-quick clean
+.PHONY: help setup setup-dev up test test-faults mutants check format lint types lock bench bench-quick drill docs clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -30,6 +30,15 @@ up: setup ## start everything on 127.0.0.1:8080, an embedded Kafka included (ARG
 test: setup-dev ## all tests but the long ones, on a real Kafka (ARGS="-k fold")
 	$(BIN)/pytest -m "not slow" $(ARGS)
 
+SEEDS ?= 1 2 3
+test-faults: setup-dev ## every fault, the long ones too, once for each of SEEDS (ARGS="-k frozen" SEEDS=7)
+	@started=$$SECONDS; failed=0; for seed in $(SEEDS); do \
+	  echo "seed $$seed"; FAULTS_SEED=$$seed $(BIN)/python -m pytest -m kafka --durations=0 tests/faults $(ARGS) || failed=$$((failed + 1)); \
+	done; echo "$(words $(SEEDS)) runs, $$failed failed, $$((SECONDS - started)) s in all"; exit $$failed
+
+mutants: setup-dev ## prove that the tests find what they are there for: the product broken in known ways must fail them
+	@$(BIN)/python -m tests.faults.run_mutants
+
 check: setup-dev ## what a change must pass: format, lint, types, tests
 	$(BIN)/ruff format --check .
 	$(MAKE) --no-print-directory lint types test
@@ -53,6 +62,13 @@ bench: setup-dev ## measure: cost per value from 1x to 1,000x the baseline, and 
 
 bench-quick: ## the same in under a minute
 	@$(MAKE) --no-print-directory bench ARGS=--quick
+
+drill: setup ## kill workers and Kafka of a private installation under load, and count every value (ARGS="--kills 2")
+	@$(BIN)/metrics-app drill --fresh $(ARGS)
+
+docs: setup ## write docs/settings.md and docs/cli.md anew, from the code
+	$(BIN)/metrics-app settings --markdown > docs/settings.md
+	$(BIN)/typer metrics_app.cli.main utils docs --name metrics-app --title "The command line" --output docs/cli.md
 
 clean: ## remove the environment, caches and local data
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info data

@@ -14,18 +14,21 @@ import signal
 import sys
 from collections.abc import Iterable
 from itertools import chain
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal, NoReturn, cast
 
 import faust
 import mode
 from faust.app import base
-from faust.types import ServiceT
+from faust.types import ConsumerT, ServiceT
 
 from metrics_app.aggregator import role as aggregator
 from metrics_app.aggregator.assignor import Assignor
+from metrics_app.aggregator.last_resort import EXIT_CRASHED, EXIT_UNUSABLE
+from metrics_app.aggregator.source_log import ReadOffsets
 from metrics_app.broker import client, topics
 from metrics_app.collector import views as collector
 from metrics_app.connections import BoundedWeb
+from metrics_app.errors import BrokerError
 from metrics_app.health import register_health
 from metrics_app.logs import configure_logging
 from metrics_app.query import views as query
@@ -36,7 +39,6 @@ from metrics_app.web import HANDLER_ARGS, Health, problem_middleware
 logger = logging.getLogger(__name__)
 
 Role = Literal["collector", "aggregator", "all"]
-EXIT_CRASHED = 70  # EX_SOFTWARE: whoever supervises this process should start it again
 
 
 class KafkaGate(mode.Service):
@@ -109,6 +111,11 @@ class MetricsApp(faust.App):
             await self.consumer.commit()
         await super().on_stop()
 
+    def _new_consumer(self) -> ConsumerT:
+        consumer = super()._new_consumer()
+        cast(Any, consumer)._read_offset = ReadOffsets()
+        return consumer
+
     async def _wait_for_table_recovery_completed(self) -> bool:
         # without tables Faust would wait here for ever
         return await super()._wait_for_table_recovery_completed() if self.folds else False
@@ -171,7 +178,8 @@ def _options(settings: Settings, telemetry: Telemetry) -> dict[str, Any]:
 def serve(app: MetricsApp, settings: Settings) -> NoReturn:
     """Runs the app until SIGTERM or SIGINT, then drains it; never returns.
 
-    Exits with 0 after a stop, EXIT_CRASHED when something in it died, 3 when Kafka cannot be used as configured.
+    Exits with 0 after a stop, EXIT_CRASHED when something in it died, EXIT_UNUSABLE when Kafka cannot be used as
+    configured.
     """
     configure_logging(settings)
     sys.exit(asyncio.run(_run(app, settings)))
@@ -183,18 +191,25 @@ async def _run(app: MetricsApp, settings: Settings) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, asked.set)
     starting = asyncio.create_task(app.start(), name="start")
-    waits = [asyncio.create_task(asked.wait()), asyncio.create_task(_until_crashed(app, starting))]
+    crashed = asyncio.create_task(_until_crashed(app, starting))
+    waits = [asyncio.create_task(asked.wait()), crashed]
     await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-    crash = waits[1].result() if waits[1].done() else None
+    crash: BaseException | None = crashed.result() if crashed.done() else None
     if crash is not None:
-        logger.critical("the worker cannot go on: %r", crash)
+        logger.critical("the worker cannot go on: %s", crash if isinstance(crash, BrokerError) else repr(crash))
     starting.cancel()
     try:
         await asyncio.wait_for(app.stop(), settings.stop_grace_s)
     except (TimeoutError, asyncio.CancelledError):
         logger.error("not stopped within %g s; what was not flushed will be replayed", settings.stop_grace_s)
     logging.shutdown()
-    os._exit(0 if crash is None else EXIT_CRASHED)  # Faust's threads may outlive a stop
+    os._exit(_exit_code(crash))  # Faust's threads may outlive a stop
+
+
+def _exit_code(crash: BaseException | None) -> int:
+    if crash is None:
+        return 0
+    return EXIT_UNUSABLE if isinstance(crash, BrokerError) else EXIT_CRASHED
 
 
 async def _until_crashed(app: MetricsApp, starting: asyncio.Task[None]) -> BaseException | None:

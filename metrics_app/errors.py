@@ -9,6 +9,7 @@
     |- FormatError                   500   stored or transported bytes that cannot be read
     |- InvalidBodyError              400   a request body, or every item in it, is unusable
     |  |- UnsupportedTypeError       415   a content type that is not taken
+    |  |- KeyReuseError            422   an Idempotency-Key that came before with another body
     |  |- SlowBodyError              408   the body did not arrive in time
     |  `- BodyTooLargeError          413   over a size limit
     |- InvalidQueryError             400   a part of a query URL is malformed
@@ -107,6 +108,19 @@ class UnsupportedTypeError(InvalidBodyError):
 
     status = 415
     title = "Unsupported content type"
+
+
+class KeyReuseError(InvalidBodyError):
+    """An idempotency key that came before with another body: its values would be taken for a repetition."""
+
+    status = 422
+    title = "Idempotency-Key reused"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the Idempotency-Key came before with another body; nothing was kept: send the same body again, "
+            "or another one under a key of its own"
+        )
 
 
 class SlowBodyError(InvalidBodyError):

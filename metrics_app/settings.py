@@ -61,6 +61,7 @@ class Settings(BaseSettings):
     max_pending_bytes: int = Field(64 << 20, ge=1 << 20, description="Samples held unacknowledged; beyond: 503.")
     max_record_bytes: int = Field(512 << 10, ge=1024, le=900 << 10, description="Largest Kafka record produced.")
     max_connections: int = Field(2048, ge=1, description="Open HTTP connections per process; beyond: 503 and closed.")
+    max_remembered_keys: int = Field(65_536, ge=1, description="Idempotency keys whose bodies a collector remembers.")
     max_ahead_s: int = Field(300, ge=0, description="How far ahead of the clock a timestamp may be.")
 
     # aggregation

@@ -80,6 +80,12 @@ class Telemetry:
             ["reason"],
             registry=registry,
         )
+        self.rebalances = Counter(
+            "metrics_app_rebalances", "Times partitions were assigned to this worker anew.", registry=registry
+        )
+        self.id_horizon = Gauge(
+            "metrics_app_id_horizon_seconds", "How long an id or idempotency key is remembered.", registry=registry
+        )
         self.flushes = Counter("metrics_app_flushes", "Flushes acknowledged by the changelog.", registry=registry)
         self.flushed_rows = Counter("metrics_app_flushed_rows", "Rows written by flushes.", registry=registry)
         self.flush_latency = Histogram(

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import mode
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
-from faust.types import EventT
+from faust.types import TP, EventT
 
 from metrics_app.aggregator import row as rows
 from metrics_app.aggregator import seal
@@ -97,7 +97,7 @@ class Flusher(mode.Service):
             started = time.monotonic()
             try:
                 async with asyncio.timeout(self.deadline_s):
-                    changelog_offsets = await self._replicate(taken)
+                    sent = await self._replicate(taken)
             except (KafkaError, TimeoutError, OSError) as error:
                 logger.warning("a flush was not acknowledged, its rows stay for the next one: %r", error)
                 for one in taken:
@@ -106,8 +106,12 @@ class Flusher(mode.Service):
                 await self._drop_producer()
                 await asyncio.sleep(RETRY_S)
                 return
-            for one, changelog_offset in zip(taken, changelog_offsets, strict=True):
-                self._settle(one, changelog_offset)
+            except BaseException:  # cancelled with the agent that waits for it; the last flush of the worker is to come
+                for one in taken:
+                    self._give_back(one)
+                raise
+            for one in taken:
+                self._settle(one, sent[one.partition])
             self.failing_since = None
             self.telemetry.flush_latency.observe(time.monotonic() - started)
             self.telemetry.flushes.inc()
@@ -140,26 +144,38 @@ class Flusher(mode.Service):
         taken.active.fold.failed(taken.flush)
         taken.active.pending = taken.events + taken.active.pending
 
-    async def _replicate(self, taken: list[Taken]) -> list[int]:
-        """Sends rows, awaits their acks, then the places; returns the changelog offset each partition leads to."""
+    async def _replicate(self, taken: list[Taken]) -> dict[int, list[int]]:
+        """Sends rows, awaits their acks, then the places; returns the changelog offsets that each partition's got."""
         producer = await self._connected()
-        await self._send(
-            producer, [(one.partition, key, value) for one in taken for key, value in [*one.seal.rows, *one.flush.rows]]
-        )
+        sent: dict[int, list[int]] = {one.partition: [] for one in taken}
+        written = [(one.partition, key, value) for one in taken for key, value in [*one.seal.rows, *one.flush.rows]]
         places = [(one.partition, rows.PLACE_KEY, rows.encode_place(one.flush.place)) for one in taken]
-        return await self._send(producer, places)
+        for records in (written, places):
+            for (partition, _, _), offset in zip(records, await self._send(producer, records), strict=True):
+                sent[partition].append(offset)
+        return sent
 
     async def _send(self, producer: AIOKafkaProducer, records: list[tuple[int, bytes, bytes]]) -> list[int]:
         topic = self.table.changelog_topic_name
         sent = [await producer.send(topic, value, key, partition) for partition, key, value in records]
         return [metadata.offset for metadata in await asyncio.gather(*sent)]
 
-    def _settle(self, taken: Taken, changelog_offset: int) -> None:
+    def _reached(self, changelog_tp: TP, sent: list[int]) -> int | None:
+        """The changelog offset up to which the local copy has everything; None when it stays what it was.
+
+        Between our records may lie some of a worker presumed dead, with newer states than ours. They are read when this
+        partition is next assigned, so the copy must not say that it has them.
+        """
+        before = self.table.store.persisted_offset(changelog_tp)
+        follows = min(sent) == (0 if before is None else before + 1)
+        return max(sent) if follows and max(sent) - min(sent) == len(sent) - 1 else None
+
+    def _settle(self, taken: Taken, sent: list[int]) -> None:
         if self.partitions.active.get(taken.partition) is not taken.active:
             return  # moved while the acks were on their way: the changelog has the rows, whoever owns it replays
         place_row = (rows.PLACE_KEY, rows.encode_place(taken.flush.place))
         changelog_tp = self.table.changelog_tp(taken.partition)
-        self.table.store.write(changelog_tp, [*taken.flush.rows, place_row], changelog_offset)
+        self.table.store.write(changelog_tp, [*taken.flush.rows, place_row], self._reached(changelog_tp, sent))
         taken.active.fold.flushed(taken.flush)
         taken.active.seal_from = taken.seal.go_on_from
         self.telemetry.flushed_rows.inc(len(taken.flush.rows))
@@ -170,8 +186,11 @@ class Flusher(mode.Service):
         self._expire(taken)
 
     def _expire(self, taken: Taken) -> None:
-        """Drops hours beyond retention, once an hour of the log: no worker's own clock can expire data."""
-        hour = taken.active.fold.now_ms // HOUR_MS
+        """Drops hours beyond retention, once an hour of the log: no worker's own clock can expire data.
+
+        Its clock as of the flush: what was folded meanwhile is not durable, and its replay needs what it needed before.
+        """
+        hour = taken.flush.place.log_ms // HOUR_MS
         if self._expired_hour.get(taken.partition) != hour:
             limits = self.partitions.limits
             self.table.expire(taken.partition, hour - limits.retention_hours, hour - limits.id_horizon_hours)

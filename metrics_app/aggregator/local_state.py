@@ -1,21 +1,23 @@
 """Opens the database of a partition only if it is whole and ours; one that is not is put aside and built anew.
 
-RocksDB notices most damage by itself. Not a truncated MANIFEST: it then opens an older or empty state, and where newer
-changes lie in its log, one with a hole. Such a database has table files on disk that it does not list. A crash in the
-middle of a write of such a file looks the same; the price of that mistake is one rebuild from the changelog.
+RocksDB notices most damage by itself. Not a truncated MANIFEST: it then opens an older or empty state, which would do, or,
+where newer changes lie in its write-ahead log, one with a hole. So every write notes how large the manifest was.
 """
 
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import NoReturn
+from typing import NamedTuple
 
 import rocksdict
 
 from metrics_app.aggregator.last_resort import EXIT_UNUSABLE, leave
 
 IDENTITY_KEY = b"__metrics\0identity"
+MANIFEST_KEY = b"__metrics\0manifest"
 MARK = "REBUILD"  # a file in the folder of a database that is to be built anew; holds the reason
 BAD_SUFFIX = ".bad"
 
@@ -40,6 +42,19 @@ def is_damage(error: Exception) -> bool:
     return str(error).startswith(_DAMAGE)
 
 
+class Manifest(NamedTuple):
+    """The file in which RocksDB lists its tables; it only grows, and each opening begins another with a higher number."""
+
+    number: int
+    size: int
+
+
+def manifest_of(path: Path) -> Manifest:
+    """The manifest that the database in a folder uses."""
+    name = (path / "CURRENT").read_text().strip()
+    return Manifest(int(name.rpartition("-")[2]), (path / name).stat().st_size)
+
+
 def open_database(path: Path, identity: bytes, options: rocksdict.Options) -> rocksdict.Rdict:
     """The database in a folder, created where there is none.
 
@@ -53,16 +68,30 @@ def open_database(path: Path, identity: bytes, options: rocksdict.Options) -> ro
         raise DamagedError(mark.read_text(), "marked when it was last used")
     if path.exists() and not path.is_dir():
         raise DamagedError(FOREIGN, "not a folder")
-    on_disk = {file.name for file in path.glob("*.sst")}
-    options.set_disable_auto_compactions(True)  # or a listed file may be merged away before it is looked for
-    db = _open(path, options)
-    try:
-        _check(db, on_disk, identity)
-        db.set_options({"disable_auto_compactions": "false"})
-    except BaseException:
-        db.close()
-        raise
+    with _damage_found():
+        had_tables = any(path.glob("*.sst"))
+        manifest = manifest_of(path) if (path / "CURRENT").exists() else None
+        db = _open(path, options)
+        try:
+            _check(db, identity, manifest, had_tables)
+        except BaseException:
+            db.close()
+            raise
     return db
+
+
+@contextmanager
+def _damage_found() -> Iterator[None]:
+    try:
+        yield
+    except (ValueError, FileNotFoundError) as error:
+        raise DamagedError(CORRUPT, f"CURRENT: {error}") from error
+    except DamagedError:
+        raise
+    except Exception as error:
+        if is_damage(error):
+            raise DamagedError(CORRUPT, str(error)) from error
+        raise
 
 
 def _open(path: Path, options: rocksdict.Options) -> rocksdict.Rdict:
@@ -70,32 +99,33 @@ def _open(path: Path, options: rocksdict.Options) -> rocksdict.Rdict:
         return rocksdict.Rdict(str(path), options=options)
     except Exception as error:
         if any(words in str(error) for words in _LOCK_ERRORS):
-            _refuse(path)
-        if is_damage(error):
-            raise DamagedError(CORRUPT, str(error)) from error
+            leave(EXIT_UNUSABLE, f"another worker uses {path.parent}; give each its own --data-dir (METRICS_DATA_DIR)")
         raise
 
 
-def _refuse(path: Path) -> NoReturn:
-    leave(EXIT_UNUSABLE, f"another worker uses {path.parent}; give each its own --data-dir (METRICS_DATA_DIR)")
+def _check(db: rocksdict.Rdict, identity: bytes, manifest: Manifest | None, had_tables: bool) -> None:
+    found = db.get(IDENTITY_KEY)
+    if found is None and next(iter(db.keys()), None) is None:
+        if had_tables:
+            raise DamagedError(INCOMPLETE, "its manifest lists none of its tables")
+        db.put(IDENTITY_KEY, identity)
+    elif found != identity:
+        raise DamagedError(FOREIGN, f"holds {found!r}, expected {identity!r}")
+    known = db.get(MANIFEST_KEY)
+    if known is not None and (manifest is None or manifest < decode_manifest(known)):
+        raise DamagedError(INCOMPLETE, f"its manifest is {manifest}, but was {decode_manifest(known)}")
+    db.put(MANIFEST_KEY, encode_manifest(manifest_of(Path(db.path()))))
 
 
-def _check(db: rocksdict.Rdict, on_disk: set[str], identity: bytes) -> None:
-    listed = {Path(file["name"]).name for file in db.live_files()}
-    if unlisted := sorted(on_disk - listed):
-        raise DamagedError(INCOMPLETE, f"{', '.join(unlisted)} belong to no state that it knows of")
-    try:
-        found = db.get(IDENTITY_KEY)
-        if found is None and next(iter(db.keys()), None) is None:
-            db.put(IDENTITY_KEY, identity)
-        elif found != identity:
-            raise DamagedError(FOREIGN, f"holds {found!r}, expected {identity!r}")
-    except DamagedError:
-        raise
-    except Exception as error:
-        if is_damage(error):
-            raise DamagedError(CORRUPT, str(error)) from error
-        raise
+def encode_manifest(manifest: Manifest) -> bytes:
+    """What is noted with every write: how far the manifest has grown."""
+    return f"{manifest.number} {manifest.size}".encode()
+
+
+def decode_manifest(value: bytes) -> Manifest:
+    """The manifest of a note."""
+    number, size = value.split()
+    return Manifest(int(number), int(size))
 
 
 def mark(path: Path, reason: str) -> None:

@@ -43,12 +43,14 @@ class Active:
         fold: its state in memory.
         pending: applied events whose offsets are not acknowledged yet, in offset order.
         complete_at: epoch seconds at which the fold held everything the partition had; 0 until first shown.
+        asked: an end of the log that is to be reached, and the epoch seconds at which it was the end.
         seal_from: row key from which sealing goes on; None when it begins with the first hour not sealed.
     """
 
     fold: PartitionFold
     pending: list[EventT[Any]] = field(default_factory=list)
     complete_at: float = 0.0
+    asked: tuple[int, float] = (0, 0.0)
     seal_from: bytes | None = None
 
     @property

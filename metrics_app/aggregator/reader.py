@@ -12,7 +12,7 @@ from metrics_app.aggregator.partitions import Partitions
 from metrics_app.aggregator.row import NOWHERE, Row
 from metrics_app.aggregator.table import HourlyTable
 from metrics_app.errors import OwnerUnavailableError
-from metrics_app.query.reader import ACTIVE, STANDBY, Found
+from metrics_app.holdings import ACTIVE, STANDBY, Found
 
 FRESH_S = 5.0  # an active copy that has not been shown complete for this long says that it may be stale
 

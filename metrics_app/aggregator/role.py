@@ -43,9 +43,10 @@ class Aggregator(NamedTuple):
 def register(app: faust.App, settings: Settings, telemetry: Telemetry, health: Health) -> Aggregator:
     """Adds table and agent to the app; the services returned are to be started with it."""
     table = new_table(app, settings.partitions)
-    table.store.on_rebuild = lambda reason: telemetry.state_rebuilds.labels(reason).inc()
+    table.on_rebuild = lambda reason: telemetry.state_rebuilds.labels(reason).inc()
     log = SourceLog(app, settings.samples_topic)
     partitions = Partitions(table, limits_of(settings), log, telemetry)
+    telemetry.id_horizon.set(partitions.limits.id_horizon_hours * 3600)
     flusher = Flusher(
         table,
         partitions,
@@ -72,7 +73,7 @@ def register(app: faust.App, settings: Settings, telemetry: Telemetry, health: H
         internal=True,
     )
     app.agent(topic, name="fold", concurrency=1)(folding.consume)  # out of order is what more would be
-    _follow_the_group(app, settings, partitions)
+    _follow_the_group(app, settings, partitions, telemetry)
     upkeep = Upkeep(app, log, partitions, telemetry)
     symptoms = Symptoms(app, settings, folding, flusher, upkeep)
     watchdog = Watchdog(symptoms.now, symptoms.kafka_answers, symptoms.remedy)
@@ -96,13 +97,14 @@ def limits_of(settings: Settings) -> Limits:
     )
 
 
-def _follow_the_group(app: faust.App, settings: Settings, partitions: Partitions) -> None:
+def _follow_the_group(app: faust.App, settings: Settings, partitions: Partitions, telemetry: Telemetry) -> None:
     @app.on_partitions_revoked.connect
     async def on_revoked(_app: Any, /, *_revoked: Any, **_: Any) -> None:
         partitions.revoke()
 
     @app.on_partitions_assigned.connect
     async def on_assigned(_app: Any, /, *assigned: Any, **_: Any) -> None:
+        telemetry.rebalances.inc()
         partitions.assign({tp.partition for tp in assigned[0] if tp.topic == settings.samples_topic})
 
 

@@ -40,6 +40,38 @@ def continued(place: Place, span: Span) -> Place:
     return place._replace(epoch=place.epoch + 1, offset=first_new - 1)
 
 
+class ReadOffsets(dict[TP, int | None]):
+    """Faust's note of the last record it handed on, by partition; what lies below it is dropped unseen.
+
+    A seek sets it back, and records fetched before the seek took effect set it forward again: the records that were
+    sought would be dropped, time after time while there is load. So from a seek until the sought record comes
+    there is no note, and nothing is dropped.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sought: dict[TP, int] = {}
+
+    def __getitem__(self, tp: TP) -> int | None:
+        return None if tp in self.sought else self.get(tp)
+
+    def __setitem__(self, tp: TP, offset: int | None) -> None:
+        super().__setitem__(tp, offset)
+        if offset is not None and self.sought.get(tp) == offset:
+            del self.sought[tp]
+
+    def pop(self, tp: TP, default: Any = None) -> Any:
+        """The note, which is taken away when the partition is."""
+        self.sought.pop(tp, None)
+        return super().pop(tp, default)
+
+
+async def seek(consumer: Any, tp: TP, offset: int) -> None:
+    """Has the records from an offset on delivered again, whatever is on its way from Kafka."""
+    await consumer.seek(tp, offset)
+    consumer._read_offset.sought[tp] = offset
+
+
 class SourceLog:
     """The samples topic, seen through the consumer of the app."""
 
@@ -78,4 +110,4 @@ class SourceLog:
 
     async def seek(self, partition: int, offset: int) -> None:
         """Has the records from an offset on delivered again."""
-        await self.app.consumer.seek(TP(self.topic, partition), offset)
+        await seek(self.app.consumer, TP(self.topic, partition), offset)

@@ -131,6 +131,7 @@ class HourStore(rocksdb.Store):
         batch = rocksdict.WriteBatch(raw_mode=True)
         for row_key, value in rows:
             batch.put(row_key, value)
+        batch.put(local_state.MANIFEST_KEY, self._manifest(tp.partition))
         if changelog_offset is not None:
             batch.put(self.offset_key, str(changelog_offset).encode())
         with self.sound(tp.partition):
@@ -175,6 +176,10 @@ class HourStore(rocksdb.Store):
         except DamagedError as error:
             self.rebuild(partition, error.reason, str(error))
             return local_state.open_database(path, identity, options())
+
+    def _manifest(self, partition: int) -> bytes:
+        self._db_for_partition(partition)
+        return local_state.encode_manifest(local_state.manifest_of(self.partition_path(partition)))
 
     def persisted_offset(self, tp: TP) -> int | None:
         """Changelog offset the copy leads to; None for an empty one."""

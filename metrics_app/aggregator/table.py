@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from typing import cast
 
 import faust
@@ -29,10 +30,17 @@ ENDS_S = 5.0
 
 
 class HourlyTable(faust.Table[bytes, bytes]):
-    """The one table of the app: rows by key and hour, and beside them the ids and the place of each partition."""
+    """The one table of the app: rows by key and hour, and beside them the ids and the place of each partition.
+
+    Attributes:
+        on_rebuild: told the reason, one word, whenever a partition is to be recovered from nothing.
+    """
+
+    on_rebuild: Callable[[str], None] = staticmethod(lambda reason: None)
 
     def _new_store(self) -> HourStore:
-        return HourStore(
+        # made at first use, for it takes the event loop of that moment: not before the loop runs
+        store = HourStore(
             "rocksdb://",
             self.app,
             self,
@@ -43,6 +51,8 @@ class HourlyTable(faust.Table[bytes, bytes]):
             value_type=bytes,
             loop=self.loop,
         )
+        store.on_rebuild = self.on_rebuild
+        return store
 
     async def on_rebalance(
         self, assigned: set[TP], revoked: set[TP], newly_assigned: set[TP], generation_id: int = 0

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from metrics_app.cli import aggregator, all_roles, collector, kafka, load, query, send, settings, up
+from metrics_app.cli import aggregator, all_roles, collector, drill, kafka, load, query, send, settings, up
 from metrics_app.cli.terminal import examples, print_line, say
 from metrics_app.errors import BrokerError, ClientError, MetricsError, SettingsError
 
@@ -78,6 +78,7 @@ for name, command, panel, epilog in (
     ("send", send.send, USE, send.EXAMPLES),
     ("query", query.query, USE, query.EXAMPLES),
     ("load", load.load, USE, load.EXAMPLES),
+    ("drill", drill.drill, USE, drill.EXAMPLES),
     ("settings", settings.settings, USE, settings.EXAMPLES),
 ):
     app.command(name, rich_help_panel=panel, epilog=epilog)(command)

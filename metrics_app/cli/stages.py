@@ -48,13 +48,12 @@ def worker(settings: Settings, folder: Path, i: int, bootstrap: str, workers: in
     if workers > 1:
         environment["METRICS_ADVERTISED_URL"] = ""  # one URL for all of them would send every query to one
     reachable = "127.0.0.1" if settings.host == "0.0.0.0" else settings.host
-    return Program(
-        name, (*command, "--data-dir", str(folder / name)), answers_ready(reachable, port), environment
-    )
+    return Program(name, (*command, "--data-dir", str(folder / name)), answers_ready(reachable, port), environment)
 
 
 def answers_kafka(port: int) -> Callable[[], Awaitable[bool]]:
     """A probe: does a Kafka answer there?"""
+
     async def probe() -> bool:
         return await asyncio.to_thread(answers, port)
 

@@ -197,6 +197,18 @@ def sole_use(folder: Path) -> Iterator[None]:
         yield
 
 
+def is_in_use(folder: Path) -> bool:
+    """Whether a supervisor uses the folder now."""
+    try:
+        with (folder / "run" / "up.lock").open() as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False
+
+
 def describe(status: int) -> str:
     """How a process ended, in words, from its return code."""
     return f"was killed by {signal.Signals(-status).name}" if status < 0 else f"ended with code {status}"

@@ -15,9 +15,11 @@ from aiohttp import web
 from faust.web import View
 
 from metrics_app.collector.publisher import Publisher
+from metrics_app.collector.repeats import Repeats
 from metrics_app.errors import (
     BodyTooLargeError,
     InvalidBodyError,
+    KeyReuseError,
     OverloadedError,
     SlowBodyError,
     UnsupportedTypeError,
@@ -70,6 +72,7 @@ class Intake:
         self._settings = settings
         self._telemetry = telemetry
         self._sink = sink
+        self._repeats = Repeats(settings.max_remembered_keys)
         self._limits = bodies.Limits(
             max_items=settings.max_items,
             max_ahead_s=settings.max_ahead_s,
@@ -81,15 +84,21 @@ class Intake:
         """The reply to one POST.
 
         Raises:
-            InvalidBodyError: nothing in it can be kept, or it is too large, too slow, or in a foreign type.
+            InvalidBodyError: nothing in it can be kept, or it is too large, too slow, in a foreign type, or under the
+                idempotency key of another one.
             OverloadedError: it cannot be kept now.
         """
         request_id = idempotency_key(request)
-        body = await self._body(request)
-        parsed = bodies.parse(body, request.headers.get("Content-Type", ""), time.time(), self._limits, request_id)
+        body, content_type = await self._body(request), request.headers.get("Content-Type", "")
+        parsed = bodies.parse(body, content_type, time.time(), self._limits, request_id)
         self._count_in(parsed)
         if parsed.reasons and not parsed.accepted:
             raise InvalidBodyError(_none_kept(parsed), [asdict(rejection) for rejection in parsed.rejected])
+        try:
+            self._repeats.check(request_id, content_type, body)
+        except KeyReuseError:
+            self._telemetry.rejected.labels("key-reuse").inc(parsed.accepted)
+            raise
         await self._keep(parsed)
         return json_reply(_reply(parsed), HTTPStatus.ACCEPTED)
 

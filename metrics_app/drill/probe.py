@@ -51,6 +51,16 @@ class Availability:
         return self.stale / self.answered if self.answered else 0.0
 
 
+def availability_of(asked: Sequence[Asked]) -> Availability:
+    """What became of the questions, in any order."""
+    if not asked:
+        return Availability(0, 0, 0, 0.0)
+    answered = [each.answered for each in asked if each.answered is not None]
+    moments = sorted([min(each.at for each in asked), max(each.at for each in asked), *answered])
+    gap_s = max(after - before for before, after in itertools.pairwise(moments))
+    return Availability(len(asked), len(answered), sum(each.stale for each in asked), gap_s)
+
+
 class Probe:
     """Questions for the counts of keys and hours, one every `INTERVAL_S` whether or not the last one was answered.
 
@@ -80,18 +90,14 @@ class Probe:
                     await asyncio.wait_for(stop.wait(), INTERVAL_S)
 
     async def counts(self, key_hours: Iterable[KeyHour]) -> dict[KeyHour, int]:
-        """What the owners count now; keys and hours for which nobody, or only a copy that may lag, answers are left out."""
+        """What the owners count now, without those for which nobody, or only a copy that may lag, answers."""
         wanted = list(key_hours)
         found = await asyncio.gather(*(self._sure_count(each) for each in wanted))
         return {each: count for each, count in zip(wanted, found, strict=True) if count is not None}
 
     def availability(self, since: float = 0.0, until: float = float("inf")) -> Availability:
         """Of the questions asked between two moments of the monotonic clock."""
-        asked = [each for each in self._asked if since <= each.at <= until]
-        moments = sorted(each.answered for each in asked if each.answered is not None)
-        ends = [asked[0].at, *moments, max(each.at for each in asked)] if asked else []
-        gap_s = max((after - before for before, after in itertools.pairwise(ends)), default=0.0)
-        return Availability(len(asked), len(moments), sum(each.stale for each in asked), gap_s)
+        return availability_of([each for each in self._asked if since <= each.at <= until])
 
     async def _probe(self, of: KeyHour) -> None:
         at = time.monotonic()
@@ -114,7 +120,7 @@ class Probe:
         return document
 
     async def _answer(self, of: KeyHour) -> dict[str, Any] | None:
-        """The first answer that an address gives; one that nothing was recorded is a count of 0. None: there is none."""
+        """The first answer that an address gives, None when there is none; nothing recorded is a count of 0."""
         first = next(self._turn)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(DEADLINE_S):

@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Group
 from rich.table import Table
 
-from metrics_app.drill.course import Drilled, Kill
+from metrics_app.drill.outcome import Drilled, Kill
 from metrics_app.drill.probe import Availability
 from metrics_app.load import report as load
 from metrics_app.load.plan import Plan
@@ -19,9 +19,8 @@ SHOWN = 5  # sentences listed for a person
 def report(plan: Plan, drilled: Drilled) -> dict[str, Any]:
     """The whole result, JSON-serialisable: that of the load, with the kills and the questions asked meanwhile."""
     facts = load.report(plan, drilled.run)
-    wrong = [*facts["wrong"], *drilled.wrong]
     kills = [_kill(*each) for each in drilled.kills]
-    return facts | {"ok": drilled.is_right, "wrong": wrong, "kills": kills, "queries": _asked(drilled.asked)}
+    return facts | {"ok": drilled.is_right, "wrong": drilled.wrong, "kills": kills, "queries": _asked(drilled.asked)}
 
 
 def _kill(kill: Kill, asked: Availability) -> dict[str, Any]:

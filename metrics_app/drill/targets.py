@@ -1,10 +1,12 @@
 """The processes that a drill may kill: found through their pid files, and never signalled unless proven to be ours.
 
-Proof is the command a process runs: a worker of ours whose --data-dir, or a Kafka whose configuration, lies in the folder.
+Proof is the command that a process runs: a worker of ours whose --data-dir lies in the folder of the installation, or
+a Kafka whose configuration does.
 """
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import subprocess
@@ -114,9 +116,9 @@ def prove(pid: int | None, target: Target) -> Sequence[str]:
         raise DrillError(f"{target.name} is not running: {target.pid_file} names no process that does")
     if not is_ours(command, target.kind, target.folder):
         wanted = "a `metrics-app` worker" if target.kind is Kind.WORKER else "the Kafka"
-        runs = " ".join(command)[:SHOWN]
         raise DrillError(
-            f"{target.name}: process {pid}, named by {target.pid_file}, is not {wanted} of {target.folder}; it runs {runs}"
+            f"{target.name}: process {pid}, named by {target.pid_file}, is not {wanted} of {target.folder}; "
+            f"it runs {' '.join(command)[:SHOWN]}"
         )
     return command
 
@@ -132,7 +134,9 @@ def pid_in(file: Path) -> int | None:
 def command_of(pid: int) -> list[str]:
     """Program and arguments of a process; empty when it has ended or cannot be looked at."""
     if sys.platform != "linux":
-        shown = subprocess.run(["ps", "-ww", "-o", "command=", "-p", str(pid)], capture_output=True, text=True, check=False)
+        shown = subprocess.run(
+            ["ps", "-ww", "-o", "command=", "-p", str(pid)], capture_output=True, text=True, check=False
+        )
         return shown.stdout.split()
     try:
         return Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")[:-1]
@@ -149,7 +153,7 @@ def is_ours(command: Sequence[str], kind: Kind, folder: Path) -> bool:
 
 
 def _role(command: Sequence[str]) -> str | None:
-    for program, role in zip(command, command[1:], strict=False):
+    for program, role in itertools.pairwise(command):
         if (program == "metrics_app" or Path(program).name == "metrics-app") and role in ROLES:
             return role
     return None
@@ -164,7 +168,7 @@ def url_of(command: Sequence[str]) -> str:
 
 def option(command: Sequence[str], name: str) -> str:
     """The value of an option, given as `--name value` or `--name=value`; empty when it is not there."""
-    for given, following in zip(command, [*command[1:], ""], strict=True):
+    for given, following in itertools.pairwise([*command, ""]):
         if given == name:
             return following
         if given.startswith(f"{name}="):

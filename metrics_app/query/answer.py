@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from metrics_app.query.reader import Found
+from metrics_app.holdings import Found
 from metrics_app.stats import hour as hours
 from metrics_app.stats.summary import STATS, value_of
 

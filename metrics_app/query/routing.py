@@ -27,7 +27,7 @@ from mode import Service
 from yarl import URL
 
 from metrics_app.errors import OwnerUnavailableError
-from metrics_app.query.reader import ACTIVE, Owners, SummaryReader
+from metrics_app.holdings import ACTIVE, Owners, SummaryReader
 from metrics_app.telemetry import Telemetry
 
 logger = logging.getLogger(__name__)

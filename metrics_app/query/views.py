@@ -12,8 +12,8 @@ from aiohttp import web
 from faust.web import View
 
 from metrics_app.errors import InvalidQueryError, NoDataError, OwnerUnavailableError
+from metrics_app.holdings import ACTIVE, Found, Owners, SummaryReader
 from metrics_app.query.answer import SUMMARY, Question, caching, document
-from metrics_app.query.reader import ACTIVE, Found, Owners, SummaryReader
 from metrics_app.query.routing import ROLE, Router
 from metrics_app.settings import Settings
 from metrics_app.stats import hour as hours

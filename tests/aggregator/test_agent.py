@@ -14,6 +14,7 @@ from metrics_app.aggregator import row as rows
 from metrics_app.aggregator.agent import Folding
 from metrics_app.aggregator.fold import HOUR_MS, Limits
 from metrics_app.aggregator.partitions import Partitions
+from metrics_app.aggregator.source_log import ReadOffsets
 from metrics_app.telemetry import Telemetry
 from metrics_app.wire import record
 from metrics_app.wire.chunk import Chunk
@@ -42,6 +43,7 @@ class Consumer:
     def __init__(self) -> None:
         self.sought: list[tuple[TP, int]] = []
         self.earliest = 0
+        self._read_offset = ReadOffsets()
 
     async def seek(self, tp: TP, offset: int) -> None:
         self.sought.append((tp, offset))

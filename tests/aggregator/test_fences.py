@@ -50,7 +50,7 @@ def test_an_id_keeps_the_offset_of_its_first_sight():
     assert index.first_seen(b"b") == 101
 
 
-@pytest.mark.parametrize("sights", itertools.permutations([(1, 100), (5, 101), (9, 102)]))
+@pytest.mark.parametrize("sights", list(itertools.permutations([(1, 100), (5, 101), (9, 102)])))
 def test_of_the_sights_of_an_id_the_first_one_not_forgotten_counts_in_whatever_order_they_were_noted(sights):
     index = IdIndex(limit=10)
     for arrival_hour, offset in sights:

@@ -91,6 +91,7 @@ class FakeService:
         exact = {stat: bag.statistic(stat) for stat in ("sum", "min", "max", "average", "stddev")}
         found = exact | {stat: self._off * bag.statistic(stat) for stat in QUANTILES}
         document: dict[str, Any] = {"count": bag.count, "values": found, "value": bag.count, "error_bound": 0.005}
+        document["stale"] = False
         return web.json_response(document)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from metrics_app.cli.supervisor import MAX_LOG_BYTES, Program, Supervisor, describe, rotate, sole_use, tail
+from metrics_app.cli.supervisor import MAX_LOG_BYTES, Program, Supervisor, describe, is_in_use, rotate, sole_use, tail
 from metrics_app.errors import ProcessError, SettingsError
 
 SLEEPS = "import time; print('up', flush=True); time.sleep(600)"
@@ -199,6 +199,13 @@ def test_one_folder_serves_one_supervisor(tmp_path: Path) -> None:
         pass
     with sole_use(tmp_path):
         pass
+
+
+def test_a_folder_is_in_use_as_long_as_its_supervisor_lives(tmp_path: Path) -> None:
+    assert not is_in_use(tmp_path)
+    with sole_use(tmp_path):
+        assert is_in_use(tmp_path)
+    assert not is_in_use(tmp_path)
 
 
 def test_a_log_that_has_grown_too_large_is_set_aside(tmp_path: Path) -> None:

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import json
+import os
 import random
 import shutil
 import time
+import urllib.error
 import urllib.request
+import uuid
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Self
@@ -14,9 +19,11 @@ from typing import Self
 from metrics_app.broker.embedded import EmbeddedKafka
 from metrics_app.broker.ports import free_port
 from metrics_app.load.plan import Form, Plan
-from metrics_app.load.run import Run, perform
+from metrics_app.load.run import Run, keys_of, perform
 from metrics_app.load.verdict import Verdict
+from metrics_app.wire.keys import partition_of
 from tests.conftest import ARTIFACTS
+from tests.faults.probe import Prober, fresh
 from tests.faults.process import Process
 
 SETTINGS = {
@@ -24,6 +31,10 @@ SETTINGS = {
     "METRICS_SESSION_TIMEOUT_S": "10",
     "METRICS_LOG_LEVEL": "info",
 }
+SESSION_S = 10
+TAKEOVER_S = SESSION_S + 15  # a partition whose worker died is answered by its new owner again
+SEED = "FAULTS_SEED"  # variable with the seed of a run; without it one is drawn
+MUTANT = "FAULTS_MUTANT"  # variable that names a way to break the product, see mutants.py
 
 Fault = Callable[["Installation"], Awaitable[None]]
 
@@ -39,24 +50,43 @@ class Installation:
 
     def __init__(self, folder: Path, workers: dict[str, str], settings: dict[str, str] | None = None) -> None:
         self.folder = folder
+        self.seed = int(os.environ.get(SEED, random.randrange(1 << 30)))
+        self.random = random.Random(self.seed)
         self.kafka = EmbeddedKafka(folder / "kafka", port=free_port())
         self.settings = SETTINGS | (settings or {})
+        self.roles = dict(workers)
         self.workers = {name: self._worker(name, role) for name, role in workers.items()}
+        self.prober: Prober | None = None
+        self.run: Run | None = None
+
+    def add(self, name: str, role: str) -> Process:
+        """One more worker, not started."""
+        self.roles = self.roles | {name: role}
+        self.workers[name] = self._worker(name, role)
+        return self.workers[name]
 
     def _worker(self, name: str, role: str) -> Process:
         port = free_port()
         arguments = [role, "--port", str(port), "--data-dir", str(self.data_dir(name))]
         environment = {**self.settings, "METRICS_KAFKA": f"127.0.0.1:{self.kafka.port}"}
-        return Process(name, arguments, port, self.folder, environment)
+        process = Process(name, arguments, port, self.folder, environment)
+        if MUTANT in os.environ:
+            process.module = "tests.faults.mutants"
+        return process
 
     def data_dir(self, name: str) -> Path:
         """Folder of a worker's local state."""
         return self.folder / f"data-{name}"
 
     @property
-    def urls(self) -> tuple[str, ...]:
-        """Base URLs of all workers."""
-        return tuple(worker.url for worker in self.workers.values())
+    def tell(self) -> tuple[str, ...]:
+        """Base URLs that take samples."""
+        return tuple(worker.url for name, worker in self.workers.items() if self.roles[name] != "aggregator")
+
+    @property
+    def ask(self) -> tuple[str, ...]:
+        """Base URLs that answer questions."""
+        return tuple(worker.url for name, worker in self.workers.items() if self.roles[name] != "collector")
 
     def __enter__(self) -> Self:
         self.kafka.start()
@@ -82,6 +112,12 @@ class Installation:
         kept.mkdir(parents=True, exist_ok=True)
         for log in [*self.folder.glob("*.log"), self.kafka.log]:
             shutil.copy(log, kept)
+        if self.run is not None:
+            findings = [finding._asdict() for finding in self.run.verdict.findings]
+            facts = {"seed": self.seed, "failures": self.run.reasons, "findings": findings}
+            (kept / "ledger.json").write_text(json.dumps(facts, indent=1, default=dict))
+        if self.prober is not None:
+            (kept / "questions.txt").write_text("\n".join(map(str, self.prober.seen)))
 
     def restart(self, name: str) -> None:
         """Starts a worker that has ended, and waits until it is ready."""
@@ -93,47 +129,97 @@ class Installation:
         assert not self.workers[name].is_running
         shutil.rmtree(self.data_dir(name))
 
-    def plan(
-        self, rate: float = 5000, keys: int = 20, batch: int = 100, form: Form = Form.JSON, seed: int | None = None
-    ) -> Plan:
+    def plan(self, rate: float = 5000, keys: int = 20, batch: int = 100, form: Form = Form.JSON) -> Plan:
         """Load over all workers, every request sent again as the same one until it is accepted."""
-        seed = random.randrange(1 << 30) if seed is None else seed
-        print(f"seed {seed}")
+        print(f"seed {self.seed}")
         wait_s = 90.0
         return Plan(
-            rate, keys, 3600, batch, form, self.urls, until_kept_s=120, drain_s=wait_s, patience_s=wait_s, seed=seed
+            rate=rate,
+            keys=keys,
+            duration_s=3600,
+            batch=batch,
+            form=form,
+            urls=self.tell,
+            query_urls=self.ask,
+            until_kept_s=120,
+            drain_s=20 if MUTANT in os.environ else wait_s,
+            patience_s=wait_s,
+            seed=self.seed,
+            run_id=uuid.uuid4().hex[:8],
         )
 
-    async def under_load(self, fault: Fault, plan: Plan) -> Run:
-        """What a run of load came to that lasted as long as the fault."""
+    async def under_load(self, fault: Fault, plan: Plan, settle_s: float = 2.0) -> Run:
+        """What a run of load came to that lasted as long as the fault; questions are asked meanwhile, see `Prober`."""
+        self.prober = Prober(self.ask, self.tell, self._a_key_per_partition(plan))
         done = asyncio.Event()
 
         async def inject() -> None:
             try:
+                await asyncio.sleep(settle_s)
                 await fault(self)
             finally:
                 done.set()
 
-        async with asyncio.TaskGroup() as together:
-            injecting = together.create_task(inject())
+        async with self.prober.asking(), asyncio.TaskGroup() as together:
+            together.create_task(inject())
             running = together.create_task(perform(plan, until=done))
-        injecting.result()
-        return running.result()
+        self.run = running.result()
+        print(f"failures {self.run.reasons}; requests by attempts {dict(self.run.attempts)}")
+        print(self.prober.report())
+        return self.run
+
+    def _a_key_per_partition(self, plan: Plan) -> list[str]:
+        partitions = int(self.settings["METRICS_PARTITIONS"])
+        of = {partition_of(key.encode(), partitions): key for key in keys_of(plan.run_id, plan.keys)}
+        return list(of.values())
+
+    def counts(self, metric: str) -> dict[str, float]:
+        """Sum of a counter over its labels, by worker that answers."""
+        found = {}
+        for name, worker in self.workers.items():
+            if worker.is_running and not worker.is_paused:
+                with contextlib.suppress(urllib.error.URLError):  # it is only starting
+                    found[name] = _sum_of(metric, worker.url)
+        return found
 
     def count(self, metric: str) -> float:
         """Sum of one counter over all running workers and labels."""
-        total = 0.0
+        return sum(self.counts(metric).values())
+
+    async def grows(self, metric: str, by: float, within_s: float) -> float:
+        """Waits until a counter has grown, over all workers that run; returns for how long, in seconds."""
+        before = await asyncio.to_thread(self.count, metric)
+        started = time.monotonic()
+        while await asyncio.to_thread(self.count, metric) < before + by:
+            assert time.monotonic() - started < within_s, f"{metric} did not grow by {by:g} within {within_s:g} s"
+            await asyncio.sleep(0.1)
+        return time.monotonic() - started
+
+    async def fresh(self) -> None:
+        """Asserts that what is sent now can be queried within 5 s of every worker that runs."""
+        running = {worker.url for worker in self.workers.values() if worker.is_running}
+        tell, ask = [[url for url in urls if url in running] for urls in (self.tell, self.ask)]
+        print(f"fresh values were queryable after {await fresh(tell, ask):.2f} s")
+
+    async def rebuild(self) -> None:
+        """Kills all workers, deletes all local state, and starts them again: all there is now is the changelog."""
+        for name, worker in self.workers.items():
+            worker.end()
+            if self.data_dir(name).exists():
+                self.wipe(name)
+            worker.start()
         for worker in self.workers.values():
-            if worker.is_running:
-                text = urllib.request.urlopen(f"{worker.url}/metrics", timeout=2.0).read().decode()
-                lines = [line for line in text.splitlines() if line.startswith((metric + " ", metric + "{"))]
-                total += sum(float(line.rsplit(" ", 1)[1]) for line in lines)
-        return total
+            await asyncio.to_thread(worker.await_ready)
+
+
+def _sum_of(metric: str, url: str) -> float:
+    text = urllib.request.urlopen(f"{url}/metrics", timeout=3.0).read().decode()
+    lines = [line for line in text.splitlines() if line.startswith((metric + " ", metric + "{"))]
+    return sum(float(line.rsplit(" ", 1)[1]) for line in lines)
 
 
 def assert_exact(run: Run) -> None:
     """Every value accepted, every one counted once, every statistic within its stated bound."""
-    print(run.reasons)
     assert run.verdict.sent == run.verdict.accepted, run.reasons
     assert_right(run.verdict)
 

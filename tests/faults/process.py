@@ -16,11 +16,15 @@ READY_S = 60.0
 
 
 class Process:
-    """`python -m metrics_app <arguments>` with a log of its own; its port and folder stay over restarts.
+    """`python -m <module> <arguments>` with a log of its own; its port and folder stay over restarts.
 
     Args:
         name: also the name of its log.
         folder: where the log goes.
+    Attributes:
+        module: what is run; `metrics_app`, or a module that runs it with something broken.
+        settings: environment of the next start.
+        is_paused: whether it is frozen.
     """
 
     def __init__(
@@ -30,8 +34,10 @@ class Process:
         self.url = f"http://127.0.0.1:{port}"
         self.log = folder / f"{name}.log"
         self.starts = 0
-        self._command = [sys.executable, "-m", "metrics_app", *arguments]
-        self._environment = {**os.environ, **environment}
+        self.module = "metrics_app"
+        self.settings = environment
+        self.is_paused = False
+        self._arguments = arguments
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
@@ -40,12 +46,18 @@ class Process:
         with self.log.open("ab") as log:
             log.write(f"--- start {self.starts}\n".encode())
             log.flush()
-            self._process = subprocess.Popen(self._command, stdout=log, stderr=log, env=self._environment)
+            command = [sys.executable, "-m", self.module, *self._arguments]
+            self._process = subprocess.Popen(command, stdout=log, stderr=log, env={**os.environ, **self.settings})
 
     @property
     def is_running(self) -> bool:
         """Whether it has not ended."""
         return self._process is not None and self._process.poll() is None
+
+    @property
+    def exit_code(self) -> int | None:
+        """Of its last run; None while it runs."""
+        return self._process.poll() if self._process is not None else None
 
     def is_ready(self) -> bool:
         """Whether /readyz answers 200."""
@@ -69,15 +81,18 @@ class Process:
     def kill(self) -> None:
         """SIGKILL, as a crash would."""
         self._signal(signal.SIGKILL)
+        self.is_paused = False
         self._wait(10.0)
 
     def pause(self) -> None:
         """SIGSTOP: it holds its connections and does nothing, as a machine that hangs."""
         self._signal(signal.SIGSTOP)
+        self.is_paused = True
 
     def resume(self) -> None:
         """SIGCONT."""
         self._signal(signal.SIGCONT)
+        self.is_paused = False
 
     def stop(self, within_s: float = 30.0) -> int:
         """SIGTERM; returns the exit code."""

@@ -70,6 +70,7 @@ class Proxy:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.sleep(0)  # a closed transport lets go of its socket in the next turn of the loop
 
     @property
     def url(self) -> str:
@@ -99,13 +100,11 @@ class Proxy:
         try:
             await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
         finally:
+            to_server.close()
+            to_client.close()
             for way in ways:
                 way.cancel()
             await asyncio.gather(*ways, return_exceptions=True)
-            for end in (to_server, to_client):
-                end.close()
-                with contextlib.suppress(ConnectionError):
-                    await end.wait_closed()
 
     async def _pass(
         self,

@@ -35,11 +35,5 @@ async def test_killed_in_turn_under_load_and_rebuilt_from_nothing_every_value_co
         assert_exact(run)
         assert [worker.starts for worker in installation.workers.values()] == [KILLS_EACH + 1] * 2
 
-        for name, worker in installation.workers.items():
-            worker.kill()
-            installation.wipe(name)
-        for worker in installation.workers.values():
-            worker.start()
-        for worker in installation.workers.values():
-            worker.await_ready()
+        await installation.rebuild()
         assert_right(await read_back(plan, run.ledger))

@@ -16,7 +16,7 @@ from aiohttp.test_utils import TestServer
 from yarl import URL
 
 from metrics_app.errors import OwnerUnavailableError
-from metrics_app.query.reader import ACTIVE, STANDBY, Found
+from metrics_app.holdings import ACTIVE, STANDBY, Found
 from metrics_app.query.views import register
 from metrics_app.settings import Settings
 from metrics_app.stats import hour as hours

@@ -10,7 +10,7 @@ import pytest
 from aiohttp import web
 from hypothesis import HealthCheck, given, settings
 
-from metrics_app.query.reader import STANDBY
+from metrics_app.holdings import STANDBY
 from metrics_app.query.routing import HOP, MAX_ANSWER_BYTES
 from metrics_app.web import PROBLEM
 from metrics_app.wire.keys import key_bytes

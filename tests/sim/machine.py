@@ -31,10 +31,11 @@ partitions = st.sampled_from([0, 0, 0, 1])
 few = st.integers(1, 4)
 # key, age in hours, number of values, fence (none, a sender, ids), where the fence begins
 chunks = st.tuples(
-    st.sampled_from([b"a", b"b", b"c"]), st.sampled_from([0, 0, 0, 1, 2, 4, 5]), st.integers(1, 3),
+    st.sampled_from([b"a", b"a", b"b", b"c"]), st.sampled_from([0, 0, 0, 0, 1, 2, 4, 5]), st.integers(1, 3),
     st.sampled_from(["", "", "sender", "request", "ids"]), st.integers(0, 5),
 )  # fmt: skip
-records = st.lists(chunks, min_size=1, max_size=3)
+records = st.lists(st.lists(chunks, min_size=1, max_size=3), min_size=1, max_size=3)
+Content = list[list[tuple[bytes, int, int, str, int]]]
 CRASHES = ["before write", "after write", "ack"]
 
 
@@ -92,7 +93,7 @@ class Machine(RuleBasedStateMachine):
 
     @initialize()
     def begin(self) -> None:
-        self.world = World(self.disks.take(), PARTITIONS)
+        self.world = World(self.disks.take(), PARTITIONS, start_s=3597.0)
         self.value = 0.0
 
     def teardown(self) -> None:
@@ -105,21 +106,27 @@ class Machine(RuleBasedStateMachine):
             self.happened["compactions held back"] += self.world.held_back
             self.world.close()
 
+    def _one(self, number: int, candidates: list[Worker]) -> Worker | None:
+        return candidates[number % len(candidates)] if candidates else None
+
     def _up(self, number: int) -> Worker | None:
-        """The first worker that runs, beginning with this one."""
-        order = self.world.workers[number:] + self.world.workers[:number]
-        return next((worker for worker in order if worker.state != "down"), None)
+        return self._one(number, [worker for worker in self.world.workers if worker.state != "down"])
 
     def _owner(self, partition: int, number: int) -> Worker | None:
-        """Who believes it owns a partition: a zombie if the number says so, else the owner."""
-        believers = [worker for worker in self.world.workers if partition in worker.partitions.owned]
-        return believers[number % len(believers)] if believers else None
+        """One of those who believe they own a partition."""
+        return self._one(
+            number, [worker for worker in self.world.workers if partition in worker.partitions.owned]
+        )
 
     # the samples topic
 
     @step(partition=partitions, content=records)
-    def produce(self, partition: int, content: list[tuple[bytes, int, int, str, int]]) -> None:
-        self.world.produce(partition, record.encode([self._chunk(*one) for one in content]))
+    def produce(self, partition: int, content: Content) -> None:
+        self._produce(partition, content)
+
+    def _produce(self, partition: int, content: Content) -> None:
+        for one in content:
+            self.world.produce(partition, record.encode([self._chunk(*chunk) for chunk in one]))
 
     def _chunk(self, key: bytes, age: int, count: int, fence: str, at: int) -> Chunk:
         values = [self.value + number for number in range(1, count + 1)]
@@ -173,15 +180,17 @@ class Machine(RuleBasedStateMachine):
         if worker is not None:
             worker.flush()
 
-    @step(partition=partitions, believer=workers, landed=st.integers(0, 6), acked=st.booleans(), place=st.booleans(),
-          end=st.sampled_from(["crash", "timeout", "hang", *CRASHES]))  # fmt: skip
-    def cut_flush(self, partition: int, believer: int, landed: int, acked: bool, place: bool, end: str) -> None:
+    @step(partition=partitions, believer=workers, content=records, landed=st.integers(0, 6), acked=st.booleans(),
+          place=st.booleans(), end=st.sampled_from(["crash", "timeout", "cancel", "hang", *CRASHES]))  # fmt: skip
+    def cut_flush(
+        self, partition: int, believer: int, content: Content, landed: int, acked: bool, place: bool, end: str
+    ) -> None:
         """A flush of which some rows arrive, or all and the place, with acks or without, and then something happens."""
         worker = self._owner(partition, believer)
         if worker is None:
             return
-        worker.link.mode = "slow"
-        worker.flush()
+        self._produce(partition, content)
+        self._begin_flush(worker, partition)
         worker.link.land(landed, ack=acked)
         self.world.settle()
         if place or end in CRASHES:
@@ -191,10 +200,19 @@ class Machine(RuleBasedStateMachine):
                 self.world.settle()
         if end == "crash":
             worker.crash()
+        elif end == "cancel" and worker.flushing is not None:  # as at the end of the agent, who waits for it
+            worker.flushing.cancel()
+            self.world.settle()
         elif end == "timeout":
             self.world.pass_time(8.5)
             worker.link.mode = "fast"
             self.world.pass_time(0.6)
+
+    def _begin_flush(self, worker: Worker, partition: int) -> None:
+        worker.link.mode = "slow"
+        while worker.deliver(partition):
+            pass
+        worker.flush()
 
     @step(number=workers, count=few, ack=st.booleans())
     def broker_takes(self, number: int, count: int, ack: bool) -> None:
@@ -210,7 +228,9 @@ class Machine(RuleBasedStateMachine):
     @step(number=workers, count=few)
     def late_write(self, number: int, count: int) -> None:
         """What a producer left behind when it was given up, or its process ended, arrives at the broker."""
-        self.world.workers[number].link.land_lost(count)
+        worker = self._one(number, [worker for worker in self.world.workers if worker.link.lost])
+        if worker is not None:
+            worker.link.land_lost(count)
 
     # the group
 
@@ -222,8 +242,8 @@ class Machine(RuleBasedStateMachine):
 
     @step(number=workers, wipe=st.booleans(), reopen=st.sampled_from([False, False, False, True]))
     def restart(self, number: int, wipe: bool, reopen: bool) -> None:
-        worker = self.world.workers[number]
-        if worker.state == "down":
+        worker = self._one(number, [worker for worker in self.world.workers if worker.state == "down"])
+        if worker is not None:
             if wipe:
                 worker.disk.wipe()
             if reopen:
@@ -238,10 +258,44 @@ class Machine(RuleBasedStateMachine):
     def rebalance_without(self, owners: tuple[int, int], unaware: int) -> None:
         self.world.rebalance(list(owners), unaware=unaware)
 
+    @step(partition=partitions, number=workers, content=records, how=st.sampled_from(["crash", "stop", "leave"]),
+          landed=st.integers(0, 3), folded=st.integers(0, 4), late=st.integers(0, 4), is_first=st.booleans(),
+          ends=st.booleans())  # fmt: skip
+    def take_over(self, partition: int, number: int, content: Content, how: str, landed: int, folded: int, late: int,
+                  is_first: bool, ends: bool) -> None:  # fmt: skip
+        """A partition moves in the middle of a flush; some of it arrives while its next owner folds a little."""
+        before = self._owner(partition, number)
+        if before is None:
+            return
+        self._begin_flush(before, partition)
+        self._produce(partition, content)
+        before.link.land(landed, ack=True)
+        self.world.settle()
+        if how == "crash":
+            before.crash()
+        unaware = self.world.workers.index(before) if how == "stop" else None
+        self.world.rebalance([owner + 1 + number % 2 for owner in self.world.owners], unaware=unaware)
+        owner = self.world.workers[self.world.owners[partition]]
+        if owner.state == "down":
+            return
+        owner.link.mode = "fast"
+        for is_owner in (is_first, not is_first):
+            if is_owner:
+                while folded and owner.deliver(partition):
+                    folded -= 1
+                owner.flush()
+            elif before is not owner:
+                before.link.land(late, ack=how == "stop")
+                before.link.land_lost(late)
+                self.world.settle()
+        if ends:
+            owner.crash()
+
     @step(number=workers)
     def notice(self, number: int) -> None:
-        if self.world.workers[number].state == "zombie":
-            self.world.notice(self.world.workers[number])
+        worker = self._one(number, [worker for worker in self.world.workers if worker.state == "zombie"])
+        if worker is not None:
+            self.world.notice(worker)
 
     @step(partition=partitions, number=workers, count=st.sampled_from([1, 3, 1000]))
     def standby_reads(self, partition: int, number: int, count: int) -> None:
@@ -255,8 +309,9 @@ class Machine(RuleBasedStateMachine):
     def pass_time(self, seconds: float) -> None:
         self.world.pass_time(seconds)
 
-    @step()
-    def compact(self) -> None:
+    @step(hours=st.integers(0, 2))
+    def compact(self, hours: int) -> None:
+        self.world.pass_time(hours * 3600.0 + 60)
         self.world.compact()
 
     @step()

@@ -15,8 +15,9 @@ from metrics_app.aggregator import row as rows
 from metrics_app.aggregator.agent import Folding
 from metrics_app.aggregator.flusher import Flusher
 from metrics_app.aggregator.fold import Limits
-from metrics_app.aggregator.local_state import IDENTITY_KEY
+from metrics_app.aggregator.local_state import IDENTITY_KEY, MANIFEST_KEY
 from metrics_app.aggregator.partitions import Partitions
+from metrics_app.aggregator.source_log import ReadOffsets
 from metrics_app.aggregator.table import HourlyTable, new_table
 from metrics_app.telemetry import Telemetry
 from tests.sim.link import DEADLINE_S, Link
@@ -62,7 +63,7 @@ class Disk:
         for partition in range(self.table.partitions or 0):
             db: Any = self.table.store._db_for_partition(partition)
             for row_key in list(db.keys()):
-                if row_key != IDENTITY_KEY:
+                if row_key not in (IDENTITY_KEY, MANIFEST_KEY):
                     del db[row_key]
 
     def reopen(self) -> None:
@@ -99,6 +100,7 @@ class Worker:
         self.partitions = Partitions(self.table, LIMITS)
         self.app: Any = SimpleNamespace(consumer_generation_id=-1, consumer=self)
         self.positions: dict[int, int] = {}
+        self._read_offset = ReadOffsets()
         make_producer: Any = self.link.producer
         self.flusher = Flusher(self.table, self.partitions, TELEMETRY, 1.0, DEADLINE_S, make_producer)
         self.folding = Folding(self.app, self.partitions, TELEMETRY, MAX_DIRTY_ROWS, self._bury, self.flusher.flush)
@@ -140,6 +142,7 @@ class Worker:
 
     def flush(self) -> None:
         """Begins a flush, as the flusher's timer does."""
+        assert self.state != "down"
         if not self.is_flushing:
             self.flushing = self.world.loop.create_task(self.flusher.flush())
         self.world.settle()

@@ -28,10 +28,11 @@ class World:
     Args:
         disks: one a worker; the last one is spare: fresh workers are built on it.
         partitions: number of partitions.
+        start_s: seconds into the hour at which it begins.
     """
 
-    def __init__(self, disks: list[Disk], partitions: int) -> None:
-        self.loop = SimLoop(HOUR * 3600.0)
+    def __init__(self, disks: list[Disk], partitions: int, start_s: float = 0.0) -> None:
+        self.loop = SimLoop(HOUR * 3600.0 + start_s)
         self._patches = ExitStack()
         for module in (agent, flusher):
             self._patches.enter_context(mock.patch.object(module, "time", Clock(self.loop)))
@@ -145,7 +146,8 @@ class World:
         self.settle()
         members = self._members()  # a flush on its way may have ended one
         for partition, owner in enumerate(owners):
-            self.owners[partition] = self.workers.index(members[owner % len(members)]) if members else -1
+            order = [number % len(self.workers) for number in range(owner, owner + len(self.workers))]
+            self.owners[partition] = next((number for number in order if self.workers[number] in members), 0)
         for number, worker in enumerate(self.workers):
             if worker in members:
                 mine = [partition for partition, owner in enumerate(self.owners) if owner == number]

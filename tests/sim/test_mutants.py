@@ -1,0 +1,172 @@
+"""The simulation finds what it is for: each of these mistakes ends a story badly within the stories told here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import pytest
+from hypothesis import Phase, settings
+from hypothesis.stateful import run_state_machine_as_test
+
+from metrics_app.aggregator import row as rows
+from metrics_app.aggregator.fences import IdIndex
+from metrics_app.aggregator.flusher import Flusher, Taken
+from metrics_app.aggregator.fold import Flush, PartitionFold, Tally
+from metrics_app.aggregator.partitions import Partitions
+from metrics_app.aggregator.row import NO_STAMP, NOWHERE, Version
+from metrics_app.aggregator.store import HourStore
+from metrics_app.wire.chunk import Chunk
+from tests.sim.machine import Machine
+from tests.sim.test_simulation import QUICK
+
+SEARCH = settings(QUICK, max_examples=400, phases=[Phase.generate], report_multiple_bugs=False)
+Patch = Callable[[pytest.MonkeyPatch], None]
+
+
+def stamp_lowered_on_replay(patch: pytest.MonkeyPatch) -> None:
+    fold_chunk = PartitionFold._fold_chunk
+
+    def mutant(fold: PartitionFold, chunk: Chunk, offset: int, hour: int, seen: set[bytes], tally: Tally) -> None:
+        row = fold._row(rows.hour_key(chunk.hour, chunk.key))
+        stamp = row.stamp
+        fold_chunk(fold, chunk, offset, hour, seen, tally)
+        if stamp >= offset:
+            row.stamp = offset
+
+    patch.setattr(PartitionFold, "_fold_chunk", mutant)
+
+
+def place_written_before_the_rows(patch: pytest.MonkeyPatch) -> None:
+    replicate = Flusher._replicate
+
+    async def mutant(flusher: Flusher, taken: list[Taken]) -> dict[int, list[int]]:
+        places = [(one.partition, rows.PLACE_KEY, rows.encode_place(one.flush.place)) for one in taken]
+        await flusher._send(await flusher._connected(), places)
+        return await replicate(flusher, taken)
+
+    patch.setattr(Flusher, "_replicate", mutant)
+
+
+def merged_without_comparing_the_stamp(patch: pytest.MonkeyPatch) -> None:
+    fold_chunk = PartitionFold._fold_chunk
+
+    def mutant(fold: PartitionFold, chunk: Chunk, offset: int, hour: int, seen: set[bytes], tally: Tally) -> None:
+        fold._row(rows.hour_key(chunk.hour, chunk.key)).stamp = NO_STAMP
+        fold_chunk(fold, chunk, offset, hour, seen, tally)
+
+    patch.setattr(PartitionFold, "_fold_chunk", mutant)
+
+
+def recovered_without_comparing_the_stamp(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr("metrics_app.aggregator.store.version_of", lambda _value: Version(0, 0))
+    assert HourStore._keep_newer.__globals__["version_of"](b"") == (0, 0)
+
+
+def ids_written_before_the_rows_and_taken_for_seen(patch: pytest.MonkeyPatch) -> None:
+    """Each alone does no harm: the rows of a partition arrive in order, and an id is not seen in its own record."""
+    take = PartitionFold.take
+
+    def ids_first(fold: PartitionFold, as_of: float) -> Flush:
+        flush = take(fold, as_of)
+        return flush._replace(rows=sorted(flush.rows, key=lambda written: written[0][0] != rows.IDS))
+
+    def mutant(index: IdIndex, id_: bytes) -> int | None:
+        offset = index.offsets.get(id_)
+        return None if offset is None else offset - 1
+
+    patch.setattr(PartitionFold, "take", ids_first)
+    patch.setattr(IdIndex, "first_seen", mutant)
+
+
+def ids_of_a_replayed_row_not_noted(patch: pytest.MonkeyPatch) -> None:
+    fold_chunk = PartitionFold._fold_chunk
+
+    def mutant(fold: PartitionFold, chunk: Chunk, offset: int, hour: int, seen: set[bytes], tally: Tally) -> None:
+        if fold._row(rows.hour_key(chunk.hour, chunk.key)).stamp < offset:
+            fold_chunk(fold, chunk, offset, hour, seen, tally)
+
+    patch.setattr(PartitionFold, "_fold_chunk", mutant)
+
+
+def the_later_sight_of_an_id_is_forgotten(patch: pytest.MonkeyPatch) -> None:
+    def mutant(index: IdIndex, arrival_hour: int, offset: int, ids: Iterable[bytes]) -> None:
+        _, known = index.records.setdefault(offset, (arrival_hour, {}))
+        known.update((id_, None) for id_ in ids if index.offsets.setdefault(id_, offset) == offset)
+
+    patch.setattr(IdIndex, "add", mutant)
+
+
+def memory_kept_over_a_rebalance(patch: pytest.MonkeyPatch) -> None:
+    def assign(partitions: Partitions, assigned: set[int]) -> None:
+        partitions.owned = frozenset(assigned)
+        partitions.places = dict.fromkeys(assigned, NOWHERE)
+        partitions.all_compared.set()
+
+    patch.setattr(Partitions, "assign", assign)
+
+
+def records_of_others_passed_over(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Flusher, "_reached", lambda _flusher, _tp, sent: max(sent))
+
+
+def acknowledged_before_the_flush(patch: pytest.MonkeyPatch) -> None:
+    take = Flusher._take
+
+    def mutant(flusher: Flusher, partition: int, active: Any, room: int) -> Taken:
+        for event in active.pending:
+            event.ack()
+        active.pending = []
+        return take(flusher, partition, active, room)
+
+    patch.setattr(Flusher, "_take", mutant)
+
+
+def written_locally_before_the_changelog(patch: pytest.MonkeyPatch) -> None:
+    replicate = Flusher._replicate
+
+    async def mutant(flusher: Flusher, taken: list[Taken]) -> dict[int, list[int]]:
+        for one in taken:
+            place = (rows.PLACE_KEY, rows.encode_place(one.flush.place))
+            flusher.table.store.write(flusher.table.changelog_tp(one.partition), [*one.flush.rows, place], None)
+        return await replicate(flusher, taken)
+
+    patch.setattr(Flusher, "_replicate", mutant)
+
+
+def expired_by_a_clock_ahead_of_the_flush(patch: pytest.MonkeyPatch) -> None:
+    expire = Flusher._expire
+
+    def mutant(flusher: Flusher, taken: Taken) -> None:
+        place = taken.flush.place._replace(log_ms=taken.active.fold.now_ms)
+        expire(flusher, taken._replace(flush=taken.flush._replace(place=place)))
+
+    patch.setattr(Flusher, "_expire", mutant)
+
+
+MUTANTS: list[Patch] = [
+    stamp_lowered_on_replay,
+    place_written_before_the_rows,
+    merged_without_comparing_the_stamp,
+    recovered_without_comparing_the_stamp,
+    ids_written_before_the_rows_and_taken_for_seen,
+    ids_of_a_replayed_row_not_noted,
+    the_later_sight_of_an_id_is_forgotten,
+    memory_kept_over_a_rebalance,
+    records_of_others_passed_over,
+    acknowledged_before_the_flush,
+    written_locally_before_the_changelog,
+    expired_by_a_clock_ahead_of_the_flush,
+]
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.__name__)
+def test_the_simulation_finds(mutant, monkeypatch):
+    mutant(monkeypatch)
+    with pytest.raises(AssertionError):
+        run_state_machine_as_test(Machine, settings=SEARCH)
+
+
+@pytest.mark.slow
+def test_the_same_stories_end_well_without_a_mutant():
+    run_state_machine_as_test(Machine, settings=SEARCH)
