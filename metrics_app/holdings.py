@@ -1,4 +1,4 @@
-"""What the query role needs of the aggregator: rows of this process, and the workers that hold a partition.
+"""What the query role needs of the aggregator: rows of this process, and the workers that hold a partition."""
 
 from __future__ import annotations
 

@@ -106,10 +106,6 @@ class Flusher(mode.Service):
                 await self._drop_producer()
                 await asyncio.sleep(RETRY_S)
                 return
-            except BaseException:  # cancelled with the agent that waits for it; the last flush of the worker is to come
-                for one in taken:
-                    self._give_back(one)
-                raise
             for one in taken:
                 self._settle(one, sent[one.partition])
             self.failing_since = None

@@ -84,6 +84,7 @@ def test_what_a_cancelled_flush_had_taken_goes_out_with_the_next_one(world):
     assert owner.flushing is not None
     owner.flushing.cancel()
     world.settle()
+    owner.link.give_up(until_s=0.0)
     world.drain()
 
 
