@@ -1,7 +1,9 @@
 """The product's own counters, in one list: name, labels, meaning. Served in Prometheus text at /metrics.
 
 The counters close: after a drain, received = accepted + rejected + refused (collectors) and
-accepted = folded + duplicate + dead_lettered (aggregators), counted in values.
+accepted = folded + duplicate + expired (aggregators), counted in values, if no process was killed: they start at 0 with
+it. Of values refused for want of an ack some may be in Kafka, and then are folded too: those refused for another reason
+than memory or stopping. Records put aside are counted as records; what was in them nobody can tell.
 """
 
 from __future__ import annotations
@@ -41,7 +43,9 @@ class Telemetry:
             registry=registry,
         )
         # aggregation
-        self.folded = Counter("metrics_app_folded_values", "Values merged into hourly rows.", registry=registry)
+        self.folded = Counter(
+            "metrics_app_folded_values", "Values merged into hourly rows and durable.", registry=registry
+        )
         self.folded_records = Counter("metrics_app_folded_records", "Kafka records folded.", registry=registry)
         self.duplicate = Counter(
             "metrics_app_duplicate_values",

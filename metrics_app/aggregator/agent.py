@@ -18,7 +18,6 @@ from faust.streams import Stream
 from faust.types import TP, EventT, StreamT
 
 from metrics_app.aggregator.dead_letters import StopRule
-from metrics_app.aggregator.fold import Tally
 from metrics_app.aggregator.partitions import Active, Partitions
 from metrics_app.aggregator.source_log import SourceLog, seek
 from metrics_app.errors import FormatError
@@ -115,7 +114,8 @@ class Folding:
             return
         self.stop_rule.note(reason)
         active.pending.append(event)
-        self._count(tally)
+        active.tally.add(tally)
+        self.telemetry.folded_records.inc()
 
     async def _seek_back(self, tp: TP, active: Active) -> None:
         """Asks for the next offset again; what retention has deleted before it could be read is reported as lost."""
@@ -133,15 +133,6 @@ class Folding:
             self.telemetry.holes.inc()
             logger.warning("%s: offset %s was skipped, seeking back", tp, wanted)
         await seek(self.app.consumer, tp, max(wanted, earliest))
-
-    def _count(self, tally: Tally) -> None:
-        telemetry = self.telemetry
-        telemetry.folded_records.inc()
-        telemetry.folded.inc(tally.folded)
-        telemetry.late.inc(tally.late)
-        telemetry.expired.inc(tally.expired)
-        telemetry.duplicate.labels("number").inc(tally.duplicate_numbers)
-        telemetry.duplicate.labels("id").inc(tally.duplicate_ids)
 
 
 async def prove_completeness(log: SourceLog, partitions: Partitions, telemetry: Telemetry) -> dict[int, int]:

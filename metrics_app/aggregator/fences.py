@@ -56,8 +56,8 @@ class Ranges:
 class IdIndex:
     """Ids seen in a partition, each with the offset of its first sight, bounded by age and number.
 
-    An id that comes again after its horizon is a new one. A store may hold both sights, and a replay meets the later one
-    before it has forgotten the first, so all are kept.
+    An id that comes again after its horizon is a new one. A store may hold both sights, and the later one is read
+    before the first is forgotten, so all are kept.
 
     Attributes:
         limit: most ids kept; beyond it the oldest source records are forgotten first.

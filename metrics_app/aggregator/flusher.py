@@ -20,7 +20,7 @@ from faust.types import TP, EventT
 
 from metrics_app.aggregator import row as rows
 from metrics_app.aggregator import seal
-from metrics_app.aggregator.fold import HOUR_MS, Flush
+from metrics_app.aggregator.fold import HOUR_MS, Flush, Tally
 from metrics_app.aggregator.partitions import Active, Partitions
 from metrics_app.aggregator.seal import Slice
 from metrics_app.aggregator.table import HourlyTable
@@ -40,6 +40,7 @@ class Taken(NamedTuple):
     active: Active
     flush: Flush
     events: list[EventT[Any]]
+    tally: Tally
     seal: Slice
 
 
@@ -106,6 +107,10 @@ class Flusher(mode.Service):
                 await self._drop_producer()
                 await asyncio.sleep(RETRY_S)
                 return
+            except BaseException:  # cancelled with the agent that waits for it; the last flush of the worker is to come
+                for one in taken:
+                    self._give_back(one)
+                raise
             for one in taken:
                 self._settle(one, sent[one.partition])
             self.failing_since = None
@@ -129,16 +134,18 @@ class Flusher(mode.Service):
 
     def _take(self, partition: int, active: Active, room: int) -> Taken:
         events, active.pending = active.pending, []
+        tally, active.tally = active.tally, Tally()
         sealing = seal.next_slice(self.table.store, partition, active, room)
         flush = active.fold.take(active.as_of)
         # what goes out in this flush anyway is newer than what the store has
         again = [(row_key, value) for row_key, value in sealing.rows if row_key not in flush.taken]
         flush = flush._replace(place=flush.place._replace(sealed=sealing.sealed))
-        return Taken(partition, active, flush, events, sealing._replace(rows=again))
+        return Taken(partition, active, flush, events, tally, sealing._replace(rows=again))
 
     def _give_back(self, taken: Taken) -> None:
         taken.active.fold.failed(taken.flush)
         taken.active.pending = taken.events + taken.active.pending
+        taken.active.tally.add(taken.tally)
 
     async def _replicate(self, taken: list[Taken]) -> dict[int, list[int]]:
         """Sends rows, awaits their acks, then the places; returns the changelog offsets that each partition's got."""
@@ -167,6 +174,7 @@ class Flusher(mode.Service):
         return max(sent) if follows and max(sent) - min(sent) == len(sent) - 1 else None
 
     def _settle(self, taken: Taken, sent: list[int]) -> None:
+        self._count(taken.tally)
         if self.partitions.active.get(taken.partition) is not taken.active:
             return  # moved while the acks were on their way: the changelog has the rows, whoever owns it replays
         place_row = (rows.PLACE_KEY, rows.encode_place(taken.flush.place))
@@ -180,6 +188,15 @@ class Flusher(mode.Service):
             event.ack()
         self._last_place_s[taken.partition] = time.monotonic()
         self._expire(taken)
+
+    def _count(self, tally: Tally) -> None:
+        """Counts values once they are durable; what a rebalance drops from memory is folded, and counted, elsewhere."""
+        telemetry = self.telemetry
+        telemetry.folded.inc(tally.folded)
+        telemetry.late.inc(tally.late)
+        telemetry.expired.inc(tally.expired)
+        telemetry.duplicate.labels("number").inc(tally.duplicate_numbers)
+        telemetry.duplicate.labels("id").inc(tally.duplicate_ids)
 
     def _expire(self, taken: Taken) -> None:
         """Drops hours beyond retention, once an hour of the log: no worker's own clock can expire data.

@@ -54,6 +54,11 @@ class Tally:
     expired: int = 0
     late: int = 0
 
+    def add(self, other: Tally) -> None:
+        """Takes in what became of the values of other records."""
+        for name in self.__slots__:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+
 
 class Flush(NamedTuple):
     """Rows to make durable, and the place they lead to once they are."""

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from faust.types import EventT
 
 from metrics_app.aggregator import row as rows
-from metrics_app.aggregator.fold import Limits, PartitionFold
+from metrics_app.aggregator.fold import Limits, PartitionFold, Tally
 from metrics_app.aggregator.row import NOWHERE, Place
 from metrics_app.aggregator.source_log import Span, continued
 from metrics_app.aggregator.table import HourlyTable
@@ -42,6 +42,7 @@ class Active:
     Attributes:
         fold: its state in memory.
         pending: applied events whose offsets are not acknowledged yet, in offset order.
+        tally: what became of the values applied and not flushed yet.
         complete_at: epoch seconds at which the fold held everything the partition had; 0 until first shown.
         asked: an end of the log that is to be reached, and the epoch seconds at which it was the end.
         seal_from: row key from which sealing goes on; None when it begins with the first hour not sealed.
@@ -49,6 +50,7 @@ class Active:
 
     fold: PartitionFold
     pending: list[EventT[Any]] = field(default_factory=list)
+    tally: Tally = field(default_factory=Tally)
     complete_at: float = 0.0
     asked: tuple[int, float] = (0, 0.0)
     seal_from: bytes | None = None

@@ -101,6 +101,7 @@ def _follow_the_group(app: faust.App, settings: Settings, partitions: Partitions
     @app.on_partitions_revoked.connect
     async def on_revoked(_app: Any, /, *_revoked: Any, **_: Any) -> None:
         partitions.revoke()
+        telemetry.lag.clear()  # whoever has them next tells how far they are
 
     @app.on_partitions_assigned.connect
     async def on_assigned(_app: Any, /, *assigned: Any, **_: Any) -> None:

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from metrics_app.cli import aggregator, all_roles, collector, drill, kafka, load, query, send, settings, up
+from metrics_app.cli import aggregator, all_roles, collector, dlq, drill, kafka, load, query, send, settings, up
 from metrics_app.cli.terminal import examples, print_line, say
 from metrics_app.errors import BrokerError, ClientError, MetricsError, SettingsError
 
@@ -82,6 +82,7 @@ for name, command, panel, epilog in (
     ("settings", settings.settings, USE, settings.EXAMPLES),
 ):
     app.command(name, rich_help_panel=panel, epilog=epilog)(command)
+app.add_typer(dlq.app, name="dlq", rich_help_panel=SERVICE, help="Look at records that could not be folded.")
 
 
 def run() -> None:

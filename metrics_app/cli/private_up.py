@@ -40,7 +40,7 @@ class PrivateUp:
                 self._process = subprocess.Popen(
                     self._command(),
                     cwd=self.folder,  # no .env of somebody's there
-                    env={name: value for name, value in os.environ.items() if not name.startswith(PREFIX)},
+                    env=self._environment(),
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.PIPE,
                     stderr=log,
@@ -70,6 +70,11 @@ class PrivateUp:
             raise SettingsError([f"no {self._workers} free ports in a row"])
         flags = ["--workers", str(self._workers), "--port", str(port), "--data-dir", str(self.folder)]
         return [sys.executable, "-m", "metrics_app", "up", *flags]
+
+    def _environment(self) -> dict[str, str]:
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
+        # a group of its own: its Kafka may be at the default address, where workers of others may look for theirs
+        return kept | {f"{PREFIX}NAME": f"private-{os.getpid()}"}
 
     def _await_ready(self, process: subprocess.Popen[str]) -> None:
         assert process.stdout is not None

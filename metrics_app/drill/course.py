@@ -105,8 +105,8 @@ class Drill:
     async def _kill_in_turn(self) -> None:
         try:
             await self._warm_up()
+            self.phase = "under load"
             for target in [] if self.trouble else self._turns():
-                self.phase = "under load"
                 await asyncio.sleep(self._chance.uniform(*PAUSE_S))
                 await self._await_running(target)
                 self.kills.append(await self._kill(target))
@@ -150,7 +150,7 @@ class Drill:
         self.phase, self.fault = "recovering", f"{target.name} (pid {pid}) killed"
         self._say(f"{self.clock} {target.name} (pid {pid}) killed with SIGKILL")
         kill = await self._recovery(target, Kill(target.name, pid, at))
-        self.fault = ""
+        self.phase, self.fault = "under load", ""
         self._say(f"{self.clock} {target.name} {kill}")
         return kill
 

@@ -12,6 +12,7 @@ from faust.types import TP
 
 from metrics_app.aggregator import row as rows
 from metrics_app.aggregator.agent import Folding
+from metrics_app.aggregator.dead_letters import StopRule
 from metrics_app.aggregator.fold import HOUR_MS, Limits
 from metrics_app.aggregator.partitions import Partitions
 from metrics_app.aggregator.source_log import ReadOffsets
@@ -56,7 +57,7 @@ class Worker:
     """A folding agent with everything around it, in generation 1, owning partition 1."""
 
     def __init__(self, table: Any) -> None:
-        self.app: Any = SimpleNamespace(consumer_generation_id=1, consumer=Consumer())
+        self.app = faked(consumer_generation_id=1, consumer=Consumer())
         self.partitions = Partitions(table, Limits())
         self.partitions.assign({1})
         self.dead: list[tuple[int, str]] = []
@@ -86,6 +87,10 @@ class Worker:
     def sum(self) -> float:
         row = self.partitions.of(1).fold.find(b"k", HOUR)
         return row.summary.sum if row is not None else 0.0
+
+
+def faked(**attributes: Any) -> Any:
+    return SimpleNamespace(**attributes)
 
 
 def one(value: float) -> bytes:
@@ -205,3 +210,80 @@ async def test_too_many_dirty_rows_make_the_agent_flush_before_it_goes_on(worker
     many = record.encode([Chunk(bytes([97 + n]), HOUR, struct.pack("<d", 1.0)) for n in range(3)])
     await asyncio.wait_for(worker.deliver(0, value=many), 5)
     assert worker.partitions.dirty_rows() == 0
+
+
+async def test_nothing_is_folded_before_the_place_has_been_compared_with_the_log(worker):
+    worker.partitions.all_compared.clear()
+    taking = asyncio.create_task(worker.deliver(0))
+    await asyncio.sleep(0.01)
+    assert worker.partitions.active == {}
+    worker.partitions.all_compared.set()
+    await taking
+    assert worker.sum() == 1.0
+
+
+async def test_a_record_that_waited_through_a_rebalance_is_dropped(worker):
+    worker.partitions.all_compared.clear()
+    taking = asyncio.create_task(worker.deliver(0))
+    await asyncio.sleep(0.01)
+    worker.app.consumer_generation_id = 2
+    worker.partitions.all_compared.set()
+    await taking
+    assert worker.partitions.active == {}
+
+
+async def test_a_good_record_is_not_put_aside_because_of_a_damaged_row(worker):
+    """The process ends instead, and the partition is rebuilt."""
+    ended = RuntimeError("ended")
+
+    class Ended(BaseException):
+        pass
+
+    def end(why: str) -> Any:
+        raise Ended(why) from ended
+
+    await worker.deliver(0)
+    await worker.flush()
+    store = worker.partitions.table.store
+    store.give_up = end
+    row_key = rows.hour_key(HOUR, b"k")
+    store.write(worker.partitions.table.changelog_tp(1), [(row_key, store.read(1, row_key)[:-1])], None)
+    worker.partitions.assign({1})
+    with pytest.raises(Ended, match="damaged"):
+        await worker.deliver(1)
+    assert worker.dead == []
+    assert worker.folding.poison == {}
+
+
+async def test_too_many_dead_letters_stop_the_agent_and_what_is_folded_stays(worker):
+    worker.folding.stop_rule = StopRule(in_row=3)
+    events = [Event(0, one(1.0), 1, worker.acked)] + [Event(at, b"garbage", 1, worker.acked) for at in range(1, 9)]
+
+    class Stream:
+        def noack(self) -> Any:
+            return self
+
+        async def events(self) -> Any:
+            for event in events:
+                yield event
+
+    consuming = asyncio.create_task(worker.folding.consume(Stream()))
+    await asyncio.sleep(0.05)
+    assert [offset for offset, _ in worker.dead] == [1, 2, 3]
+    assert not consuming.done()
+    assert worker.sum() == 1.0
+    consuming.cancel()
+
+
+async def test_a_bug_of_ours_on_record_after_record_stops_the_agent_too(worker):
+    """Each is first taken for a good one."""
+    worker.folding.stop_rule = StopRule(in_row=3)
+
+    def failing(row_key: bytes) -> bytes | None:
+        raise RuntimeError("a bug")
+
+    for offset in range(3):
+        worker.partitions.of(1).fold.load = failing
+        await worker.deliver(offset)
+        await worker.deliver(*range(offset + 1))
+    assert worker.folding.stop_rule.broken is not None

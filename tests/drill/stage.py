@@ -38,18 +38,25 @@ def kafka_command(folder: Path) -> list[str]:
 
 
 @contextmanager
-def running(folder: Path, name: str, command: list[str]) -> Iterator[psutil.Process]:
-    """A process with a pid file, ended afterwards; what died of it is reaped."""
-    (folder / "run").mkdir(exist_ok=True)
-    with psutil.Popen(command) as process:
+def process(command: list[str]) -> Iterator[psutil.Process]:
+    """A process, ended and reaped afterwards."""
+    with psutil.Popen(command) as started:
         try:
-            (folder / "run" / f"{name}.pid").write_text(f"{process.pid}\n")
-            while not process.cmdline():  # for a moment after its start a process has none
+            while not started.cmdline():  # for a moment after its start a process has none
                 time.sleep(0.001)
-            yield process
+            yield started
         finally:
             with contextlib.suppress(psutil.NoSuchProcess):
-                process.kill()
+                started.kill()
+
+
+@contextmanager
+def running(folder: Path, name: str, command: list[str]) -> Iterator[psutil.Process]:
+    """A process with a pid file."""
+    (folder / "run").mkdir(exist_ok=True)
+    with process(command) as started:
+        (folder / "run" / f"{name}.pid").write_text(f"{started.pid}\n")
+        yield started
 
 
 @asynccontextmanager

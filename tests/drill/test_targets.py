@@ -3,12 +3,11 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-import psutil
 import pytest
 
 from metrics_app.drill.targets import Kind, find, option, url_of
 from metrics_app.errors import DrillError
-from tests.drill.stage import kafka_command, running, worker_command
+from tests.drill.stage import kafka_command, process, running, worker_command
 
 
 def test_workers_are_found_with_their_role_and_address_before_kafka(tmp_path: Path) -> None:
@@ -26,10 +25,10 @@ def test_workers_are_found_with_their_role_and_address_before_kafka(tmp_path: Pa
 
 
 def test_a_target_is_killed_with_sigkill_and_then_has_no_process(tmp_path: Path) -> None:
-    with running(tmp_path, "worker-0", worker_command(tmp_path, "worker-0")) as process:
+    with running(tmp_path, "worker-0", worker_command(tmp_path, "worker-0")) as worker:
         (target,) = find(tmp_path)
-        assert target.kill() == process.pid
-        assert process.wait(10) == -9
+        assert target.kill() == worker.pid
+        assert worker.wait(10) == -9
         assert target.pid() is None
         with pytest.raises(DrillError, match="worker-0 is not running"):
             target.kill()
@@ -38,7 +37,7 @@ def test_a_target_is_killed_with_sigkill_and_then_has_no_process(tmp_path: Path)
 def test_of_kafka_the_jvm_is_killed_and_not_the_process_that_watches_it(tmp_path: Path) -> None:
     with (
         running(tmp_path, "kafka", [sys.executable, "-c", "import time; time.sleep(600)"]) as wrapper,
-        psutil.Popen(kafka_command(tmp_path)) as jvm,
+        process(kafka_command(tmp_path)) as jvm,
     ):
         (tmp_path / "kafka" / "kafka.pid").write_text(str(jvm.pid))
         (target,) = find(tmp_path)

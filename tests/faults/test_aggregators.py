@@ -19,7 +19,7 @@ SPLIT = {"c": "collector", "a": "aggregator", "b": "aggregator"}
 FOLDED, REPLAYED = "metrics_app_folded_values_total", "metrics_app_replayed_records_total"
 
 
-@pytest.mark.parametrize(("times", "down_s"), [(1, 6.0), pytest.param(5, 30.0, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(("times", "down_s"), [(1, 4.0), pytest.param(5, 30.0, marks=pytest.mark.slow)])
 async def test_a_killed_aggregator_is_answered_for_by_its_standby_and_replaced(
     tmp_path: Path, times: int, down_s: float
 ):
@@ -58,7 +58,8 @@ def _is_normal(one: Seen) -> bool:
     return one.status == 200 and not one.stale and one.role == "active"
 
 
-@pytest.mark.parametrize("times", [pytest.param(2, marks=pytest.mark.slow), pytest.param(10, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("times", [2, 10])
 async def test_a_worker_frozen_past_its_session_cannot_set_rows_back(tmp_path: Path, times: int):
     """T07: the zombie. Exact afterwards, and exact again from the changelog alone."""
 

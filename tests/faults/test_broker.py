@@ -25,7 +25,7 @@ REFUSED_WITHIN_S = 2.0
 ROUNDING_S = 0.3  # of a clock in a process that shares two cores with all the others
 
 
-@pytest.mark.parametrize(("times", "down_s"), [(1, 15.0), pytest.param(3, 30.0, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(("times", "down_s"), [(1, 12.0), pytest.param(3, 30.0, marks=pytest.mark.slow)])
 async def test_while_kafka_is_down_nothing_is_acknowledged_and_everything_can_be_asked(
     tmp_path: Path, times: int, down_s: float
 ):
@@ -110,6 +110,7 @@ async def test_a_freeze_shorter_than_the_session_moves_no_partition(tmp_path: Pa
         assert installation.prober.wrong(lambda one: one.took_s > 2) == []
 
 
+@pytest.mark.slow
 def test_a_worker_that_starts_before_kafka_says_what_it_waits_for_and_goes_on(tmp_path: Path):
     """T26."""
     installation = Installation(tmp_path, {"a": "all"})
@@ -128,6 +129,7 @@ def test_a_worker_that_starts_before_kafka_says_what_it_waits_for_and_goes_on(tm
         installation.__exit__(*sys.exc_info())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("topic", "partitions", "policy", "said"),
     [

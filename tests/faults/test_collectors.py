@@ -86,6 +86,7 @@ async def test_replies_lost_on_the_way_back_double_nothing(tmp_path: Path):
         assert installation.prober.wrong() == []
 
 
+@pytest.mark.slow
 async def test_a_request_repeated_under_the_same_id_counts_once_wherever_and_whenever(tmp_path: Path):
     """T15: five times in a row, five at a time to both collectors, after a collector's death, after a takeover."""
     installation = Installation(tmp_path, {"c0": "collector", "c1": "collector", "a": "aggregator", "b": "aggregator"})

@@ -18,7 +18,8 @@ COLLECTED = ("received", "accepted", "rejected", "refused")
 FOLDED = ("folded", "duplicate", "expired")
 
 
-@pytest.mark.parametrize(("moves", "form"), [(0, Form.JSON), pytest.param(2, Form.MSGPACK, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize(("moves", "form"), [(0, Form.JSON), (2, Form.MSGPACK)])
 async def test_what_came_in_is_what_is_counted_left_out_or_refused_to_the_last_value(
     tmp_path: Path, moves: int, form: Form
 ):

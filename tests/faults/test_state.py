@@ -255,7 +255,7 @@ def recreate_samples(installation: Installation) -> None:
 def test_a_samples_topic_made_anew_begins_an_epoch_and_counts_from_its_first_record(
     installation: Installation, ledger: Ledger, longer: bool
 ) -> None:
-    """Also when the new one has grown beyond the old one's offsets before anybody looks: an end offset alone says nothing."""
+    """Also when the new one has outgrown the old one before anybody looks: an end offset alone says nothing."""
     worker = installation.workers["a"]
     ledger.send()
     ledger.assert_exact()

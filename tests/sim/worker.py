@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Iterable
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import faust
 from faust.types import TP
@@ -89,7 +89,6 @@ class Worker:
         self.state = "down"
         self.zombie_until_s = 0.0
         self.crash_at: str | None = None
-        self.tasks: list[asyncio.Task[None]] = []
         self._recovering = False
         setattr(self.table.store, "write", self._write)  # noqa: B010  # mypy knows it for a method
         self.start()
@@ -98,7 +97,7 @@ class Worker:
         """A new process, in no group."""
         self.state, self.crash_at, self.link.mode = "up", None, "fast"
         self.partitions = Partitions(self.table, LIMITS)
-        self.app: Any = SimpleNamespace(consumer_generation_id=-1, consumer=self)
+        self.app = cast(Any, SimpleNamespace(consumer_generation_id=-1, consumer=self))
         self.positions: dict[int, int] = {}
         self._read_offset = ReadOffsets()
         make_producer: Any = self.link.producer

@@ -1,0 +1,129 @@
+"""`metrics-app dlq`: the records that could not be folded, and how they are brought back."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from metrics_app.cli.terminal import examples, print_json, print_line, say
+
+if TYPE_CHECKING:
+    from metrics_app.aggregator.dead_letters import Letter
+    from metrics_app.settings import Settings
+
+LIST_EXAMPLES = examples("metrics-app dlq list", "metrics-app dlq list --limit 10 --json")
+REPLAY_EXAMPLES = examples("metrics-app dlq replay --dry-run", "metrics-app dlq replay --only fold")
+POLL_MS = 500
+
+app = typer.Typer(no_args_is_help=True, rich_markup_mode="rich")
+
+
+@app.command("list", epilog=LIST_EXAMPLES)
+def list_letters(
+    limit: Annotated[int, typer.Option(min=1, help="Show at most that many, the newest.")] = 100,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """List the dead letters that were not replayed: where each record was, and why it could not be folded."""
+    from metrics_app import settings
+
+    letters = asyncio.run(_open_letters(settings.load()))
+    shown = letters[-limit:]
+    if json:
+        print_json([_described(letter) for letter in shown])
+        return
+    for letter in shown:
+        topic, partition, offset = letter.origin
+        at = datetime.fromtimestamp(letter.timestamp_ms / 1000, UTC)
+        print_line(f"{at:%Y-%m-%dT%H:%M:%SZ}  {topic}-{partition} at {offset}  {letter.reason}")
+    say(f"{len(letters):,} dead letters" + (f", {len(shown):,} shown" if len(shown) < len(letters) else ""))
+
+
+@app.command("replay", epilog=REPLAY_EXAMPLES)
+def replay(
+    only: Annotated[
+        str | None,
+        typer.Option(help="Replay the letters of this reason only: its part before the colon, such as fold."),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")] = False,
+) -> None:
+    """Send dead letters that can be read to the samples topic again; those that cannot stay where they are.
+
+    However often it is run or interrupted, each sample counts once: samples without an id get one from their origin.
+    """
+    from metrics_app import settings
+
+    done = asyncio.run(_replay(settings.load(), only, dry_run))
+    verb = "would be replayed" if dry_run else "replayed"
+    say(f"{done['replayed']:,} {verb}, {done['unreadable']:,} cannot be read and stay, {done['other']:,} not asked for")
+
+
+def _described(letter: Letter) -> dict[str, Any]:
+    return {
+        **letter.origin._asdict(),
+        "reason": letter.reason,
+        "timestamp_ms": letter.timestamp_ms,
+        "bytes": len(letter.value),
+    }
+
+
+async def _open_letters(settings: Settings) -> list[Letter]:
+    from metrics_app.aggregator.dead_letters import open_letters, read_letter
+    from metrics_app.errors import FormatError
+
+    letters = []
+    for headers, value in await _records(settings):
+        try:
+            letters.append(read_letter(headers, value))
+        except FormatError as error:
+            say(f"left out: {error}")
+    return open_letters(letters)
+
+
+async def _records(settings: Settings) -> list[tuple[Any, bytes | None]]:
+    """Headers and value of everything in the dead-letter topic."""
+    from aiokafka import AIOKafkaConsumer, TopicPartition
+
+    from metrics_app.broker import client, topics
+
+    await topics.wait(settings, say)
+    await topics.ensure(settings)
+    async with topics.admin_client(settings) as admin:
+        (topic,) = [topic for topic in await admin.describe_topics() if topic["topic"] == settings.dead_letter_topic]
+    tps = [TopicPartition(topic["topic"], partition["partition"]) for partition in topic["partitions"]]
+    found: list[tuple[Any, bytes | None]] = []
+    async with AIOKafkaConsumer(**client.client_options(settings), auto_offset_reset="earliest") as consumer:
+        consumer.assign(tps)
+        ends = await consumer.end_offsets(tps)
+        while any([await consumer.position(tp) < end for tp, end in ends.items()]):
+            for batch in (await consumer.getmany(timeout_ms=POLL_MS)).values():
+                found += [(record.headers, record.value) for record in batch]
+    return found
+
+
+async def _replay(settings: Settings, only: str | None, dry_run: bool) -> Counter[str]:
+    from metrics_app.aggregator.dead_letters import replayed_headers, revived
+    from metrics_app.broker import client
+    from metrics_app.errors import FormatError
+
+    done: Counter[str] = Counter()
+    letters = await _open_letters(settings)
+    async with client.producer(settings) as producer:
+        for letter in letters:
+            if only is not None and letter.kind != only:
+                done["other"] += 1
+                continue
+            try:
+                records = revived(letter, settings.max_record_bytes)
+            except FormatError:
+                done["unreadable"] += 1
+                continue
+            done["replayed"] += 1
+            if not dry_run:
+                for value in records:
+                    await producer.send_and_wait(settings.samples_topic, value, partition=letter.origin.partition)
+                await producer.send_and_wait(settings.dead_letter_topic, b"", headers=replayed_headers(letter))
+    return done

@@ -1,0 +1,95 @@
+"""Dead letters on a real Kafka, listed and brought back by the command."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import struct
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from typer.testing import CliRunner
+
+from metrics_app.aggregator.dead_letters import headers_of
+from metrics_app.broker import client, topics
+from metrics_app.cli.main import app
+from metrics_app.settings import PREFIX, Settings
+from metrics_app.wire import record
+from metrics_app.wire.chunk import Chunk
+from tests.conftest import MakeSettings
+
+pytestmark = pytest.mark.kafka
+
+HOUR = 498_740
+PARTITION = 1
+GOOD = record.encode([Chunk(b"a", HOUR, struct.pack("<2d", 1, 2)), Chunk(b"b", HOUR, struct.pack("<d", 4))])
+LETTERS = [(3, "fold: RuntimeError('a bug')", GOOD), (5, "record: its checksum does not fit its bytes", GOOD[:-1])]
+runner = CliRunner()
+
+
+@pytest.fixture
+def installation(settings: MakeSettings) -> Settings:
+    """Settings whose dead-letter topic holds two letters, one of them twice, and something that is none."""
+    here = settings(partitions=2)
+    asyncio.run(fill(here))
+    return here
+
+
+async def fill(here: Settings) -> None:
+    await topics.ensure(here)
+    async with client.producer(here) as producer:
+        await producer.send_and_wait(here.dead_letter_topic, b"not a letter")
+        for offset, reason, value in [*LETTERS, LETTERS[0]]:
+            message = SimpleNamespace(
+                topic=here.samples_topic, partition=PARTITION, offset=offset, timestamp=HOUR * 3600.0
+            )
+            await producer.send_and_wait(here.dead_letter_topic, value, headers=headers_of(message, reason))
+
+
+async def samples(here: Settings) -> list[Chunk]:
+    tp = TopicPartition(here.samples_topic, PARTITION)
+    found: list[Chunk] = []
+    async with AIOKafkaConsumer(**client.client_options(here), auto_offset_reset="earliest") as consumer:
+        consumer.assign([tp])
+        end = (await consumer.end_offsets([tp]))[tp]
+        while await consumer.position(tp) < end:
+            for batch in (await consumer.getmany(timeout_ms=200)).values():
+                found += [chunk for message in batch for chunk in record.decode(message.value)]
+    return found
+
+
+def dlq(here: Settings, *arguments: str) -> Any:
+    names = ("kafka", "name", "samples_topic", "dead_letter_topic", "partitions")
+    environment = {f"{PREFIX}{name.upper()}": str(getattr(here, name)) for name in names}
+    result = runner.invoke(app, ["dlq", *arguments], env=environment)
+    assert result.exit_code == 0, result.output
+    return result
+
+
+def test_letters_are_listed_once_with_origin_and_reason(installation: Settings) -> None:
+    listed = json.loads(dlq(installation, "list", "--json").stdout)
+    assert [(each["partition"], each["offset"], each["reason"]) for each in listed] == [
+        (PARTITION, offset, reason) for offset, reason, _ in LETTERS
+    ]
+    assert [each["offset"] for each in json.loads(dlq(installation, "list", "--json", "--limit", "1").stdout)] == [5]
+    assert f"{installation.samples_topic}-1 at 3  fold: RuntimeError" in dlq(installation, "list").stdout
+
+
+def test_a_dry_run_and_a_reason_that_nothing_has_send_nothing(installation: Settings) -> None:
+    said = dlq(installation, "replay", "--dry-run").stderr
+    assert "1 would be replayed, 1 cannot be read and stay, 0 not asked for" in said
+    assert "0 replayed, 0 cannot be read and stay, 2 not asked for" in dlq(
+        installation, "replay", "--only", "other"
+    ).stderr.replace("\n", " ")
+    assert asyncio.run(samples(installation)) == []
+
+
+def test_what_can_be_read_is_replayed_once_with_ids_and_the_rest_stays(installation: Settings) -> None:
+    assert "1 replayed, 1 cannot be read" in dlq(installation, "replay").stderr
+    assert "0 replayed, 1 cannot be read" in dlq(installation, "replay").stderr
+    found = asyncio.run(samples(installation))
+    assert [(chunk.key, chunk.count) for chunk in found] == [(b"a", 2), (b"b", 1)]
+    assert len({bytes(chunk.ids) for chunk in found} - {b""}) == 2
+    assert [each["offset"] for each in json.loads(dlq(installation, "list", "--json").stdout)] == [5]
