@@ -1,7 +1,7 @@
 """Opens the database of a partition only if it is whole and ours; one that is not is put aside and built anew.
 
-RocksDB notices most damage by itself. Not a truncated MANIFEST: it then opens an older or empty state, which would do, or,
-where newer changes lie in its write-ahead log, one with a hole. So every write notes how large the manifest was.
+RocksDB notices most damage by itself. Not a truncated MANIFEST: it then opens an older or empty state, which would do,
+or, where newer changes lie in its write-ahead log, one with a hole. So every write notes how large the manifest was.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def is_damage(error: Exception) -> bool:
 
 
 class Manifest(NamedTuple):
-    """The file in which RocksDB lists its tables; it only grows, and each opening begins another with a higher number."""
+    """The file in which RocksDB lists its tables; it only grows, and each opening begins one with a higher number."""
 
     number: int
     size: int
