@@ -100,7 +100,7 @@ class MetricsApp(faust.App):
         super().__init__(settings.aggregator_id if self.folds else settings.collector_id, **options)
 
     def _new_web(self) -> BoundedWeb:
-        return BoundedWeb(self, self.settings.max_connections, self.settings.body_timeout_s)
+        return BoundedWeb(self, self.settings.max_connections)
 
     async def on_stop(self) -> None:
         """Takes the process out of service first, drains the roles while Kafka is connected, then stops Faust."""

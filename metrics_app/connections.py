@@ -1,16 +1,15 @@
-"""Bounds on connections, which aiohttp does not have: how many there may be, and how long without a request.
+"""A bound on the number of connections, which aiohttp does not have.
 
-Without them, clients that connect and say nothing, or send half a header, hold a worker's descriptors for as long as
-they like (measured in aiohttp 3.14: over 75 s). A proxy in front does this as well; the default installation has none.
+Without it, clients that connect and say nothing take a worker's descriptors. (How long they may do so is aiohttp's
+keep-alive timer, in `web.HANDLER_ARGS`.) A proxy in front does this as well; the default installation has none.
 """
 
 from __future__ import annotations
 
 import asyncio
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 from aiohttp import web
-from aiohttp.web_protocol import RequestHandler
 from faust.types import AppT
 from faust.web.drivers.aiohttp import Web
 
@@ -28,12 +27,11 @@ class Refused(asyncio.Protocol):
 
 
 class BoundedRunner(web.AppRunner):
-    """Runs an aiohttp application for at most `limit` connections, each of which must make a request in time."""
+    """Runs an aiohttp application for at most `limit` connections."""
 
-    def __init__(self, app: web.Application, limit: int, first_request_s: float, **options: Any) -> None:
+    def __init__(self, app: web.Application, limit: int, **options: Any) -> None:
         super().__init__(app, **options)
         self.limit = limit
-        self.first_request_s = first_request_s
 
     @property
     def server(self) -> Any:
@@ -44,20 +42,14 @@ class BoundedRunner(web.AppRunner):
         server = self._server
         if server is None or len(server.connections) >= self.limit:
             return Refused()
-        return self._hurried(server())
-
-    def _hurried(self, handler: RequestHandler) -> RequestHandler:
-        """The handler with aiohttp's timer for idle connections cut down until the first request."""
-        usual_s, handler._keepalive_timeout = handler._keepalive_timeout, self.first_request_s
-        loop = asyncio.get_running_loop()
-        # the timer is started by connection_made, which is the next callback but one
-        loop.call_soon(loop.call_soon, setattr, handler, "_keepalive_timeout", usual_s)
-        return handler
+        return server()
 
 
 class BoundedWeb(Web):
-    """Faust's web server with these bounds."""
+    """Faust's web server with this bound, and without Faust's own page at /."""
 
-    def __init__(self, app: AppT, limit: int, first_request_s: float) -> None:
+    production_blueprints: ClassVar[Any] = []
+
+    def __init__(self, app: AppT, limit: int) -> None:
         super().__init__(app)
-        self._runner = BoundedRunner(self.web_app, limit, first_request_s, access_log=None)
+        self._runner = BoundedRunner(self.web_app, limit, access_log=None)

@@ -24,7 +24,10 @@ def configure_logging(settings: Settings) -> None:
     last: structlog.typing.Processor = (
         structlog.processors.JSONRenderer()
         if settings.log_format == "json"
-        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+        else structlog.dev.ConsoleRenderer(
+            colors=sys.stderr.isatty(),
+            exception_formatter=structlog.dev.plain_traceback,  # the other kind prints local variables, so secrets
+        )
     )
     formatter = structlog.stdlib.ProcessorFormatter(
         foreign_pre_chain=shared,
@@ -42,5 +45,7 @@ def configure_logging(settings: Settings) -> None:
     root.handlers[:] = [handler]
     level = getattr(logging, settings.log_level.upper())
     root.setLevel(level)
+    # what clients send that is no HTTP is theirs to see, not a traceback of ours for each line of it
+    logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL)
     for name in QUIET:
         logging.getLogger(name).setLevel(max(level, logging.WARNING) if level > logging.DEBUG else level)

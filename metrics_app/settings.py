@@ -16,6 +16,7 @@ from pydantic_settings import BaseSettings, DotEnvSettingsSource, EnvSettingsSou
 from metrics_app.errors import SettingsError
 
 PREFIX = "METRICS_"
+TOPIC = r"^[A-Za-z0-9._-]{1,200}$"  # what Kafka takes as the name of a topic
 SECRET_NAMES = ("kafka_password",)
 
 Protocol = Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"]
@@ -37,14 +38,16 @@ class Settings(BaseSettings):
     )
 
     # Kafka
-    kafka: str = Field("127.0.0.1:9092", description="Bootstrap servers, host:port separated by commas.")
+    kafka: str = Field("127.0.0.1:9092", pattern=r"\S", description="Bootstrap servers, host:port separated by commas.")
     kafka_protocol: Protocol = Field("PLAINTEXT", description="Security protocol towards the brokers.")
     kafka_ca_file: Path | None = Field(None, description="CA certificates for SSL; none: the system's.")
     kafka_mechanism: Mechanism = Field("PLAIN", description="SASL mechanism.")
     kafka_username: str = Field("", description="SASL user name.")
     kafka_password: SecretStr = Field(SecretStr(""), description="SASL password; or METRICS_KAFKA_PASSWORD_FILE.")
-    samples_topic: str = Field("samples", description="Topic the collectors produce to.")
-    dead_letter_topic: str = Field("samples-dead-letters", description="Topic for records that cannot be folded.")
+    samples_topic: str = Field("samples", pattern=TOPIC, description="Topic the collectors produce to.")
+    dead_letter_topic: str = Field(
+        "samples-dead-letters", pattern=TOPIC, description="Topic for records that cannot be folded."
+    )
     partitions: int = Field(8, ge=1, le=512, description="Partitions of the samples topic; fixed once created.")
     replication: int = Field(1, ge=1, le=9, description="Replicas of each topic; 3 in production.")
     samples_retention_hours: int = Field(72, ge=1, description="How long raw records stay in Kafka.")
@@ -52,9 +55,7 @@ class Settings(BaseSettings):
     # collection
     linger_ms: int = Field(25, ge=0, le=1000, description="How long samples are gathered into one record.")
     request_deadline_s: float = Field(1.8, gt=0, le=60, description="Longest wait for the broker's ack, then 503.")
-    body_timeout_s: float = Field(
-        10.0, gt=0, le=300, description="Longest time a client may take to send a header or a body."
-    )
+    body_timeout_s: float = Field(10.0, gt=0, le=300, description="Longest time a client may take to send a body.")
     max_body_bytes: int = Field(1 << 20, ge=1024, description="Largest request body as sent.")
     max_inflated_bytes: int = Field(8 << 20, ge=1024, description="Largest request body after decompression.")
     max_items: int = Field(100_000, ge=1, description="Most samples in one request.")
@@ -103,12 +104,15 @@ class Settings(BaseSettings):
     def _bodies_fit(self) -> Self:
         if self.max_inflated_bytes < self.max_body_bytes:
             raise ValueError("max_inflated_bytes must be at least max_body_bytes")
+        if self.samples_topic == self.dead_letter_topic:
+            raise ValueError("samples_topic and dead_letter_topic must differ")
         return self
 
     @property
     def url(self) -> str:
         """Base URL under which other workers reach this process, without a trailing slash."""
-        return self.advertised_url.rstrip("/") or f"http://{self.host}:{self.port}"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return self.advertised_url.rstrip("/") or f"http://{host}:{self.port}"
 
     @property
     def aggregator_id(self) -> str:

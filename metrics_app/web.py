@@ -20,8 +20,10 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 PROBLEM = "application/problem+json"
 
 
+IDLE_S = 15.0  # a connection on which no whole request header comes for so long is closed, from its first moment on
+
 # aiohttp's own defaults inflate a body before it can be counted, and keep an idle connection for an hour
-HANDLER_ARGS = {"auto_decompress": False, "keepalive_timeout": 75.0, "lingering_time": 2.0}
+HANDLER_ARGS = {"auto_decompress": False, "keepalive_timeout": IDLE_S, "lingering_time": 2.0}
 
 
 def json_reply(document: Any, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:
@@ -54,6 +56,7 @@ def problem_middleware(telemetry: Telemetry) -> Any:
         resource = request.match_info.route.resource
         route = resource.canonical if resource is not None else "none"
         telemetry.requests.labels(route, str(reply.status)).inc()
+        reply.headers["Server"] = "metrics-app"  # the versions of what we run on are nobody's business
         return reply
 
     return middleware

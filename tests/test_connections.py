@@ -24,7 +24,7 @@ async def port() -> AsyncIterator[int]:
 
     app = web.Application()
     app.router.add_get("/", slow)
-    runner = BoundedRunner(app, limit=2, first_request_s=SILENCE_S, shutdown_timeout=1)
+    runner = BoundedRunner(app, limit=2, keepalive_timeout=SILENCE_S, shutdown_timeout=1)
     await runner.setup()
     port = free_port()
     await web.TCPSite(runner, "127.0.0.1", port).start()

@@ -163,7 +163,9 @@ class EmbeddedKafka:
         properties = str(self.storage.begin_format())
         arguments = ("format", "--cluster-id", new_cluster_id(), "--config", properties)
         command = self._command(jars, "kafka.tools.StorageTool", *arguments)
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            command, capture_output=True, text=True, check=False, env={**os.environ, "LC_ALL": "C.UTF-8"}
+        )
         if done.returncode != 0:
             raise BrokerError(f"the data folder of Kafka cannot be formatted: {done.stderr.strip()[-300:]}")
         self.storage.end_format()
@@ -178,6 +180,7 @@ class EmbeddedKafka:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,  # Ctrl-C reaches only us, who stop it when nobody needs it any more
+                env=java_environment(),
             )
         self.storage.write_pid(self._process.pid)
         guard = ["/bin/sh", "-c", GUARD, "guard", str(self._process.pid)]
@@ -198,3 +201,8 @@ class EmbeddedKafka:
             self._guard.communicate()
         self._guard = self._process = None
         self.storage.release()
+
+
+def java_environment() -> dict[str, str]:
+    """Ours, with file names in UTF-8 whatever our locale is."""
+    return {**os.environ, "LC_ALL": "C.UTF-8"}

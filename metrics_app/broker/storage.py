@@ -11,6 +11,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import fcntl
+import os
 import shutil
 import time
 import uuid
@@ -22,6 +23,8 @@ from metrics_app.errors import BrokerError
 
 FORMAT_VERSION = "1"  # of meta.properties, as Kafka in KRaft mode writes it
 ORPHAN_GRACE_S = 8.0  # a Kafka whose starter was killed is given the time to end
+
+PROC = Path("/proc/self/cmdline")
 
 
 class Storage:
@@ -64,6 +67,14 @@ class Storage:
             self._held.truncate(0)
             self._held.close()
             self._held = None
+
+    def runs(self) -> bool:
+        """Whether the Kafka of this folder runs now, whoever started it."""
+        try:
+            pid = int(self.pid_file.read_text())
+            return "kafka.Kafka" in Path(f"/proc/{pid}/cmdline").read_text() if PROC.exists() else _is_alive(pid)
+        except (OSError, ValueError):
+            return False
 
     def write_pid(self, pid: int) -> None:
         """Tell others which process uses the folder."""
@@ -119,14 +130,16 @@ class Storage:
     def write_properties(self, port: int, controller_port: int, advertised: str) -> None:
         """Write what Kafka reads at its start."""
         options = {"node_id": NODE_ID, "port": port, "controller_port": controller_port, "advertised": advertised}
-        self.server_properties.write_text(SERVER.format(log=self.log, **options))
-        self.logging_properties.write_text(LOGGING.format(folder=self.folder))
+        self.server_properties.write_text(SERVER.format(log=_escaped(self.log), **options))
+        self.logging_properties.write_text(LOGGING.format(folder=_escaped(self.folder)))
 
     def begin_format(self) -> Path:
         """Properties for formatting a log that is put in place, whole, by `end_format`."""
         shutil.rmtree(self.unfinished, ignore_errors=True)
         properties = self.folder / "format.properties"
-        text = self.server_properties.read_text().replace(f"log.dirs={self.log}", f"log.dirs={self.unfinished}")
+        text = self.server_properties.read_text().replace(
+            f"log.dirs={_escaped(self.log)}", f"log.dirs={_escaped(self.unfinished)}"
+        )
         properties.write_text(text)
         return properties
 
@@ -172,3 +185,19 @@ def _is_locked(path: Path) -> bool:
         except OSError:
             return True
     return False
+
+
+def _escaped(path: Path) -> str:
+    """A path as it stands in a Java properties file, which is read as Latin-1."""
+    units = memoryview(str(path).encode("utf-16-le")).cast("H")
+    return "".join(chr(unit) if unit < 0x80 else f"\\u{unit:04x}" for unit in units)
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

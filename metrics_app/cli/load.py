@@ -25,7 +25,8 @@ def load(
     batch: Annotated[int, typer.Option(min=1, max=100_000, help="Values per request.")] = 100,
     form: Annotated[Form, typer.Option(help="Form of the request bodies.")] = Form.PAIRS,
     url: Annotated[
-        list[str] | None, typer.Option(help="Address; repeat for several.", show_default=DEFAULT_URL)
+        list[str] | None,
+        typer.Option(envvar="METRICS_URL", help="Address; repeat for several.", show_default=DEFAULT_URL),
     ] = None,
     until_kept: Annotated[
         float,

@@ -33,7 +33,7 @@ def send(
 ) -> None:
     """Send one sample, or those on stdin; exit code 1 when any was not accepted.
 
-    Accepted means that Kafka has it on disk.
+    Accepted means that all in-sync replicas of Kafka have it.
     """
     if key is not None and value is None:
         raise typer.BadParameter("a value must follow the key")

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from metrics_app.broker.embedded import DEFAULT_PORT
 from metrics_app.broker.ports import answers, free_from, is_free
+from metrics_app.broker.storage import Storage
 from metrics_app.cli.supervisor import Program
 from metrics_app.errors import SettingsError
 from metrics_app.settings import Settings
@@ -37,7 +38,7 @@ def plan(settings: Settings, workers: int, embedded: bool) -> list[list[Program]
 def kafka(data_dir: Path, port: int) -> Program:
     """The embedded Kafka; ready when it answers."""
     command = (*OURSELVES, "kafka", "--port", str(port), "--data-dir", str(data_dir / "kafka"))
-    return Program("kafka", command, answers_kafka(port))
+    return Program("kafka", command, answers_kafka(Storage(data_dir / "kafka"), port))
 
 
 def worker(settings: Settings, folder: Path, i: int, bootstrap: str, workers: int) -> Program:
@@ -51,11 +52,11 @@ def worker(settings: Settings, folder: Path, i: int, bootstrap: str, workers: in
     return Program(name, (*command, "--data-dir", str(folder / name)), answers_ready(reachable, port), environment)
 
 
-def answers_kafka(port: int) -> Callable[[], Awaitable[bool]]:
-    """A probe: does a Kafka answer there?"""
+def answers_kafka(storage: Storage, port: int) -> Callable[[], Awaitable[bool]]:
+    """A probe: does the Kafka of that folder run, and answer there? Another one that answers there is not it."""
 
     async def probe() -> bool:
-        return await asyncio.to_thread(answers, port)
+        return storage.runs() and await asyncio.to_thread(answers, port)
 
     return probe
 

@@ -188,8 +188,12 @@ def sole_use(folder: Path) -> Iterator[None]:
     Raises:
         SettingsError: another supervisor uses the folder now.
     """
-    (folder / "run").mkdir(parents=True, exist_ok=True)
-    with (folder / "run" / "up.lock").open("w") as lock:
+    try:
+        (folder / "run").mkdir(parents=True, exist_ok=True)
+        file = (folder / "run" / "up.lock").open("w")
+    except OSError as error:
+        raise SettingsError([f"data folder {folder} cannot be used: {error}"]) from error
+    with file as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -25,6 +25,8 @@ EXAMPLES = examples(
     "METRICS_KAFKA=kafka-1:9092,kafka-2:9092 metrics-app up",
 )
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+SAY_INTERVAL_S = 5.0
+EXIT_S = 5.0
 LOOK_INTERVAL_S = 0.25
 
 
@@ -58,7 +60,8 @@ def up(
 
 async def _run(stages: Sequence[Sequence[Program]], settings: Settings, verbose: bool) -> None:
     started = time.monotonic()
-    supervisor = Supervisor(stages, settings.data_dir, say, settings.stop_grace_s)
+    # a worker that takes all its grace is still to end by itself
+    supervisor = Supervisor(stages, settings.data_dir, say, settings.stop_grace_s + EXIT_S)
     children = [child for stage in supervisor.stages for child in stage]
     stop = asyncio.Event()
     for number in STOP_SIGNALS:
@@ -82,13 +85,20 @@ async def _run(stages: Sequence[Sequence[Program]], settings: Settings, verbose:
 
 
 async def _show_waiting(children: Sequence[Child], spinner: Status) -> None:
-    """Shows, on a terminal, whom we wait for and the last line of its log; returns when nobody is waited for."""
-    if not err.is_terminal:
-        return
-    spinner.start()
+    """Shows whom we wait for and the last line of its log; returns when nobody is waited for.
+
+    On a terminal all the time, else a line every SAY_INTERVAL_S.
+    """
+    if err.is_terminal:
+        spinner.start()
+    said = time.monotonic()
     while waiting := [child for child in children if not child.ready.is_set()]:
         last = tail(waiting[0].log, 1)
-        spinner.update(f"waiting for {waiting[0].name}  [dim]{escape(last[0][:100]) if last else ''}[/dim]")
+        doing = last[0][:100] if last else ""
+        spinner.update(f"waiting for {waiting[0].name}  [dim]{escape(doing)}[/dim]")
+        if not err.is_terminal and time.monotonic() - said > SAY_INTERVAL_S:
+            say(f"waiting for {waiting[0].name}: {doing}")
+            said = time.monotonic()
         await asyncio.sleep(LOOK_INTERVAL_S)
 
 

@@ -61,8 +61,15 @@ class Process:
 
     def is_ready(self) -> bool:
         """Whether /readyz answers 200."""
+        return self._is_ok("/readyz")
+
+    def is_listening(self) -> bool:
+        """Whether it answers at all."""
+        return self._is_ok("/livez")
+
+    def _is_ok(self, path: str) -> bool:
         try:
-            with urllib.request.urlopen(f"{self.url}/readyz", timeout=1.0) as reply:
+            with urllib.request.urlopen(self.url + path, timeout=1.0) as reply:
                 return bool(reply.status == 200)
         except (urllib.error.URLError, OSError):
             return False

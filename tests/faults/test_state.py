@@ -144,12 +144,12 @@ def claim_the_future(path: Path) -> None:
     db.close()
 
 
-DAMAGES: list[tuple[set[str], Callable[[Path], None]]] = [
-    ({"corrupt"}, empty_current),
+DAMAGES: list[Any] = [
+    pytest.param({"corrupt"}, empty_current, marks=pytest.mark.slow),
     ({"foreign"}, replace_by_neighbour),
     ({"ahead"}, claim_the_future),
     ({"corrupt", "incomplete"}, halve_manifest),  # whichever record of it the middle falls into
-    (set(), shutil.rmtree),  # a copy that is not there is not a damaged one
+    pytest.param(set(), shutil.rmtree, marks=pytest.mark.slow),  # a copy that is not there is not a damaged one
     ({"corrupt"}, corrupt_table),
 ]
 
@@ -224,8 +224,8 @@ def test_an_older_copy_of_the_folder_is_brought_up_to_date(installation: Install
 def test_a_second_worker_on_the_folder_says_so_and_leaves_the_first_alone(
     installation: Installation, ledger: Ledger
 ) -> None:
-    second = installation._worker("second", "all")
-    second._arguments = [*second._arguments[:-1], str(installation.data_dir("a"))]
+    installation.data_dir("second").symlink_to(installation.data_dir("a"))
+    second = installation.add("second", "all")
     second.start()
     assert second._wait(30) == 3
     assert "give each its own --data-dir" in second.tail()
@@ -251,7 +251,7 @@ def recreate_samples(installation: Installation) -> None:
     asyncio.run(recreate())
 
 
-@pytest.mark.parametrize("longer", [False, True])
+@pytest.mark.parametrize("longer", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_a_samples_topic_made_anew_begins_an_epoch_and_counts_from_its_first_record(
     installation: Installation, ledger: Ledger, longer: bool
 ) -> None:
@@ -261,7 +261,7 @@ def test_a_samples_topic_made_anew_begins_an_epoch_and_counts_from_its_first_rec
     ledger.assert_exact()
     worker.stop()
     recreate_samples(installation)
-    collector = installation._worker("collector", "collector")
+    collector = installation.add(f"collector-{longer}", "collector")
     collector.start()
     collector.await_ready()
     try:

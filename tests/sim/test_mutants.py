@@ -152,7 +152,9 @@ MUTANTS: list[Patch] = [
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.__name__)
 def test_the_simulation_finds(mutant, monkeypatch):
     mutant(monkeypatch)
-    with pytest.raises(AssertionError):
+    with pytest.raises(
+        AssertionError, match=r"instead of|goes back|acknowledged|: place|forgotten|no progress|put aside"
+    ):
         run_state_machine_as_test(Machine, settings=SEARCH)
 
 

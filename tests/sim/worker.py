@@ -141,8 +141,7 @@ class Worker:
 
     def flush(self) -> None:
         """Begins a flush, as the flusher's timer does."""
-        assert self.state != "down"
-        if not self.is_flushing:
+        if self.state != "down" and not self.is_flushing:
             self.flushing = self.world.loop.create_task(self.flusher.flush())
         self.world.settle()
 
@@ -172,7 +171,7 @@ class Worker:
     def deliver(self, partition: int) -> bool:
         """The next record, if there is one and the agent is free."""
         position = self.positions.get(partition)
-        if position is None or self.is_taking or position >= len(self.world.samples[partition]):
+        if self.state == "down" or position is None or self.is_taking or position >= len(self.world.samples[partition]):
             return False
         self.positions[partition] = position + 1
         self.take(partition, position, self.app.consumer_generation_id)

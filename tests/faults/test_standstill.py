@@ -1,0 +1,136 @@
+"""Workers that do not get on: ended where a new start helps, left alone where it would not."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from aiokafka import AIOKafkaProducer
+
+from tests.faults.installation import Installation
+from tests.faults.process import Process
+from tests.faults.stalling import STALL_FILE
+from tests.faults.test_state import Ledger
+
+pytestmark = [pytest.mark.kafka, pytest.mark.timeout(240)]
+
+LIMIT_S = 10
+IN_ROW = 20
+
+
+@pytest.fixture(scope="module")
+def stall(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """While this file is there, Faust does not fetch."""
+    return tmp_path_factory.mktemp("stall") / "now"
+
+
+@pytest.fixture(scope="module")
+def installation(tmp_path_factory: pytest.TempPathFactory, stall: Path) -> Iterator[Installation]:
+    settings = {
+        "METRICS_FLUSH_INTERVAL_S": "0.3",
+        "METRICS_SESSION_TIMEOUT_S": "6",
+        "METRICS_STALL_TIMEOUT_S": str(LIMIT_S),
+        "METRICS_DEAD_LETTERS_IN_ROW": str(IN_ROW),
+        STALL_FILE: str(stall),
+    }
+    installation = Installation(tmp_path_factory.mktemp("standstill"), {"a": "all"}, settings)
+    installation.workers["a"].module = "tests.faults.stalling"
+    with installation:
+        yield installation
+
+
+@pytest.fixture(scope="module")
+def ledger(installation: Installation) -> Ledger:
+    return Ledger(installation.workers["a"])
+
+
+def test_a_consumer_that_stops_fetching_ends_the_worker_and_the_next_one_goes_on(
+    installation: Installation, ledger: Ledger, stall: Path
+) -> None:
+    worker = installation.workers["a"]
+    ledger.send()
+    ledger.assert_exact()
+    stall.touch()
+    time.sleep(2)  # a fetch under way ends after a second
+    ledger.send(5)
+    assert worker._wait(60) == 70
+    assert "has records and none is folded, for" in worker.tail()
+    stall.unlink()
+    installation.restart("a")
+    ledger.assert_exact()
+
+
+def test_a_recovery_that_reads_nothing_ends_the_worker_and_the_next_one_recovers(
+    installation: Installation, ledger: Ledger, stall: Path
+) -> None:
+    worker = installation.workers["a"]
+    ledger.send()
+    worker.stop()
+    installation.wipe("a")
+    stall.touch()
+    worker.start()
+    assert worker._wait(60) == 70
+    assert "recovery reads nothing from the changelog, for" in worker.tail()
+    stall.unlink()
+    installation.restart("a")
+    ledger.assert_exact()
+
+
+def test_a_worker_without_kafka_goes_on_answering_for_longer_than_the_watchdog_waits(
+    installation: Installation, ledger: Ledger
+) -> None:
+    ledger.assert_exact()
+    installation.kafka.kill()
+
+    async def ask() -> None:
+        for _ in range(3 * LIMIT_S):
+            assert installation.workers["a"].is_running, installation.workers["a"].tail()
+            assert ledger.found() == ledger.counts
+            await asyncio.sleep(1)
+
+    asyncio.run(ask())
+    installation.kafka.start()
+    installation.workers["a"].await_ready()
+    ledger.send()
+    ledger.assert_exact(60)
+    assert installation.workers["a"].starts == 3
+
+
+def test_too_many_dead_letters_in_a_row_stop_the_fold_and_nothing_else(
+    installation: Installation, ledger: Ledger
+) -> None:
+    worker = installation.workers["a"]
+    ledger.assert_exact()
+
+    async def poison() -> None:
+        async with AIOKafkaProducer(bootstrap_servers=installation.kafka.bootstrap) as producer:
+            for _ in range(IN_ROW + 5):
+                await producer.send_and_wait("samples", b"garbage", partition=1)
+
+    asyncio.run(poison())
+    while "dead_letters" not in (reason := not_ready(worker)):
+        time.sleep(0.1)
+    assert f"{IN_ROW} records in a row could not be folded" in reason
+    ledger.send()
+    time.sleep(2 * LIMIT_S)  # the watchdog sees records that nobody folds, and knows why
+    found = ledger.found()
+    assert {found[key] - count for key, count in ledger.counts.items()} == {-1}, "what was folded is still answered"
+    assert installation.count("metrics_app_dead_lettered_records_total") == IN_ROW
+    worker.stop()
+    installation.restart("a")
+    ledger.assert_exact()
+    assert installation.count("metrics_app_dead_lettered_records_total") == 5
+
+
+def not_ready(worker: Process) -> str:
+    """Why a worker is not ready; empty when it is."""
+    try:
+        urllib.request.urlopen(f"{worker.url}/readyz", timeout=2)
+    except urllib.error.HTTPError as error:
+        return error.read().decode()
+    return ""
