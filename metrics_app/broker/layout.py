@@ -55,7 +55,8 @@ def topics(settings: Settings) -> list[Topic]:
     changelog = {
         "cleanup.policy": "compact,delete",
         "retention.ms": str((settings.retention_days + 2) * DAY_MS),
-        "min.compaction.lag.ms": str(HOUR_MS),
+        # an hour is written once more when it has closed; until then no older state may be compacted into its place
+        "min.compaction.lag.ms": str(2 * HOUR_MS),
         "segment.ms": str(HOUR_MS),
     }
     dead = {"cleanup.policy": "delete", "retention.ms": str(DEAD_LETTER_DAYS * DAY_MS)}

@@ -47,7 +47,7 @@ async def test_a_killed_collector_costs_a_client_with_a_second_address_one_retry
         await installation.fresh()
 
     with Installation(tmp_path, {"c0": "collector", "c1": "collector", "a": "aggregator"}) as installation:
-        run = await installation.under_load(kill_in_turn, installation.plan(rate))
+        run = await installation.under_load(kill_in_turn, installation.plan(rate, batch=25))
         assert_exact(run)
         assert "ServerDisconnectedError" in run.reasons or "ClientOSError" in run.reasons, "nothing was in flight"
         assert max(run.attempts) == 2, "a client with one retry on the other address would have failed"
