@@ -61,7 +61,7 @@ def main() -> int:
     parser.add_argument("--json", type=Path, default=RESULTS, help="file for the results")
     options = parser.parse_args()
     rows = list(climb(5.0 if options.quick else 20.0))
-    Console().print(table(rows))
+    Console(width=120).print(table(rows))
     known = json.loads(options.json.read_text()) if options.json.exists() else {}
     options.json.write_text(json.dumps({**known, "machine": machine(), "ladder": rows}, indent=1) + "\n")
     return 0 if all(row["lost"] == row["double"] == 0 for row in rows) else 1

@@ -65,6 +65,7 @@ def test_a_consumer_that_stops_fetching_ends_the_worker_and_the_next_one_goes_on
     ledger.assert_exact()
 
 
+@pytest.mark.slow
 def test_a_recovery_that_reads_nothing_ends_the_worker_and_the_next_one_recovers(
     installation: Installation, ledger: Ledger, stall: Path
 ) -> None:
@@ -81,6 +82,7 @@ def test_a_recovery_that_reads_nothing_ends_the_worker_and_the_next_one_recovers
     ledger.assert_exact()
 
 
+@pytest.mark.slow
 def test_a_worker_without_kafka_goes_on_answering_for_longer_than_the_watchdog_waits(
     installation: Installation, ledger: Ledger
 ) -> None:
@@ -118,7 +120,7 @@ def test_too_many_dead_letters_in_a_row_stop_the_fold_and_nothing_else(
         time.sleep(0.1)
     assert f"{IN_ROW} records in a row could not be folded" in reason
     ledger.send()
-    time.sleep(2 * LIMIT_S)  # the watchdog sees records that nobody folds, and knows why
+    time.sleep(1.5 * LIMIT_S)  # the watchdog sees records that nobody folds, and knows why
     found = ledger.found()
     assert {found[key] - count for key, count in ledger.counts.items()} == {-1}, "what was folded is still answered"
     assert installation.count("metrics_app_dead_lettered_records_total") == IN_ROW

@@ -1,0 +1,107 @@
+"""What the watchdog is shown, and how Kafka is asked."""
+
+from __future__ import annotations
+
+import asyncio
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from faust.types import TP
+
+from metrics_app.aggregator.symptoms import Symptoms
+from metrics_app.broker import topics
+from tests.conftest import MakeSettings
+
+CHANGELOG = TP("changelog", 1)
+
+
+class Parts:
+    """The parts of a worker, as far as symptoms look at them: settled, complete, healthy."""
+
+    def __init__(self) -> None:
+        compared = asyncio.Event()
+        compared.set()
+        self.recovery = SimpleNamespace(in_recovery=False, active_offsets={}, active_highwaters={})
+        self.queue: asyncio.Queue[int] = asyncio.Queue()
+        self.position = 0
+        self.settings = SimpleNamespace(stall_timeout_s=60.0, session_timeout_s=10)
+        self.active = SimpleNamespace(fold=SimpleNamespace(offset=4))
+        partitions = SimpleNamespace(all_compared=compared, active={1: self.active})
+        self.folding = SimpleNamespace(partitions=partitions, stop_rule=SimpleNamespace(broken=None))
+        self.flusher = SimpleNamespace(failing_since=None)
+        self.upkeep = SimpleNamespace(is_settled=True, proofs=3, lags={1: 0})
+
+    async def _position(self, tp: TP) -> int:
+        return self.position
+
+    @property
+    def symptoms(self) -> Any:
+        tables = SimpleNamespace(recovery=self.recovery, changelog_queue=self.queue)
+        app: Any = SimpleNamespace(tables=tables, consumer=SimpleNamespace(position=self._position))
+        parts: Any = (self.settings, self.folding, self.flusher, self.upkeep)
+        return Symptoms(app, *parts)
+
+
+@pytest.fixture
+async def parts() -> Parts:
+    return Parts()
+
+
+async def test_a_worker_without_work_has_only_to_hear_from_kafka(parts):
+    assert list(parts.symptoms.now()) == ["proof"]
+
+
+async def test_a_lag_is_a_symptom_marked_with_the_offset_folded(parts):
+    parts.upkeep.lags = {1: 9}
+    assert parts.symptoms.now()["lag 1"].marker == 4
+
+
+async def test_a_fold_that_was_stopped_on_purpose_is_not(parts):
+    parts.upkeep.lags = {1: 9}
+    parts.folding.stop_rule.broken = "100 in a row"
+    assert list(parts.symptoms.now()) == ["proof"]
+
+
+async def test_flushes_that_fail_and_places_that_cannot_be_compared_are(parts):
+    parts.flusher.failing_since = 5.0
+    parts.folding.partitions.all_compared.clear()
+    assert sorted(parts.symptoms.now()) == ["compare", "flush", "proof"]
+
+
+async def test_a_rebalance_has_longer_than_a_recovery_that_reads_nothing(parts):
+    parts.upkeep.is_settled = False
+    assert parts.symptoms.now()["rebalance"].limit_s == 90
+    parts.recovery.in_recovery = True
+    parts.recovery.active_offsets = {CHANGELOG: None}
+    assert parts.symptoms.now()["recovery"].limit_s == 60
+
+
+@pytest.mark.parametrize(
+    ("position", "waiting", "offset"),
+    [(100, 0, 99), (99, 0, 40), (100, 1, 40)],
+    ids=["nothing is left", "something is left", "something is on its way"],
+)
+async def test_a_recovery_ends_when_there_is_nothing_left_to_read(parts, position, waiting, offset):
+    """Compaction or retention has taken the last records away."""
+    parts.recovery.in_recovery = True
+    parts.recovery.active_offsets = {CHANGELOG: 40}
+    parts.recovery.active_highwaters = {CHANGELOG: 99}
+    parts.position = position
+    for number in range(waiting):
+        parts.queue.put_nowait(number)
+    await parts.symptoms.remedy()
+    assert parts.recovery.active_offsets == {CHANGELOG: offset}
+
+
+@pytest.mark.kafka
+async def test_kafka_answers_when_all_partitions_can_be_written(parts, settings: MakeSettings):
+    parts.settings = settings()
+    assert not await parts.symptoms.kafka_answers(), "the topics are not there"
+    await topics.ensure(parts.settings)
+    assert await parts.symptoms.kafka_answers()
+
+
+async def test_kafka_that_is_away_does_not_answer(parts, make_settings: MakeSettings):
+    parts.settings = make_settings()
+    assert not await parts.symptoms.kafka_answers()
