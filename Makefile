@@ -28,7 +28,7 @@ up: setup ## start everything on 127.0.0.1:8080, an embedded Kafka included (ARG
 	@$(BIN)/metrics-app up $(ARGS)
 
 test: setup-dev ## all tests but the long ones, on a real Kafka (ARGS="-k fold")
-	$(BIN)/pytest -m "not slow" $(ARGS)
+	$(BIN)/pytest -m "not slow" --durations=12 $(ARGS)
 
 SEEDS ?= 1 2 3
 test-faults: setup-dev ## every fault, the long ones too, once for each of SEEDS (ARGS="-k frozen" SEEDS=7)

@@ -125,6 +125,17 @@ async def test_an_owner_that_takes_over_in_the_middle_seals_the_hour_again(
     assert [await successor.flush() for _ in range(4)] == [KEYS[:2], KEYS[2:4], KEYS[4:], []]
 
 
+async def test_an_owner_that_takes_over_goes_by_the_clock_its_predecessor_had_reached(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No record may come for hours."""
+    monkeypatch.setattr(seal, "MOST_ROWS", 2)
+    worker.fold(CLOSED_MS, b"x", hour=HOUR + 1)
+    await worker.flush()
+    successor = Worker(worker.partitions.table, Changelog(), monkeypatch)
+    assert [await successor.flush() for _ in range(4)] == [KEYS[:2], KEYS[2:4], KEYS[4:], []]
+
+
 async def test_a_slice_that_was_not_acknowledged_goes_out_again(worker: Worker) -> None:
     worker.fold(CLOSED_MS, b"x", hour=HOUR + 1)
     worker.changelog.refuses = True

@@ -49,6 +49,13 @@ def test_a_place_without_a_record_behind_it_fits_every_log() -> None:
         assert continued(NOWHERE, span) == NOWHERE
 
 
+def test_a_place_reached_without_folding_anything_is_given_up_when_the_log_is_shorter() -> None:
+    """Everything before it was deleted by age, unread."""
+    place = Place(0, 99, 0.0)
+    assert continued(place, Span(100, 120, 100)) == place
+    assert continued(place, Span(0, 7, 0)) == Place(1, -1, 0.0)
+
+
 class Log:
     """A log that may change between two questions, and whose answers may wait."""
 
@@ -149,6 +156,19 @@ async def test_an_answer_that_comes_after_a_rebalance_is_dropped(table: Any, mov
     assert partitions.places == {}
     assert log.sought == []
     assert partitions.all_compared.is_set() == (moved == "revoked")
+
+
+async def test_a_rebalance_while_records_are_sought_drops_the_answer_too(table: Any) -> None:
+    partitions = owner(table, log := Log(Span(0, 7, 0)))
+    log.first_committed = 101
+
+    async def seek(partition: int, offset: int) -> None:
+        partitions.assign({1})
+
+    log.seek = seek  # type: ignore[method-assign]
+    await partitions.compare()
+    assert partitions.places == {}
+    assert truncations(partitions) == 0
 
 
 async def test_a_log_that_is_cut_under_a_running_worker_is_compared_again_and_read_from_there(table: Any) -> None:

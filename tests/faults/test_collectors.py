@@ -23,7 +23,8 @@ ACCEPTED = "metrics_app_accepted_values_total"
 DUPLICATE = "metrics_app_duplicate_values_total"
 
 
-@pytest.mark.parametrize("times", [2, pytest.param(5, marks=pytest.mark.slow)])
+@pytest.mark.slow  # asserts a rate, which a machine with other work to do may not hold
+@pytest.mark.parametrize("times", [2, 5])
 async def test_a_killed_collector_costs_a_client_with_a_second_address_one_retry(tmp_path: Path, times: int):
     """T01: kill -9 of one of two collectors."""
     rate = 5000.0

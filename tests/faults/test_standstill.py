@@ -49,6 +49,7 @@ def ledger(installation: Installation) -> Ledger:
     return Ledger(installation.workers["a"])
 
 
+@pytest.mark.slow
 def test_a_consumer_that_stops_fetching_ends_the_worker_and_the_next_one_goes_on(
     installation: Installation, ledger: Ledger, stall: Path
 ) -> None:

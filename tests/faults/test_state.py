@@ -229,6 +229,7 @@ def test_a_second_worker_on_the_folder_says_so_and_leaves_the_first_alone(
     second.start()
     assert second._wait(30) == 3
     assert "give each its own --data-dir" in second.tail()
+    assert "opening partition" not in second.log.read_text(), "it has joined the group"
     ledger.send()
     ledger.assert_exact()
     assert installation.workers["a"].is_running
