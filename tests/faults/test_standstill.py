@@ -105,6 +105,7 @@ def test_a_worker_without_kafka_goes_on_answering_for_longer_than_the_watchdog_w
     assert installation.workers["a"].starts == starts
 
 
+@pytest.mark.slow
 def test_too_many_dead_letters_in_a_row_stop_the_fold_and_nothing_else(
     installation: Installation, ledger: Ledger
 ) -> None:

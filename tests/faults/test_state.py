@@ -146,8 +146,8 @@ def claim_the_future(path: Path) -> None:
 
 DAMAGES: list[Any] = [
     pytest.param({"corrupt"}, empty_current, marks=pytest.mark.slow),
-    ({"foreign"}, replace_by_neighbour),
-    ({"ahead"}, claim_the_future),
+    pytest.param({"foreign"}, replace_by_neighbour, marks=pytest.mark.slow),
+    pytest.param({"ahead"}, claim_the_future, marks=pytest.mark.slow),
     ({"corrupt", "incomplete"}, halve_manifest),  # whichever record of it the middle falls into
     pytest.param(set(), shutil.rmtree, marks=pytest.mark.slow),  # a copy that is not there is not a damaged one
     ({"corrupt"}, corrupt_table),
@@ -173,6 +173,7 @@ def test_a_damaged_copy_is_found_counted_and_rebuilt_alone(
     assert len(list(installation.data_dir("a").rglob("*.bad"))) == 1  # however many there were
 
 
+@pytest.mark.slow
 def test_a_block_damaged_under_a_running_worker_ends_it_and_is_rebuilt_by_the_next(
     installation: Installation, ledger: Ledger
 ) -> None:
@@ -203,6 +204,7 @@ def test_a_block_damaged_under_a_running_worker_ends_it_and_is_rebuilt_by_the_ne
     assert installation.count("metrics_app_dead_lettered_records_total") == 0
 
 
+@pytest.mark.slow
 def test_an_older_copy_of_the_folder_is_brought_up_to_date(installation: Installation, ledger: Ledger) -> None:
     worker = installation.workers["a"]
     ledger.assert_exact()
