@@ -56,7 +56,7 @@ class Crashing:
 @pytest.mark.parametrize(
     ("where", "times"),
     [
-        pytest.param(points.TELLING, 1, id="short"),
+        pytest.param(points.TELLING, 1, id="short", marks=pytest.mark.slow),  # tests/sim does it at every step, faster
         pytest.param(points.RUNNING + points.STARTING, 3, id="all", marks=pytest.mark.slow),
     ],
 )
