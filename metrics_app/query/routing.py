@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from aiohttp import (
@@ -37,7 +37,7 @@ ROLE = "X-Metrics-Role"
 
 # headers that are passed on; everything else is between two neighbours
 TO_WORKER = ("Accept", "If-None-Match")
-TO_CLIENT = frozenset({"content-type", "etag", "cache-control", "retry-after", "last-modified"})
+TO_CLIENT = frozenset({"content-type", "etag", "cache-control", "retry-after", "last-modified", "vary", "link"})
 OURS = "x-metrics-"
 
 ANSWERS = frozenset({200, 304, 404})
@@ -47,7 +47,7 @@ AVOID_S = 2.0
 MAX_CONNECTIONS = 1024
 MAX_ANSWER_BYTES = 8 << 20
 
-Local = Callable[[], web.Response]
+Local = Callable[[], Awaitable[web.Response]]
 
 
 class _NoAnswerError(Exception):
@@ -112,12 +112,12 @@ class Router(Service):
             OwnerUnavailableError: nobody who holds the partition answered in time.
         """
         if HOP in request.headers:
-            return local()
+            return await local()
         clock = asyncio.get_running_loop().time
         end, urls = clock() + self.deadline_s, self._candidates(partition, clock())
         for nth, url in enumerate(urls):
             share = (end - clock()) / (len(urls) - nth)
-            reply = self._try(local) if url == self.owners.url else await self._ask(url, request, share)
+            reply = await self._try(local) if url == self.owners.url else await self._ask(url, request, share)
             if reply is not None:
                 return reply
         raise OwnerUnavailableError(f"none of the {len(urls)} workers known to hold this key can answer now")
@@ -133,9 +133,9 @@ class Router(Service):
         return sorted(dict.fromkeys(listed), key=lambda url: self.avoided.get(url, now) > now)
 
     @staticmethod
-    def _try(local: Local) -> web.Response | None:
+    async def _try(local: Local) -> web.Response | None:
         try:
-            return local()
+            return await local()
         except OwnerUnavailableError:
             return None
 

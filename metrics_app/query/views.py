@@ -84,7 +84,7 @@ class HourView(View):
         partition = partition_of(key_bytes(question.key), self.partitions)
         return await self.router.answer(request, partition, lambda: self.local(request, question, partition))
 
-    def local(self, request: web.Request, question: Question, partition: int) -> web.Response:
+    async def local(self, request: web.Request, question: Question, partition: int) -> web.Response:
         """The answer of the copy held here.
 
         Raises:
