@@ -42,6 +42,20 @@ class Ranges:
         edges[2 * low : 2 * high] = [first, stop]
         return fresh
 
+    def fresh(self, first: int, count: int) -> int:
+        """How many of [first, first + count) are not there."""
+        stop = first + count
+        edges = self.edges
+        known = sum(
+            max(0, min(end, stop) - max(start, first)) for start, end in zip(edges[::2], edges[1::2], strict=True)
+        )
+        return count - known
+
+    def reach(self, stop: int) -> None:
+        """Notes that the numbers below `stop` were given to values: those that are not there are missing."""
+        if not self.edges or self.edges[-1] < stop:
+            self.edges += [stop, stop]
+
     @property
     def missing(self) -> int:
         """How many numbers below the highest one are not in the set, counted from 0."""

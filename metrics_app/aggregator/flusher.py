@@ -197,6 +197,7 @@ class Flusher(mode.Service):
         telemetry.expired.inc(tally.expired)
         telemetry.duplicate.labels("number").inc(tally.duplicate_numbers)
         telemetry.duplicate.labels("id").inc(tally.duplicate_ids)
+        telemetry.duplicate.labels("overlap").inc(tally.overlapping)
 
     def _expire(self, taken: Taken) -> None:
         """Drops hours beyond retention, once an hour of the log: no worker's own clock can expire data.

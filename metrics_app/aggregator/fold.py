@@ -16,6 +16,7 @@ import numpy as np
 from metrics_app.aggregator import row as rows
 from metrics_app.aggregator.fences import IdIndex, Ranges
 from metrics_app.aggregator.row import Place, Row
+from metrics_app.stats import codec
 from metrics_app.stats.summary import HourlySummary
 from metrics_app.wire.chunk import ID_BYTES, Chunk
 
@@ -45,12 +46,16 @@ class Limits:
 
 @dataclass(slots=True)
 class Tally:
-    """What became of the values of one record; the members sum up to the values in it, `late` apart."""
+    """What became of the values of one record; the members sum up to the values in it, `late` apart.
+
+    `overlapping` are the new ones of a histogram that was left out for the others in it.
+    """
 
     folded: int = 0
     replayed: int = 0
     duplicate_numbers: int = 0
     duplicate_ids: int = 0
+    overlapping: int = 0
     expired: int = 0
     late: int = 0
 
@@ -138,6 +143,16 @@ class PartitionFold:
             return
         if row.epoch != self.place.epoch:  # offsets of another incarnation of the topic say nothing about this one
             row.epoch, row.stamp = self.place.epoch, rows.NO_STAMP
+        fold = self._fold_histogram if chunk.histogram else self._fold_values
+        folded = fold(chunk, row, fresh, tally)
+        tally.folded += folded
+        if chunk.hour < arrival_hour:
+            row.late += folded
+            tally.late += folded
+        self.dirty[row_key] = row
+
+    def _fold_values(self, chunk: Chunk, row: Row, fresh: Sequence[int] | None, tally: Tally) -> int:
+        """Adds those values of a chunk that are new, and returns how many they are."""
         values = np.frombuffer(chunk.values, "<f8")
         if fresh is not None:
             tally.duplicate_ids += chunk.count - len(fresh)
@@ -148,13 +163,40 @@ class PartitionFold:
         row.duplicates += chunk.count - len(values)
         if len(values):
             row.summary.add(values)
-            tally.folded += len(values)
-            if chunk.hour < arrival_hour:
-                row.late += len(values)
-                tally.late += len(values)
-        self.dirty[row_key] = row
+        return len(values)
 
-    def _unseen_ids(self, chunk: Chunk, offset: int, arrival_hour: int, seen: set[bytes]) -> list[int] | None:
+    def _fold_histogram(self, chunk: Chunk, row: Row, fresh: Sequence[int] | None, tally: Tally) -> int:
+        """Merges a histogram if all of its values are new, and returns how many they are; it cannot be divided."""
+        if fresh is not None:
+            new = len(fresh)
+            tally.duplicate_ids += chunk.count - new
+        else:
+            new = self._claimed_whole(chunk, row, tally) if chunk.sender else chunk.count
+        if new < chunk.count:
+            row.duplicates += chunk.count - new
+            return 0
+        row.summary.merge(codec.decode(chunk.histogram, self.limits.exact_distinct))
+        return new
+
+    def _claimed_whole(self, chunk: Chunk, row: Row, tally: Tally) -> int:
+        """How many numbers of a histogram are new. Claims them if all are.
+
+        A sender cuts its numbers in the same way in every attempt, so a histogram is new or known. One that overlaps
+        with something else is left out: what was known is a duplicate, what was not is missing (ADR 5).
+        """
+        ranges = self._ranges(chunk, row)
+        if ranges is None:
+            return chunk.count
+        new = ranges.fresh(chunk.first, chunk.count)
+        tally.duplicate_numbers += chunk.count - new
+        if new == chunk.count:
+            ranges.claim(chunk.first, chunk.count)
+        elif new:
+            ranges.reach(chunk.first + chunk.count)
+            tally.overlapping += new
+        return new
+
+    def _unseen_ids(self, chunk: Chunk, offset: int, arrival_hour: int, seen: set[bytes]) -> Sequence[int] | None:
         """Indexes of the values whose ids are new; None for a chunk without ids. Notes the ids."""
         if not chunk.ids:
             return None
@@ -169,23 +211,30 @@ class PartitionFold:
             self.ids.add(arrival_hour, offset, (ids[index] for index in fresh))
             self.dirty_ids.add(offset)
         if len(ids) == 1:
-            return list(range(chunk.count)) if fresh else []
+            return range(chunk.count) if fresh else []
         return fresh
 
     def _unclaimed(self, chunk: Chunk, row: Row, values: np.ndarray) -> np.ndarray:
         """The values of a numbered chunk that its sender has not delivered before. Claims their numbers."""
-        ranges = row.senders.get(chunk.sender)
+        ranges = self._ranges(chunk, row)
         if ranges is None:
-            if len(row.senders) >= self.limits.max_senders:
-                row.unfenced += chunk.count
-                return values
-            ranges = row.senders[bytes(chunk.sender)] = Ranges()
+            return values
         parts = ranges.claim(chunk.first, chunk.count)
         if len(parts) == 1 and parts[0][1] - parts[0][0] == chunk.count:
             return values
         if not parts:
             return values[:0]
         return np.concatenate([values[start - chunk.first : stop - chunk.first] for start, stop in parts])
+
+    def _ranges(self, chunk: Chunk, row: Row) -> Ranges | None:
+        """The numbers that the chunk's sender has used; None for one beyond the bound, whose values are counted in."""
+        ranges = row.senders.get(chunk.sender)
+        if ranges is None:
+            if len(row.senders) >= self.limits.max_senders:
+                row.unfenced += chunk.count
+                return None
+            ranges = row.senders[bytes(chunk.sender)] = Ranges()
+        return ranges
 
     def _row(self, row_key: bytes) -> Row:
         row = self.cache.get(row_key)

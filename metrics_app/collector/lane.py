@@ -108,11 +108,11 @@ class Lane:
 
 
 def merge_anonymous(chunks: Iterable[Chunk]) -> list[Chunk]:
-    """The chunks, those of a key and hour that nothing identifies made one: folding one is cheaper than many."""
+    """The chunks, values of a key and hour that nothing identifies made one: folding one is cheaper than many."""
     places: dict[tuple[bytes, int], list[Chunk]] = {}
     kept: list[Chunk] = []
     for chunk in chunks:
-        if chunk.sender or chunk.ids:
+        if chunk.sender or chunk.ids or chunk.histogram:
             kept.append(chunk)
         else:
             places.setdefault((chunk.key, chunk.hour), []).append(chunk)

@@ -18,7 +18,8 @@ import numpy as np
 
 from metrics_app.errors import FormatError
 from metrics_app.stats.exact_sum import Sums, units_of
-from metrics_app.stats.histogram import FIRST_OCTAVE, LAST_OCTAVE, PER_OCTAVE, ZERO_MAX, Histogram, buckets_of
+from metrics_app.stats.histogram import Histogram, buckets_of
+from metrics_app.stats.scale6 import FIRST_OCTAVE, LAST_OCTAVE, PER_OCTAVE, ZERO_MAX
 from metrics_app.stats.summary import HourlySummary
 
 VERSION = 1

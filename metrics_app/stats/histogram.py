@@ -1,7 +1,7 @@
 """Base-2 exponential histogram of scale 6: the buckets of OTLP and of Prometheus native histograms.
 
-Bucket i holds the values in (2**(i/64), 2**((i+1)/64)], for i from -20*64 up to 44*64. What is not above 2**-20 is
-OTLP's zero bucket, of which the true zeros are counted apart. A bucket's estimate 2lu/(l+u) is within ERROR_BOUND of
+The buckets are those of `scale6.py`. What is not above 2**-20 is OTLP's zero bucket, of which the true zeros are
+counted apart. A bucket's estimate 2lu/(l+u) is within ERROR_BOUND of
 everything in it. Buckets are found by comparing with exact bounds, not with a logarithm, so that every machine agrees.
 
 Memory: 8 bytes a bucket over the octaves in use, 512 bytes each; response times spanning 1 ms to 10 s take 7 KB.
@@ -10,20 +10,40 @@ Memory: 8 bytes a bucket over the octaves in use, 512 bytes each; response times
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from metrics_app.stats import exact_sum
-from metrics_app.stats.exact_sum import BLOCK, NOTHING
+from metrics_app.stats import block_sum, exact_sum
+from metrics_app.stats.block_sum import BLOCK
+from metrics_app.stats.exact_sum import NOTHING
+from metrics_app.stats.scale6 import (
+    ERROR_BOUND,
+    FIRST_OCTAVE,
+    LAST_OCTAVE,
+    OCTAVE,
+    PER_OCTAVE,
+    SCALE,
+    ZERO_MAX,
+    bound,
+)
 
-SCALE = 6
-PER_OCTAVE = 1 << SCALE
-FIRST_OCTAVE = -20
-LAST_OCTAVE = 43
-ZERO_MAX = 2.0**FIRST_OCTAVE  # OTLP's zero_threshold
-ERROR_BOUND = 0.005416  # (base - 1) / (base + 1) = 0.00541516, rounded up so that the last bit of an estimate fits in
+__all__ = [
+    "ERROR_BOUND",
+    "FIRST_OCTAVE",
+    "LAST_OCTAVE",
+    "PER_OCTAVE",
+    "SCALE",
+    "ZERO_MAX",
+    "Counts",
+    "Histogram",
+    "Ranked",
+    "Values",
+    "bounds",
+    "buckets_of",
+]
 
 Values = NDArray[np.float64]
 Counts = NDArray[np.int64]
@@ -38,22 +58,11 @@ class Ranked(NamedTuple):
     error_bound: float
 
 
-def _octave_bounds() -> Values:
-    """Lower bounds of the buckets from 1 to 2: greatest float64 not above 2**(j/64), which separates just as well."""
-    bounds = []
-    for j in range(PER_OCTAVE):
-        mantissa = 1 << (j + 52 * PER_OCTAVE)
-        for _ in range(SCALE):  # nested integer square roots are the integer 64th root
-            mantissa = math.isqrt(mantissa)
-        bounds.append(math.ldexp(mantissa, -52))
-    return np.array(bounds)
-
-
 # Slices of 1/128 octave are narrower than any bucket, so each holds at most one bound. A slice is named by the exponent
 # and the first 7 mantissa bits; the values above its edge lie one bucket higher than the others.
 _SLICE_SHIFT = 52 - SCALE - 1
 _FIRST_SLICE = (1023 + FIRST_OCTAVE) << SCALE + 1
-_BOUNDS = _octave_bounds()
+_BOUNDS = np.array(OCTAVE)
 
 
 def _slices() -> tuple[Counts, Values]:
@@ -79,11 +88,7 @@ def buckets_of(values: Values) -> Counts:
 
 def bounds(bucket: int) -> tuple[float, float]:
     """Lower (exclusive) and upper (inclusive) bound of a bucket."""
-    return _bound(bucket), _bound(bucket + 1)
-
-
-def _bound(bucket: int) -> float:
-    return math.ldexp(float(_BOUNDS[bucket % PER_OCTAVE]), bucket // PER_OCTAVE)
+    return bound(bucket), bound(bucket + 1)
 
 
 class Histogram:
@@ -112,7 +117,7 @@ class Histogram:
             block = values[start : start + BLOCK]
             low, high = float(block.min()) + 0.0, float(block.max()) + 0.0  # + 0.0 makes -0.0 a plain zero
             self.low, self.high = min(self.low, low), max(self.high, high)
-            self.sums = self.sums.plus(exact_sum.of_block(block, low, high))
+            self.sums = self.sums.plus(block_sum.of_block(block, low, high))
             if low <= ZERO_MAX:
                 nonzero = int(np.count_nonzero(block))
                 self.zeros += len(block) - nonzero
@@ -144,10 +149,14 @@ class Histogram:
         self.tiny += other.tiny
         self.low, self.high = min(self.low, other.low), max(self.high, other.high)
         self.sums = self.sums.plus(other.sums)
-        if len(other.counts):
-            self._cover(other.offset, other.offset + len(other.counts) - 1)
-            at = other.offset - self.offset
-            self.counts[at : at + len(other.counts)] += other.counts
+        self.count_in(other.offset, other.counts)
+
+    def count_in(self, offset: int, counts: Sequence[int] | Counts) -> None:
+        """Counts values known by bucket alone, the first bucket being `offset`; sums and extremes are the caller's."""
+        if len(counts):
+            self._cover(offset, offset + len(counts) - 1)
+            at = offset - self.offset
+            self.counts[at : at + len(counts)] += counts
 
     def ranked(self, rank: int, count: int) -> Ranked:
         """What is known of the value at a rank, 0 to count - 1, of all `count` values."""

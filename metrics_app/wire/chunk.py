@@ -1,4 +1,8 @@
-"""The unit that travels from a request body through Kafka into the fold: values of one key in one hour."""
+"""The unit that travels from a request body through Kafka into the fold: values of one key in one hour.
+
+A chunk holds the values themselves or, from a sender with too many of them, a histogram that stands for them. Such a
+chunk is indivisible: what is in a histogram cannot be told apart again.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,7 @@ from typing import NamedTuple
 SENDER_BYTES = 16
 ID_BYTES = 16
 VALUE_BYTES = 8
+COUNT_MAX = 2**32 - 1
 VALUE_MAX = 2.0**44  # of the unit; in ms about 557 years
 
 
@@ -16,10 +21,12 @@ class Chunk(NamedTuple):
     Attributes:
         key: UTF-8 bytes of the key, 1-256.
         hour: hours since 1970-01-01T00Z.
-        values: n little-endian float64, each finite, 0 <= value <= VALUE_MAX.
+        values: n little-endian float64, each finite, 0 <= value <= VALUE_MAX; none when there is a histogram.
         sender: 16 bytes naming the numbering sender, or empty.
         first: number of the first value within (sender, key, hour), counted from 0; 0 without a sender.
-        ids: empty, or 16 bytes that identify the whole chunk, or 16 bytes a value.
+        ids: empty, or 16 bytes that identify the whole chunk, or 16 bytes a value; of a histogram no more than 16.
+        histogram: empty, or the bytes of an `HourlySummary` in its histogram form (`stats/codec.py`).
+        weight: how many values the histogram stands for; 0 without one.
     """
 
     key: bytes
@@ -28,8 +35,10 @@ class Chunk(NamedTuple):
     sender: bytes = b""
     first: int = 0
     ids: bytes = b""
+    histogram: bytes = b""
+    weight: int = 0
 
     @property
     def count(self) -> int:  # type: ignore[override]  # nobody counts the fields of a chunk
-        """Number of values."""
-        return len(self.values) // VALUE_BYTES
+        """Number of values, those that a histogram stands for too."""
+        return self.weight or len(self.values) // VALUE_BYTES

@@ -1,7 +1,8 @@
 """Samples as columns, what the SDK sends: a sender and, a key and hour each, runs of numbered values.
 
 As JSON the values are an array of numbers; as MessagePack also float64 bytes, little-endian, which costs next to
-nothing to read. A series is kept or rejected as a whole: leaving one value out would make a hole in its numbering.
+nothing to read. Instead of values a series may have a histogram that stands for them (`histogram_body.py`). A series is
+kept or rejected as a whole: leaving one value out would make a hole in its numbering.
 """
 
 from __future__ import annotations
@@ -16,12 +17,13 @@ from msgspec import Meta, Raw, Struct, json, msgpack
 from numpy.typing import NDArray
 
 from metrics_app.errors import InvalidBodyError
-from metrics_app.wire.chunk import VALUE_BYTES, VALUE_MAX, Chunk
+from metrics_app.wire.chunk import COUNT_MAX, VALUE_BYTES, VALUE_MAX, Chunk
 from metrics_app.wire.gathering import HOUR_S, Gathering, shown
+from metrics_app.wire.histogram_body import HistogramBody, packed
 from metrics_app.wire.json_text import UNREADABLE, check_size, opening
 from metrics_app.wire.keys import key_bytes
 
-EXPECTED = 'expected {"sender":"<uuid>","series":[{"key","hour","first","values"}]}'
+EXPECTED = 'expected {"sender":"<uuid>","series":[{"key","hour","first","values" or "histogram"}]}'
 
 _FIRST_MAX = 2**53  # the last integer that every JSON reader keeps exact
 _BIN = (0xC4, 0xC5, 0xC6)  # MessagePack's first byte of bytes with 8, 16, 32 bit length
@@ -29,6 +31,9 @@ _ARRAY_SIZES = {0xDC: 2, 0xDD: 4}  # bytes of length after the first byte of its
 _JSON_FLOATS = json.Decoder(list[float])
 _MSGPACK_FLOATS = msgpack.Decoder(list[float])
 _MSGPACK_BYTES = msgpack.Decoder(bytes)
+
+_ABSENT = Raw()
+_HISTOGRAM_BYTES = 64 << 10  # all buckets there are, with the greatest counts, take less in either form
 
 Floats = NDArray[np.float64]
 
@@ -45,14 +50,21 @@ class Series(Struct, forbid_unknown_fields=True):
 
     key: str
     hour: int
-    values: Raw
+    values: Raw = _ABSENT
+    histogram: Raw = _ABSENT
     first: Annotated[int, Meta(ge=0, le=_FIRST_MAX)] = 0
 
 
 class _Run(NamedTuple):
     place: int
     series: Series
-    values: bytes
+    values: bytes = b""
+    histogram: bytes = b""
+    weight: int = 0
+
+    @property
+    def count(self) -> int:  # type: ignore[override]  # nobody counts the fields of a run
+        return self.weight or len(self.values) // VALUE_BYTES
 
 
 def is_columnar(body: bytes) -> bool:
@@ -106,10 +118,11 @@ class _Form(NamedTuple):
     body: json.Decoder[Columnar] | msgpack.Decoder[Columnar]
     series: json.Decoder[Series] | msgpack.Decoder[Series]
     values: Callable[[Raw, Gathering], bytes]
+    histogram: json.Decoder[HistogramBody] | msgpack.Decoder[HistogramBody]
 
 
-_JSON = _Form(json.Decoder(Columnar), json.Decoder(Series), _json_values)
-_MSGPACK = _Form(msgpack.Decoder(Columnar), msgpack.Decoder(Series), _msgpack_values)
+_JSON = _Form(json.Decoder(Columnar), json.Decoder(Series), _json_values, json.Decoder(HistogramBody))
+_MSGPACK = _Form(msgpack.Decoder(Columnar), msgpack.Decoder(Series), _msgpack_values, msgpack.Decoder(HistogramBody))
 
 
 def _read(body: bytes, form: _Form, gathering: Gathering) -> None:
@@ -127,20 +140,40 @@ def _read(body: bytes, form: _Form, gathering: Gathering) -> None:
         end = at + len(run.values)
         fault = _fault(run.series, sender, gathering) or (None if checked else _value_fault(run.values))
         if fault:
-            gathering.reject(run.place, *fault, values=len(run.values) // VALUE_BYTES or 1)
+            gathering.reject(run.place, *fault, values=run.count or 1)
         else:
-            key = key_bytes(run.series.key)
-            gathering.add(Chunk(key, run.series.hour, data[at:end], sender, run.series.first))
+            series = run.series
+            key = key_bytes(series.key)
+            values = data[at:end]
+            gathering.add(Chunk(key, series.hour, values, sender, series.first, b"", run.histogram, run.weight))
         at = end
 
 
 def _run(index: int, raw: Raw, form: _Form, gathering: Gathering) -> _Run | None:
     try:
         series = form.series.decode(raw)
-        return _Run(index, series, form.values(series.values, gathering))
+        has_values, has_histogram = len(memoryview(series.values)) > 0, len(memoryview(series.histogram)) > 0
+        if has_values == has_histogram:
+            raise ValueError("expected either values or a histogram")
+        if has_values:
+            return _Run(index, series, form.values(series.values, gathering))
+        body = _histogram(series.histogram, form, gathering)
     except (*UNREADABLE, ValueError) as error:
         gathering.reject(index, "shape", f"series: {error}")
         return None
+    try:
+        return _Run(index, series, histogram=packed(body), weight=body.count)
+    except ValueError as error:
+        gathering.reject(index, "histogram", f"histogram: {error}", values=max(1, min(body.count, COUNT_MAX)))
+        return None
+
+
+def _histogram(raw: Raw, form: _Form, gathering: Gathering) -> HistogramBody:
+    if len(memoryview(raw)) > _HISTOGRAM_BYTES:
+        raise ValueError(f"histogram: expected at most {_HISTOGRAM_BYTES:,} bytes")
+    body = form.histogram.decode(raw)
+    gathering.count_in(len(body.counts))  # its buckets, not the values it stands for, are what it costs
+    return body
 
 
 def _fault(series: Series, sender: bytes, gathering: Gathering) -> tuple[str, str] | None:

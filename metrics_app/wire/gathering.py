@@ -93,6 +93,10 @@ class Gathering:
     def add(self, chunk: Chunk) -> None:
         """Keep the values of a chunk, in pieces of at most `chunk_values`, each with what identifies it."""
         hour = int(self.now_s // HOUR_S) if chunk.hour == NOW else chunk.hour
+        if chunk.histogram:
+            ids = self._piece_id(chunk.key, chunk.hour) if self.request_id and not chunk.sender else b""
+            self.parsed.chunks.append(chunk._replace(hour=hour, ids=ids))
+            return
         for at in range(0, chunk.count, self.limits.chunk_values):
             end = min(at + self.limits.chunk_values, chunk.count)
             values = chunk.values[at * VALUE_BYTES : end * VALUE_BYTES]

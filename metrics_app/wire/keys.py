@@ -5,8 +5,6 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 
-from aiokafka.partitioner import murmur2
-
 MAX_KEY_BYTES = 256
 EXPECTED = f"1 to {MAX_KEY_BYTES} bytes of UTF-8 without control characters"
 
@@ -34,4 +32,6 @@ def key_bytes(key: str) -> bytes:
 @lru_cache(maxsize=1 << 15)
 def partition_of(key: bytes, partitions: int) -> int:
     """Partition of the samples topic, 0 <= p < partitions: what Kafka's own default partitioner picks for the key."""
+    from aiokafka.partitioner import murmur2  # here, because apps that only send have no aiokafka and no partitions
+
     return int(murmur2(key) & 0x7FFFFFFF) % partitions

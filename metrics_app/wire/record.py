@@ -7,35 +7,44 @@
     ids       16 bytes each
     values    float64 each
 
-Everything is little-endian; the last three columns are in the order of the chunks. Version 1 readers refuse others.
+Version 2, written only when a chunk has a histogram, has two columns more: after the chunks a size for each, 0 for one
+with values, and at the end the histograms, one after the other; the number of values in a row is then that of those it
+stands for. Everything is little-endian; the columns are in the order of the chunks. A reader refuses a version that it
+does not know, so aggregators are upgraded before collectors, and these before senders of histograms.
 """
 
 from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import repeat
 
 import numpy as np
 
 from metrics_app.errors import FormatError
+from metrics_app.stats import codec
+from metrics_app.stats.summary import EXACT_DISTINCT
 from metrics_app.wire.chunk import ID_BYTES, SENDER_BYTES, VALUE_BYTES, VALUE_MAX, Chunk
 from metrics_app.wire.keys import MAX_KEY_BYTES
 
 MAGIC = b"MR"
 VERSION = 1
+WITH_HISTOGRAMS = 2
 
 _HEAD = struct.Struct("<2sBBI")
 _COUNTS = struct.Struct("<IIIII")
 _ROW = struct.Struct("<iIIIQH")
+_SIZE = struct.Struct("<I")
 
 OVERHEAD_BYTES = _HEAD.size + _COUNTS.size
-CHUNK_OVERHEAD_BYTES = _ROW.size + SENDER_BYTES
+CHUNK_OVERHEAD_BYTES = _ROW.size + _SIZE.size + SENDER_BYTES
 
 
 def size_of(chunk: Chunk) -> int:
     """Most bytes the chunk adds to a record (`OVERHEAD_BYTES` come on top, once)."""
-    return CHUNK_OVERHEAD_BYTES + len(chunk.key) + len(chunk.ids) + len(chunk.values)
+    columns = len(chunk.key) + len(chunk.ids) + len(chunk.values)
+    return CHUNK_OVERHEAD_BYTES + columns + len(chunk.histogram)
 
 
 def encode(chunks: Sequence[Chunk]) -> bytes:
@@ -44,21 +53,26 @@ def encode(chunks: Sequence[Chunk]) -> bytes:
     rows = [
         _ROW.pack(
             hour,
-            len(values) // VALUE_BYTES,
+            weight or len(values) // VALUE_BYTES,
             numbers.setdefault(sender, len(numbers)),
             len(ids) // ID_BYTES,
             first,
             len(key),
         )
-        for key, hour, values, sender, first, ids in chunks
+        for key, hour, values, sender, first, ids, _, weight in chunks
     ]
     senders = b"".join(numbers)
     keys = b"".join([chunk.key for chunk in chunks])
     ids = b"".join([chunk.ids for chunk in chunks])
     values = b"".join([chunk.values for chunk in chunks])
     counts = _COUNTS.pack(len(rows), len(numbers) - 1, len(keys), len(ids), len(values))
-    body = b"".join([counts, *rows, senders, keys, ids, values])
-    return _HEAD.pack(MAGIC, VERSION, 0, zlib.crc32(body)) + body
+    histograms = [chunk.histogram for chunk in chunks]
+    if any(histograms):
+        version, sizes = WITH_HISTOGRAMS, [_SIZE.pack(len(histogram)) for histogram in histograms]
+    else:
+        version, sizes = VERSION, []
+    body = b"".join([counts, *rows, *sizes, senders, keys, ids, values, *histograms])
+    return _HEAD.pack(MAGIC, version, 0, zlib.crc32(body)) + body
 
 
 def decode(record: bytes) -> list[Chunk]:
@@ -67,32 +81,44 @@ def decode(record: bytes) -> list[Chunk]:
     Raises:
         FormatError: it is not a record of this version, was changed or cut on the way, or holds what no chunk may hold.
     """
-    _check_head(record)
+    version = _check_head(record)
     count, sender_count, *sizes = _COUNTS.unpack_from(record, _HEAD.size)
+    sized = count * _SIZE.size if version == WITH_HISTOGRAMS else 0
+    columns = _columns(record, [count * _ROW.size, sized, sender_count * SENDER_BYTES, *sizes])
+    table, size_table, sender_table, keys, ids, values, histograms = columns
+    if len(histograms) and not sized:
+        raise FormatError("record", f"{len(histograms):,} bytes more than its header says")
+    _check_values(values)
+    senders = [b"", *(bytes(sender_table[i : i + SENDER_BYTES]) for i in range(0, len(sender_table), SENDER_BYTES))]
+    histogram_sizes = [size for (size,) in _SIZE.iter_unpack(size_table)] or repeat(0)
+    return _chunks(table, histogram_sizes, senders, bytes(keys), bytes(ids), values, bytes(histograms))
+
+
+def _columns(record: bytes, sizes: Sequence[int]) -> list[memoryview]:
+    """Slices of these sizes, and what is left behind them."""
     view = memoryview(record)
     at = OVERHEAD_BYTES
     columns = []
-    for size in (count * _ROW.size, sender_count * SENDER_BYTES, *sizes):
+    for size in sizes:
         columns.append(view[at : at + size])
         at += size
-    if at != len(record):
+    if at > len(record):
         raise FormatError("record", f"{len(record):,} bytes where its header says {at:,}")
-    table, sender_table, keys, ids, values = columns
-    _check_values(values)
-    senders = [b"", *(bytes(sender_table[i : i + SENDER_BYTES]) for i in range(0, len(sender_table), SENDER_BYTES))]
-    return _chunks(table, senders, bytes(keys), bytes(ids), values)
+    return [*columns, view[at:]]
 
 
-def _check_head(record: bytes) -> None:
+def _check_head(record: bytes) -> int:
+    """The version of a record that came whole."""
     if len(record) < OVERHEAD_BYTES:
         raise FormatError("record", f"{len(record)} bytes are fewer than a header")
     magic, version, zero, crc = _HEAD.unpack_from(record)
     if magic != MAGIC:
         raise FormatError("record", f"starts with {magic!r}, not {MAGIC!r}")
-    if version != VERSION or zero:
-        raise FormatError("record", f"version {version}.{zero}; this program reads version {VERSION}.0")
+    if version not in (VERSION, WITH_HISTOGRAMS) or zero:
+        raise FormatError("record", f"version {version}.{zero}; this program reads up to {WITH_HISTOGRAMS}.0")
     if zlib.crc32(memoryview(record)[_HEAD.size :]) != crc:
         raise FormatError("record", "its checksum does not fit its bytes")
+    return int(version)
 
 
 def _check_values(values: memoryview) -> None:
@@ -105,17 +131,38 @@ def _check_values(values: memoryview) -> None:
             raise FormatError("record", f"a value is outside 0 to {VALUE_MAX:g}")
 
 
-def _chunks(table: memoryview, senders: list[bytes], keys: bytes, ids: bytes, values: memoryview) -> list[Chunk]:
+def _chunks(
+    table: memoryview,
+    histogram_sizes: Iterable[int],
+    senders: list[bytes],
+    keys: bytes,
+    ids: bytes,
+    values: memoryview,
+    histograms: bytes,
+) -> list[Chunk]:
     chunks: list[Chunk] = []
-    key_at = id_at = value_at = 0
-    for hour, count, sender, id_count, first, key_size in _ROW.iter_unpack(table):
+    key_at = id_at = value_at = histogram_at = 0
+    for row, size in zip(_ROW.iter_unpack(table), histogram_sizes, strict=False):
+        hour, count, sender, id_count, first, key_size = row
         if not 0 < key_size <= MAX_KEY_BYTES or sender >= len(senders) or id_count not in (0, 1, count):
             raise FormatError("record", f"chunk {len(chunks)} is malformed")
-        key_end, id_end, value_end = key_at + key_size, id_at + id_count * ID_BYTES, value_at + count * VALUE_BYTES
-        chunks.append(
-            Chunk(keys[key_at:key_end], hour, values[value_at:value_end], senders[sender], first, ids[id_at:id_end])
-        )
-        key_at, id_at, value_at = key_end, id_end, value_end
-    if (key_at, id_at, value_at) != (len(keys), len(ids), len(values)):
+        key_end, id_end = key_at + key_size, id_at + id_count * ID_BYTES
+        value_end = value_at if size else value_at + count * VALUE_BYTES
+        histogram_end = histogram_at + size
+        chunk = Chunk(keys[key_at:key_end], hour, values[value_at:value_end], senders[sender], first, ids[id_at:id_end])
+        if size:
+            chunk = chunk._replace(histogram=histograms[histogram_at:histogram_end], weight=count)
+            _check_histogram(chunk)
+        chunks.append(chunk)
+        key_at, id_at, value_at, histogram_at = key_end, id_end, value_end, histogram_end
+    if (key_at, id_at, value_at, histogram_at) != (len(keys), len(ids), len(values), len(histograms)):
         raise FormatError("record", "its chunks do not add up to its columns")
     return chunks
+
+
+def _check_histogram(chunk: Chunk) -> None:
+    summary = codec.decode(chunk.histogram, exact_distinct=EXACT_DISTINCT)
+    if summary.histogram is None:
+        raise FormatError("record", "a summary that is no histogram")
+    if summary.count != chunk.weight or len(chunk.ids) > ID_BYTES:
+        raise FormatError("record", f"a histogram of {summary.count:,} values stands for {chunk.weight:,}")

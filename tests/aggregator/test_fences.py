@@ -42,6 +42,34 @@ def test_missing_is_what_lies_below_the_highest_number_and_never_came(claimed):
     assert len(set(range(max(model, default=-1) + 1)) - model) == ranges.missing
 
 
+@given(claims, st.tuples(st.integers(0, 60), st.integers(1, 20)))
+def test_fresh_numbers_are_those_that_a_claim_would_return(claimed, wanted):
+    ranges = Ranges()
+    for first, count in claimed:
+        ranges.claim(first, count)
+    before = list(ranges.edges)
+    fresh = ranges.fresh(*wanted)
+    assert ranges.edges == before
+    assert sum(stop - start for start, stop in ranges.claim(*wanted)) == fresh
+
+
+@given(st.lists(st.tuples(st.integers(0, 60), st.integers(1, 20), st.booleans()), max_size=30))
+def test_numbers_that_were_reached_and_did_not_come_are_missing_until_they_come(steps):
+    ranges = Ranges()
+    model: set[int] = set()
+    end = 0
+    for first, count, claimed in steps:
+        end = max(end, first + count)
+        if claimed:
+            fresh = {number for start, stop in ranges.claim(first, count) for number in range(start, stop)}
+            assert fresh == set(range(first, first + count)) - model
+            model |= set(range(first, first + count))
+        else:
+            ranges.reach(first + count)
+        assert ranges.missing == end - len(model)
+        assert ranges.edges == sorted(ranges.edges)
+
+
 def test_an_id_keeps_the_offset_of_its_first_sight():
     index = IdIndex(limit=10)
     index.add(5, 100, [b"a"])

@@ -6,6 +6,7 @@ import struct
 from collections import defaultdict
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,6 +14,8 @@ from hypothesis import strategies as st
 from metrics_app.aggregator import row as rows
 from metrics_app.aggregator.fold import HOUR_MS, Limits, PartitionFold
 from metrics_app.aggregator.row import NOWHERE, Place
+from metrics_app.stats import codec
+from metrics_app.stats.summary import HourlySummary
 from metrics_app.wire.chunk import Chunk
 
 HOUR = 498_740
@@ -23,6 +26,12 @@ LIMITS = Limits()
 
 def chunk(key: str, *values: float, hour: int = HOUR, **fences: Any) -> Chunk:
     return Chunk(key.encode(), hour, struct.pack(f"<{len(values)}d", *values), **fences)
+
+
+def histogram(key: str, *values: float, **fences: Any) -> Chunk:
+    summary = HourlySummary(exact_distinct=0)
+    summary.add(np.array(values))
+    return Chunk(key.encode(), HOUR, b"", histogram=codec.encode(summary), weight=len(values), **fences)
 
 
 class Disk:
@@ -258,3 +267,81 @@ def test_a_row_of_an_earlier_incarnation_of_the_topic_takes_new_records_whatever
     disk.save(again)
     assert counts(disk.open()) == {"a": (6, 6.0)}
     assert rows.version_of(disk.rows[rows.hour_key(HOUR, b"a")]) == (1, 0)
+
+
+def row_of(fold: PartitionFold) -> rows.Row:
+    row = fold.find(b"a", HOUR)
+    assert row is not None
+    return row
+
+
+def test_a_histogram_counts_as_its_values_would_and_makes_the_quantiles_inexact():
+    disk = Disk()
+    fold, plain = disk.open(), Disk().open()
+    numbers = [0.0, 1e-7, 0.1, 3.3, 700.7, 12.25]
+    tally = fold.apply(0, NOW_MS, [chunk("a", *numbers[:2]), histogram("a", *numbers[2:])])
+    plain.apply(0, NOW_MS, [chunk("a", *numbers)])
+    assert (tally.folded, tally.late) == (6, 0)
+    disk.save(fold)
+    summed, exact = row_of(disk.open()).summary, row_of(plain).summary
+    for stat in ("count", "sum", "min", "max", "average", "stddev"):
+        assert getattr(summed, stat) == getattr(exact, stat)
+    median = summed.quantile(0.5)
+    assert (median.exact, exact.exact) == (False, True)
+    assert median.lo <= exact.quantile(0.5).value <= median.hi
+
+
+@pytest.mark.parametrize("fence", [{"sender": SENDER, "first": 5}, {"ids": b"i" * 16}])
+def test_a_histogram_sent_twice_counts_once(fence):
+    fold = Disk().open()
+    fold.apply(0, NOW_MS, [histogram("a", 1, 2, 4, **fence)])
+    tally = fold.apply(1, NOW_MS, [histogram("a", 1, 2, 4, **fence)])
+    assert (tally.folded, tally.duplicate_numbers + tally.duplicate_ids) == (0, 3)
+    assert counts(fold) == {"a": (3, 7.0)}
+    assert row_of(fold).duplicates == 3
+
+
+def test_a_replayed_histogram_is_not_merged_again():
+    disk = Disk()
+    fold = disk.open()
+    fold.apply(0, NOW_MS, [histogram("a", 1, 2, sender=SENDER)])
+    disk.save(fold, only=1)
+    again = disk.open()
+    tally = again.apply(0, NOW_MS, [histogram("a", 1, 2, sender=SENDER)])
+    assert (tally.replayed, tally.folded) == (2, 0)
+    assert counts(again) == {"a": (2, 3.0)}
+
+
+def test_values_within_a_histogram_that_was_folded_are_duplicates():
+    fold = Disk().open()
+    fold.apply(0, NOW_MS, [histogram("a", 1, 2, 4, sender=SENDER)])
+    tally = fold.apply(1, NOW_MS, [chunk("a", 4, 8, sender=SENDER, first=2)])
+    assert (tally.folded, tally.duplicate_numbers) == (1, 1)
+    assert counts(fold) == {"a": (4, 15.0)}
+
+
+def test_a_histogram_that_overlaps_in_part_is_left_out_and_what_was_new_in_it_is_missing():
+    disk = Disk()
+    fold = disk.open()
+    fold.apply(0, NOW_MS, [chunk("a", 1, 2, sender=SENDER)])
+    tally = fold.apply(1, NOW_MS, [histogram("a", 2, 4, 8, sender=SENDER, first=1)])
+    assert (tally.folded, tally.duplicate_numbers, tally.overlapping) == (0, 1, 2)
+    disk.save(fold)
+    row = row_of(disk.open())
+    assert (row.summary.count, row.duplicates, row.missing) == (2, 1, 2)
+    again = disk.open()
+    again.apply(2, NOW_MS, [chunk("a", 4, 8, sender=SENDER, first=2)])
+    assert (row_of(again).summary.count, row_of(again).missing) == (4, 0)
+
+
+def test_histograms_of_senders_beyond_the_bound_are_counted_without_a_fence():
+    fold = Disk().open(Limits(max_senders=1))
+    for offset, sender in enumerate([SENDER, b"x" * 16, b"x" * 16]):
+        fold.apply(offset, NOW_MS, [histogram("a", 1, 2, sender=sender)])
+    assert (row_of(fold).summary.count, row_of(fold).unfenced) == (6, 4)
+
+
+def test_a_late_histogram_is_late_with_all_its_values():
+    fold = Disk().open()
+    tally = fold.apply(0, NOW_MS + HOUR_MS, [histogram("a", 1, 2)])
+    assert (tally.late, row_of(fold).late) == (2, 2)

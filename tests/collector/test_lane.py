@@ -181,8 +181,9 @@ def test_merging_keeps_every_value_and_touches_no_named_chunk(items: list[tuple[
         )
 
 
-def test_numbered_chunks_and_other_hours_are_not_merged() -> None:
+def test_numbered_chunks_histograms_and_other_hours_are_not_merged() -> None:
     chunks = [chunk("a", sender=b"s" * 16), chunk("a", sender=b"s" * 16), chunk("a"), chunk("a")._replace(hour=1)]
+    chunks.insert(0, Chunk(b"a", 498740, b"", histogram=b"h", weight=2))
     assert merge_anonymous(chunks) == chunks
 
 

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from metrics_app.stats import exact_sum
-from metrics_app.stats.exact_sum import BLOCK, Sums
+from metrics_app.stats import block_sum, exact_sum
+from metrics_app.stats.block_sum import BLOCK
+from metrics_app.stats.exact_sum import Sums
 
 from .datasets import DATASETS, VALUE_MAX, dataset, exact_units
 
@@ -17,7 +18,7 @@ values_lists = st.lists(st.floats(0.0, VALUE_MAX), min_size=1, max_size=40)
 
 
 def of_block(values: list[float]) -> Sums:
-    return exact_sum.of_block(np.array(values), min(values), max(values))
+    return block_sum.of_block(np.array(values), min(values), max(values))
 
 
 @given(values_lists)

@@ -5,15 +5,19 @@ import zlib
 from contextlib import suppress
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from metrics_app.errors import FormatError
+from metrics_app.stats import codec
+from metrics_app.stats.summary import HourlySummary
 from metrics_app.wire import record
 from metrics_app.wire.chunk import ID_BYTES, SENDER_BYTES, VALUE_MAX, Chunk
 
 GOLDEN = Path(__file__).with_name("record_v1.hex")
+GOLDEN_2 = Path(__file__).with_name("record_v2.hex")
 
 values = st.lists(st.floats(0, VALUE_MAX), max_size=12)
 
@@ -21,16 +25,25 @@ values = st.lists(st.floats(0, VALUE_MAX), max_size=12)
 @st.composite
 def chunks(draw: st.DrawFn) -> Chunk:
     numbers = draw(values)
+    summed = draw(st.booleans()) and bool(numbers)
     sender = draw(st.just(b"") | st.binary(min_size=SENDER_BYTES, max_size=SENDER_BYTES))
-    ids = draw(st.sampled_from([0, 1, len(numbers)]))
+    ids = draw(st.sampled_from([0, 1] if summed else [0, 1, len(numbers)]))
     return Chunk(
         key=draw(st.binary(min_size=1, max_size=256)),
         hour=draw(st.integers(0, 2**31 - 1)),
-        values=struct.pack(f"<{len(numbers)}d", *numbers),
+        values=b"" if summed else struct.pack(f"<{len(numbers)}d", *numbers),
         sender=sender,
         first=draw(st.integers(0, 2**53)) if sender else 0,
         ids=draw(st.binary(min_size=ids * ID_BYTES, max_size=ids * ID_BYTES)),
+        histogram=histogram_of(numbers) if summed else b"",
+        weight=len(numbers) if summed else 0,
     )
+
+
+def histogram_of(numbers: list[float]) -> bytes:
+    summary = HourlySummary(exact_distinct=0)
+    summary.add(np.array(numbers))
+    return codec.encode(summary)
 
 
 SAMPLE = [
@@ -129,11 +142,59 @@ def test_what_no_chunk_may_hold_is_refused_even_with_a_fitting_checksum(body: by
 
 
 def test_another_version_is_refused_by_its_number() -> None:
-    with pytest.raises(FormatError, match="version 2"):
-        record.decode(_head(_body(_row(), 1, 0, b"k", b"", ONE), version=2))
+    with pytest.raises(FormatError, match="version 3"):
+        record.decode(_head(_body(_row(), 1, 0, b"k", b"", ONE), version=3))
 
 
 def test_records_of_version_1_stay_readable_and_are_written_as_ever() -> None:
     golden = bytes.fromhex(GOLDEN.read_text())
     assert record.decode(golden) == SAMPLE
     assert record.encode(SAMPLE) == golden
+
+
+SUMMED = [
+    Chunk(b"checkout", 498740, b"", b"s" * 16, 500, b"", histogram_of([0, 1e-9, 12.5, 17.25, 800]), 5),
+    *SAMPLE,
+    Chunk(b"login", 498741, b"", b"", 0, b"i" * 16, histogram_of([3.5] * 1000), 1000),
+]
+
+
+def test_records_with_histograms_are_of_version_2_and_stay_readable() -> None:
+    golden = bytes.fromhex(GOLDEN_2.read_text())
+    assert golden[:3] == b"MR\x02"
+    assert record.decode(golden) == SUMMED
+    assert record.encode(SUMMED) == golden
+
+
+def _sized(*sizes: int) -> bytes:
+    return struct.pack(f"<{len(sizes)}I", *sizes)
+
+
+FIVE = SUMMED[0].histogram
+SIZE = _sized(len(FIVE))
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        (_body(_row(values=4) + SIZE, 1, 0, b"k", b"", b"") + FIVE, "5 values stands for 4"),
+        (_body(_row(values=5, ids=5) + SIZE, 1, 0, b"k", b"i" * 80, b"") + FIVE, "a histogram of 5 values"),
+        (_body(_row(values=5) + SIZE, 1, 0, b"k", b"", ONE) + FIVE, "do not add up"),
+        (_body(_row(values=5) + SIZE, 1, 0, b"k", b"", b"") + FIVE + b"x", "do not add up"),
+        (_body(_row(values=5) + SIZE, 1, 0, b"k", b"", b"") + FIVE[:-1], "impossible length"),
+        (_body(_row(values=5) + _sized(0), 1, 0, b"k", b"", b"") + FIVE, "do not add up"),
+        (_body(_row(values=5), 1, 0, b"k", b"", b""), "where its header says"),
+    ],
+)
+def test_a_histogram_that_does_not_fit_its_row_is_refused(body: bytes, reason: str) -> None:
+    with pytest.raises(FormatError, match=reason):
+        record.decode(_head(body, version=2))
+
+
+def test_a_summary_that_is_no_histogram_does_not_pass_for_one() -> None:
+    exact = HourlySummary()
+    exact.add(np.array([1.0]))
+    encoded = codec.encode(exact)
+    body = _body(_row() + _sized(len(encoded)), 1, 0, b"k", b"", b"") + encoded
+    with pytest.raises(FormatError, match="no histogram"):
+        record.decode(_head(body, version=2))
