@@ -21,6 +21,7 @@ import mode
 from faust.app import base
 from faust.types import ConsumerT, ServiceT
 
+from metrics_app import tls
 from metrics_app.aggregator import role as aggregator
 from metrics_app.aggregator.assignor import Assignor
 from metrics_app.aggregator.last_resort import EXIT_CRASHED, EXIT_UNUSABLE
@@ -165,6 +166,7 @@ def _options(settings: Settings, telemetry: Telemetry) -> dict[str, Any]:
         "canonical_url": settings.url,
         "web_bind": settings.host,
         "web_port": settings.port,
+        "web_ssl_context": tls.server_side(settings),
         "web_tables_enabled": False,
         "web_router_enabled": False,
         "web_application_options": {

@@ -23,7 +23,31 @@ Constructors take the facts; `str()` makes the sentence.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import Any, ClassVar
+
+import msgspec
+
+MAX_RETRY_AFTER_S = 30
+
+
+class Progress(msgspec.Struct, frozen=True):
+    """How far the recovery of a partition has come, in changelog records.
+
+    Attributes:
+        eta_s: seconds it may still take, by its speed so far; None before that is known.
+    """
+
+    partition: int
+    done: int
+    total: int
+    eta_s: float | None
+
+    def __str__(self) -> str:
+        share = f"{self.done / self.total:.0%}" if self.total else "0%"
+        eta = "" if self.eta_s is None else f", about {self.eta_s:.0f} s to go"
+        return f"partition {self.partition} is being recovered: {self.done:,} of {self.total:,} records ({share}){eta}"
 
 
 class MetricsError(Exception):
@@ -195,9 +219,15 @@ class OwnerUnavailableError(MetricsError):
     title = "Owner not available"
     retriable = True
 
-    def __init__(self, detail: str, retry_after_s: int = 1) -> None:
-        super().__init__(detail)
-        self.retry_after_s = retry_after_s
+    def __init__(self, detail: str, recovering: Sequence[Progress] = ()) -> None:
+        super().__init__("; ".join([detail, *map(str, recovering)]))
+        self.recovering = list(recovering)
+        waits = [each.eta_s for each in recovering if each.eta_s is not None]
+        self.retry_after_s = max(1, min(MAX_RETRY_AFTER_S, math.ceil(min(waits, default=1))))
+
+    def extras(self) -> dict[str, Any]:
+        """What is being recovered, as numbers."""
+        return {"recovering": self.recovering} if self.recovering else {}
 
 
 def reason(error: BaseException) -> str:

@@ -8,6 +8,7 @@ from metrics_app.stats.summary import HourlySummary
 
 ACTIVE = "active"
 STANDBY = "standby"
+RECOVERING = "recovering"
 
 
 class Found(NamedTuple):
@@ -46,7 +47,10 @@ class SummaryReader(Protocol):
         """
 
     def holds(self, partition: int) -> str | None:
-        """ACTIVE or STANDBY, the copy `read` would answer from now; None while it recovers or is being handed over."""
+        """ACTIVE, STANDBY or RECOVERING, the copy `read` would answer from now; None where there is none to trust.
+
+        A RECOVERING copy is a whole one, as of an earlier moment, that is being brought up to date or handed over.
+        """
 
 
 class Owners(Protocol):
@@ -54,6 +58,9 @@ class Owners(Protocol):
 
     def owners(self, partition: int) -> list[str]:
         """Base URLs, the active one first, then the standbys; may include our own, may be empty."""
+
+    def members(self) -> list[str]:
+        """Base URLs of all workers of the group; may include our own, may be empty."""
 
     @property
     def url(self) -> str:

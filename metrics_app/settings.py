@@ -17,7 +17,7 @@ from metrics_app.errors import SettingsError
 
 PREFIX = "METRICS_"
 TOPIC = r"^[A-Za-z0-9._-]{1,200}$"  # what Kafka takes as the name of a topic
-SECRET_NAMES = ("kafka_password",)
+SECRET_NAMES = ("kafka_password", "cluster_token")
 
 Protocol = Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"]
 Mechanism = Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"]
@@ -31,7 +31,7 @@ class Settings(BaseSettings):
     # where things are
     host: str = Field("127.0.0.1", description="Address the HTTP server binds to.")
     port: int = Field(8080, ge=1, le=65535, description="Port the HTTP server listens on.")
-    advertised_url: str = Field("", description="URL other workers reach this one by; empty: http://<host>:<port>.")
+    advertised_url: str = Field("", description="URL other workers reach this one by; empty: http(s)://<host>:<port>.")
     data_dir: Path = Field(Path("data"), description="Folder for RocksDB and, embedded, for Kafka's log.")
     name: str = Field(
         "metrics", pattern=r"^[a-z][a-z0-9-]{0,40}$", description="Prefix of consumer groups and changelog topics."
@@ -87,6 +87,15 @@ class Settings(BaseSettings):
     query_deadline_s: float = Field(2.0, gt=0, le=60, description="Longest time for one answer, forwarding included.")
     connect_timeout_s: float = Field(0.2, gt=0, le=10, description="Longest time to connect to another worker.")
 
+    # between workers, and in front of them
+    tls_cert_file: Path | None = Field(None, description="Certificate chain of the HTTP server; none: plain HTTP.")
+    tls_key_file: Path | None = Field(None, description="Its private key (PEM).")
+    tls_ca_file: Path | None = Field(None, description="Authorities to trust in other workers; none: the system's.")
+    cluster_token: SecretStr = Field(
+        SecretStr(""),
+        description="What workers show each other with a query they pass on; or METRICS_CLUSTER_TOKEN_FILE.",
+    )
+
     # logging
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe level logged.")
     log_format: Literal["text", "json"] = Field("text", description="Form of a log line.")
@@ -106,13 +115,16 @@ class Settings(BaseSettings):
             raise ValueError("max_inflated_bytes must be at least max_body_bytes")
         if self.samples_topic == self.dead_letter_topic:
             raise ValueError("samples_topic and dead_letter_topic must differ")
+        if (self.tls_cert_file is None) != (self.tls_key_file is None):
+            raise ValueError("tls_cert_file and tls_key_file go together")
         return self
 
     @property
     def url(self) -> str:
         """Base URL under which other workers reach this process, without a trailing slash."""
         host = f"[{self.host}]" if ":" in self.host else self.host
-        return self.advertised_url.rstrip("/") or f"http://{host}:{self.port}"
+        scheme = "http" if self.tls_cert_file is None else "https"
+        return self.advertised_url.rstrip("/") or f"{scheme}://{host}:{self.port}"
 
     @property
     def aggregator_id(self) -> str:

@@ -78,7 +78,15 @@ class GroupOwners:
 
     def owners(self, partition: int) -> list[str]:
         """Base URLs of the holders of a partition, the active one first."""
+        return self._assignor.holders(self.table.changelog_topic_name, partition)
+
+    def members(self) -> list[str]:
+        """Base URLs of all workers of the group."""
+        return self._assignor.members()
+
+    @property
+    def _assignor(self) -> Assignor:
         assignor = self.app.assignor
         if not isinstance(assignor, Assignor):
             raise TypeError("the app runs another assignor than ours")
-        return assignor.holders(self.table.changelog_topic_name, partition)
+        return assignor

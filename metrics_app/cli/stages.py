@@ -48,8 +48,9 @@ def worker(settings: Settings, folder: Path, i: int, bootstrap: str, workers: in
     environment = {"METRICS_KAFKA": bootstrap}
     if workers > 1:
         environment["METRICS_ADVERTISED_URL"] = ""  # one URL for all of them would send every query to one
-    reachable = "127.0.0.1" if settings.host == "0.0.0.0" else settings.host
-    return Program(name, (*command, "--data-dir", str(folder / name)), answers_ready(reachable, port), environment)
+    scheme = "http" if settings.tls_cert_file is None else "https"
+    base = f"{scheme}://{'127.0.0.1' if settings.host == '0.0.0.0' else settings.host}:{port}"
+    return Program(name, (*command, "--data-dir", str(folder / name)), answers_ready(base), environment)
 
 
 def answers_kafka(storage: Storage, port: int) -> Callable[[], Awaitable[bool]]:
@@ -61,8 +62,8 @@ def answers_kafka(storage: Storage, port: int) -> Callable[[], Awaitable[bool]]:
     return probe
 
 
-def answers_ready(host: str, port: int) -> Callable[[], Awaitable[bool]]:
-    """A probe: does /readyz answer 200 there?"""
+def answers_ready(base: str) -> Callable[[], Awaitable[bool]]:
+    """A probe of a program of our own: does /readyz answer 200 under that URL?"""
     import aiohttp
 
     async def probe() -> bool:
@@ -70,7 +71,8 @@ def answers_ready(host: str, port: int) -> Callable[[], Awaitable[bool]]:
         try:
             async with (
                 aiohttp.ClientSession(timeout=timeout) as session,
-                session.get(f"http://{host}:{port}/readyz") as reply,
+                # whose certificate it is does not matter: nothing is told to it, and nothing believed but its status
+                session.get(f"{base}/readyz", ssl=False) as reply,
             ):
                 return reply.status == HTTPStatus.OK
         except (aiohttp.ClientError, OSError, TimeoutError):

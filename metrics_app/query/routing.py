@@ -1,128 +1,86 @@
-"""A query finds a worker that holds its partition: this one, else ONE forward to the owner, else to a standby.
+"""A query finds a worker that holds its partition: this one, else ONE forward to the owner, a standby, any other.
 
 Promises: an answer or a 503 within the deadline whatever other workers do; a forwarded request is never forwarded
-again, so no two workers can play ping-pong with it; only URLs that `Owners` gives are contacted, redirects are not
-followed; an answer is taken over byte for byte, and only if it comes from a worker that holds the partition.
+again, so no two workers can play ping-pong with it; only URLs that `Owners` gives are contacted. An answer of the owner
+is taken at once, that of a standby when no owner answers, that of a copy which is still catching up when nobody else
+does; `?consistency=strong` takes the owner's or none.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Callable
-from typing import Any
 
-from aiohttp import (
-    ClientConnectorError,
-    ClientError,
-    ClientResponse,
-    ClientSession,
-    ClientTimeout,
-    ConnectionTimeoutError,
-    DummyCookieJar,
-    TCPConnector,
-    web,
-)
-from mode import Service
-from yarl import URL
+from aiohttp import web
 
-from metrics_app.errors import OwnerUnavailableError
-from metrics_app.holdings import ACTIVE, Owners, SummaryReader
-from metrics_app.telemetry import Telemetry
+from metrics_app.errors import InvalidQueryError, OwnerUnavailableError, Progress
+from metrics_app.holdings import ACTIVE, RECOVERING, Owners, SummaryReader
+from metrics_app.query.peers import ROLE, Asked, Peers
 
-logger = logging.getLogger(__name__)
-
-HOP = "X-Metrics-Hop"
-ROLE = "X-Metrics-Role"
-
-# headers that are passed on; everything else is between two neighbours
-TO_WORKER = ("Accept", "If-None-Match")
-TO_CLIENT = frozenset({"content-type", "etag", "cache-control", "retry-after", "last-modified", "vary", "link"})
-OURS = "x-metrics-"
-
-ANSWERS = frozenset({200, 304, 404})
-REFUSALS = frozenset({502, 503})
-
-AVOID_S = 2.0
-MAX_CONNECTIONS = 1024
-MAX_ANSWER_BYTES = 8 << 20
+CONSISTENCY = "consistency"
+ANY, STRONG = "any", "strong"
 
 Local = Callable[[], Awaitable[web.Response]]
 
 
-class _NoAnswerError(Exception):
-    """A reply that is not the answer of a worker that holds the partition; `outcome` is how it is counted."""
+def is_strong(request: web.Request) -> bool:
+    """Whether only the owner's answer is wanted.
 
-    def __init__(self, outcome: str, reason: str) -> None:
-        super().__init__(reason)
-        self.outcome = outcome
+    Raises:
+        InvalidQueryError: naming the part consistency.
+    """
+    wanted = request.query.get(CONSISTENCY, ANY)
+    if wanted not in (ANY, STRONG):
+        raise InvalidQueryError(CONSISTENCY, wanted[:100], f"{ANY} or {STRONG}")
+    return wanted == STRONG
 
 
-class Router(Service):
-    """Answers through whoever holds the partition; owns the connections to the other workers.
-
-    A forward is counted as answered, refused (503: not held there), unusable (something else came back), unreachable,
-    timeout or broken; after the last three the worker is asked last for AVOID_S.
+class Router:
+    """Answers through whoever holds the partition.
 
     Args:
+        peers: a service; it must run while questions come.
         deadline_s: longest time for one answer, shared fairly among the workers still to be asked.
-        connect_s: longest time to connect to one of them.
     """
 
-    session: ClientSession | None = None
-
-    def __init__(
-        self,
-        reader: SummaryReader,
-        owners: Owners,
-        telemetry: Telemetry,
-        *,
-        deadline_s: float,
-        connect_s: float,
-        **service: Any,
-    ) -> None:
-        super().__init__(**service)
+    def __init__(self, reader: SummaryReader, owners: Owners, peers: Peers, *, deadline_s: float) -> None:
         self.reader = reader
         self.owners = owners
-        self.telemetry = telemetry
+        self.peers = peers
         self.deadline_s = deadline_s
-        self.connect_s = connect_s
-        self.avoided: dict[str, float] = {}
-
-    async def on_start(self) -> None:
-        """Open the shared client session."""
-        self.session = ClientSession(
-            connector=TCPConnector(limit=MAX_CONNECTIONS),
-            # the deadline of an attempt is set where the attempt is made
-            timeout=ClientTimeout(total=None, sock_connect=self.connect_s),
-            cookie_jar=DummyCookieJar(),
-            skip_auto_headers=("User-Agent",),
-            auto_decompress=False,
-        )
-
-    async def on_stop(self) -> None:
-        """Close it, with what is still under way."""
-        if self.session is not None:
-            await self.session.close()
 
     async def answer(self, request: web.Request, partition: int, local: Local) -> web.Response:
         """What `local` gives if this worker is the owner, or was asked by another one; else what a holder answers.
 
+        Args:
+            local: gives the answer of the copy held here, its role in the header ROLE, or raises OwnerUnavailableError.
         Raises:
-            OwnerUnavailableError: nobody who holds the partition answered in time.
+            InvalidQueryError: a consistency that there is not.
+            OwnerUnavailableError: nobody who may answer did in time; it says what is being recovered.
         """
-        if HOP in request.headers:
-            return await local()
-        clock = asyncio.get_running_loop().time
-        end, urls = clock() + self.deadline_s, self._candidates(partition, clock())
-        for nth, url in enumerate(urls):
-            share = (end - clock()) / (len(urls) - nth)
-            reply = await self._try(local) if url == self.owners.url else await self._ask(url, request, share)
-            if reply is not None:
-                return reply
-        raise OwnerUnavailableError(f"none of the {len(urls)} workers known to hold this key can answer now")
+        search = _Search(self, request, local, is_strong(request))
+        if self.peers.sent(request):
+            found = await search.through([self.owners.url], [], self.deadline_s)
+        else:
+            found = await search.through(*self._candidates(partition), self.deadline_s)
+        if found is None:
+            raise search.failure()
+        return found
 
-    def _candidates(self, partition: int, now: float) -> list[str]:
+    async def gather(self, request: web.Request, local: Local) -> dict[str, web.Response | None]:
+        """What each worker of the group has to say to this request, by base URL; None where none came in time.
+
+        For questions about all partitions: every worker is asked at once, this one through `local`, and each reply
+        must carry the header ROLE. A request that another worker sent is asked here only.
+        """
+        own = self.owners.url
+        urls = {own} if self.peers.sent(request) else {own, *self.owners.members()}
+        search = _Search(self, request, local, strong=False)
+        replies = await asyncio.gather(*(search.one(url, self.deadline_s) for url in urls))
+        return dict(zip(urls, replies, strict=True))
+
+    def _candidates(self, partition: int) -> tuple[list[str], list[str]]:
+        """Who should hold the partition, by the map and by what is held here, and everybody else."""
         held, ours = self.reader.holds(partition), self.owners.url
         listed = self.owners.owners(partition)
         if held == ACTIVE:
@@ -130,76 +88,71 @@ class Router(Service):
         elif held:
             listed = [*listed, ours]
         # one that failed a moment ago is asked last, not never: it may be the only one that has the key
-        return sorted(dict.fromkeys(listed), key=lambda url: self.avoided.get(url, now) > now)
+        holders = sorted(dict.fromkeys(listed), key=self.peers.is_avoided)
+        return holders, [url for url in self.owners.members() if url not in {*holders, ours}]
 
-    @staticmethod
-    async def _try(local: Local) -> web.Response | None:
+
+class _Search:
+    """The way of one request from worker to worker."""
+
+    def __init__(self, router: Router, request: web.Request, local: Local, strong: bool) -> None:
+        self.router = router
+        self.request = request
+        self.local = local
+        self.strong = strong
+        self.asked = 0
+        self.second_best: web.Response | None = None
+        self.recovering: dict[int, Progress] = {}
+
+    async def through(self, holders: list[str], others: list[str], within_s: float) -> web.Response | None:
+        """The answer of a holder, one after another; else of somebody who has become one since the map was made."""
+        clock = asyncio.get_running_loop().time
+        end = clock() + within_s
+        for nth, url in enumerate(holders):
+            if self.second_best is not None and self.router.peers.is_avoided(url):
+                continue
+            share = (end - clock()) / (len(holders) - nth + bool(others))
+            if found := self._taken(await self.one(url, share)):
+                return found
+        return self.second_best or await self._first_of(others, end - clock())
+
+    async def _first_of(self, urls: list[str], within_s: float) -> web.Response | None:
+        """The first answer of workers that are asked at the same time."""
+        asking = [asyncio.ensure_future(self.one(url, within_s)) for url in urls]
         try:
-            return await local()
-        except OwnerUnavailableError:
+            for each in asyncio.as_completed(asking):
+                if found := self._taken(await each):
+                    return found
+        finally:
+            for one in asking:
+                one.cancel()
+        return self.second_best
+
+    def _taken(self, reply: web.Response | None) -> web.Response | None:
+        """The reply if it is good enough to look no further."""
+        role = None if reply is None else reply.headers[ROLE]
+        if role == RECOVERING and not self.strong:
+            self.second_best = self.second_best or reply
             return None
+        return reply if role == ACTIVE or not self.strong else None
 
-    async def _ask(self, url: str, request: web.Request, share_s: float) -> web.Response | None:
-        outcome, reply = "answered", None
+    async def one(self, url: str, within_s: float) -> web.Response | None:
+        """What one worker answers, in whatever role; None when it does not."""
+        self.asked += 1
+        if url == self.router.owners.url:
+            asked = await self._here()
+        else:
+            asked = await self.router.peers.ask(url, self.request, within_s)
+        self.recovering |= {each.partition: each for each in asked.recovering}
+        return asked.reply
+
+    async def _here(self) -> Asked:
         try:
-            async with asyncio.timeout(share_s):
-                reply = await self._forward(url, request)
-        except (ClientConnectorError, ConnectionTimeoutError) as error:
-            outcome = self._avoid(url, "unreachable", error)
-        except TimeoutError as error:
-            outcome = self._avoid(url, "timeout", error)
-        except (ClientError, OSError, ValueError) as error:
-            outcome = self._avoid(url, "broken", error)
-        except _NoAnswerError as error:
-            outcome = error.outcome
-            logger.debug("worker %s gave no answer: %s", url, error)
-        self.telemetry.forwards.labels(outcome).inc()
-        return reply
+            return Asked(await self.local(), [])
+        except OwnerUnavailableError as error:
+            return Asked(None, error.recovering)
 
-    def _avoid(self, url: str, outcome: str, error: Exception) -> str:
-        now = asyncio.get_running_loop().time()
-        if self.avoided.get(url, now) <= now:
-            logger.warning("worker %s is asked last for %g s: %s %r", url, AVOID_S, outcome, error)
-        self.avoided = {other: until for other, until in self.avoided.items() if until > now} | {url: now + AVOID_S}
-        return outcome
-
-    async def _forward(self, url: str, request: web.Request) -> web.Response:
-        if self.session is None:
-            raise _NoAnswerError("unusable", "this worker is still starting")
-        # GET also for HEAD: the server side drops the body and keeps its length
-        async with self.session.get(_target(url, request), headers=_asked(request), allow_redirects=False) as reply:
-            return await _answer_of(reply)
-
-
-def _target(url: str, request: web.Request) -> URL:
-    """The URL at another worker; path and query exactly as they came, for decoding them loses %2F and `..`."""
-    path, query = request.rel_url.raw_path, request.rel_url.raw_query_string
-    return URL(f"{url.rstrip('/')}{path}{'?' if query else ''}{query}", encoded=True)
-
-
-def _asked(request: web.Request) -> dict[str, str]:
-    kept = {name: request.headers[name] for name in TO_WORKER if name in request.headers}
-    return kept | {HOP: "1", "Accept-Encoding": "identity"}
-
-
-async def _answer_of(reply: ClientResponse) -> web.Response:
-    """The reply as our own response.
-
-    Raises:
-        _NoAnswerError: an error, a redirect, too long, or from somebody who does not hold the partition.
-    """
-    if reply.status in REFUSALS:
-        raise _NoAnswerError("refused", f"status {reply.status}")
-    if reply.status not in ANSWERS or ROLE not in reply.headers or "Content-Encoding" in reply.headers:
-        raise _NoAnswerError("unusable", f"status {reply.status}")
-    body = bytearray()
-    async for part in reply.content.iter_any():
-        body += part
-        if len(body) > MAX_ANSWER_BYTES:
-            raise _NoAnswerError("unusable", f"over {MAX_ANSWER_BYTES:,} bytes")
-    headers = {name: value for name, value in reply.headers.items() if _is_for_client(name.lower())}
-    return web.Response(status=reply.status, body=bytes(body), headers=headers)
-
-
-def _is_for_client(name: str) -> bool:
-    return name in TO_CLIENT or name.startswith(OURS)
+    def failure(self) -> OwnerUnavailableError:
+        """Why there is no answer."""
+        who = "the owner of this key cannot" if self.strong else "nobody who holds this key can"
+        return OwnerUnavailableError(f"{who} answer now; asked {self.asked}", [*self.recovering.values()])

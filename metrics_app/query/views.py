@@ -11,10 +11,12 @@ import faust
 from aiohttp import web
 from faust.web import View
 
+from metrics_app import tls
 from metrics_app.errors import InvalidQueryError, NoDataError, OwnerUnavailableError
 from metrics_app.holdings import ACTIVE, Found, Owners, SummaryReader
 from metrics_app.query.answer import SUMMARY, Question, caching, document
-from metrics_app.query.routing import ROLE, Router
+from metrics_app.query.peers import ROLE, Peers
+from metrics_app.query.routing import Router
 from metrics_app.settings import Settings
 from metrics_app.stats import hour as hours
 from metrics_app.stats.summary import parse_stat
@@ -29,13 +31,15 @@ _BAD_ESCAPE = re.compile("%(?![0-9A-Fa-f]{2})")
 _SHOWN = 100
 
 
-def register(app: faust.App, settings: Settings, telemetry: Telemetry, reader: SummaryReader, owners: Owners) -> None:
-    """Add the query view, and the router, which starts before the HTTP server and stops after it."""
-    deadline_s, connect_s = settings.query_deadline_s, settings.connect_timeout_s
-    router = Router(reader, owners, telemetry, deadline_s=deadline_s, connect_s=connect_s)
-    app.web.add_dependency(router)
+def register(app: faust.App, settings: Settings, telemetry: Telemetry, reader: SummaryReader, owners: Owners) -> Router:
+    """Add the query view, and the connections to other workers, which start before the HTTP server."""
+    token = settings.cluster_token.get_secret_value()
+    peers = Peers(telemetry, connect_s=settings.connect_timeout_s, token=token, tls=tls.client_side(settings))
+    app.web.add_dependency(peers)
+    router = Router(reader, owners, peers, deadline_s=settings.query_deadline_s)
     members = {"router": router, "reader": reader, "unit": settings.unit, "partitions": settings.partitions}
     app.page(HOUR_PATH)(type("BoundHourView", (HourView,), members))
+    return router
 
 
 def key_of(raw_path: str) -> str:

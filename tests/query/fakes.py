@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -15,8 +16,10 @@ from aiohttp import ClientSession, web
 from aiohttp.test_utils import TestServer
 from yarl import URL
 
+from metrics_app import tls
 from metrics_app.errors import OwnerUnavailableError
 from metrics_app.holdings import ACTIVE, STANDBY, Found
+from metrics_app.query.routing import Router
 from metrics_app.query.views import register
 from metrics_app.settings import Settings
 from metrics_app.stats import hour as hours
@@ -55,13 +58,17 @@ class FakeReader:
 
 @dataclass
 class FakeOwners:
-    """The same owners for every partition."""
+    """The same owners for every partition, and other members of the group."""
 
     url: str
     known: list[str] = field(default_factory=list)
+    others: list[str] = field(default_factory=list)
 
     def owners(self, partition: int) -> list[str]:
         return self.known
+
+    def members(self) -> list[str]:
+        return [*self.known, *self.others]
 
 
 @dataclass
@@ -72,6 +79,7 @@ class Worker:
     reader: FakeReader
     owners: FakeOwners
     telemetry: Telemetry
+    router: Router
 
     def forwards(self) -> dict[str, float]:
         """Forwards by outcome."""
@@ -84,16 +92,16 @@ async def worker(
     *owners: str, found: Found | None = None, role: str | None = ACTIVE, **settings: Any
 ) -> AsyncIterator[Worker]:
     """A worker that has `found` for checkout in HOUR, and takes `owners` for the holders of every partition."""
-    port = free_port()
     reader = FakeReader({} if found is None else {(b"checkout", HOUR): found}, role)
-    running = Worker(f"http://127.0.0.1:{port}", reader, FakeOwners(f"http://127.0.0.1:{port}", [*owners]), Telemetry())
-    app = web_app(running.telemetry, port)
-    register(app, Settings(_env_file=None, **settings), running.telemetry, reader, running.owners)  # type: ignore[call-arg]
+    chosen = Settings(_env_file=None, port=free_port(), **settings)  # type: ignore[call-arg]
+    telemetry, known = Telemetry(), FakeOwners(chosen.url, [*owners])
+    app = web_app(telemetry, chosen.port, tls.server_side(chosen))
+    router = register(app, chosen, telemetry, reader, known)
     async with app.web:
-        yield running
+        yield Worker(chosen.url, reader, known, telemetry, router)
 
 
-def web_app(telemetry: Telemetry, port: int) -> faust.App:
+def web_app(telemetry: Telemetry, port: int, context: ssl.SSLContext | None = None) -> faust.App:
     """A Faust app of which only the web part is used."""
     return faust.App(
         "query-test",
@@ -101,6 +109,7 @@ def web_app(telemetry: Telemetry, port: int) -> faust.App:
         web_bind="127.0.0.1",
         web_host="127.0.0.1",
         web_port=port,
+        web_ssl_context=context,
         web_tables_enabled=False,
         web_router_enabled=False,
         web_application_options={"middlewares": [problem_middleware(telemetry)]},
@@ -172,12 +181,20 @@ class Reply:
     json: Any = None
 
 
-async def ask(base: str, path: str = f"/checkout/{PATH}", method: str = "GET", **headers: str) -> Reply:
+async def ask(
+    base: str,
+    path: str = f"/checkout/{PATH}",
+    method: str = "GET",
+    trusted: ssl.SSLContext | bool = True,
+    **headers: str,
+) -> Reply:
     """What the server gives for a path that is sent exactly as it stands; header names with _ for -."""
     sent = {name.replace("_", "-"): value for name, value in headers.items()}
     async with (
         ClientSession(auto_decompress=False) as session,
-        session.request(method, URL(base + path, encoded=True), headers=sent, allow_redirects=False) as reply,
+        session.request(
+            method, URL(base + path, encoded=True), headers=sent, allow_redirects=False, ssl=trusted
+        ) as reply,
     ):
         return Reply(
             reply.status,

@@ -8,10 +8,12 @@ from urllib.parse import quote
 
 import pytest
 from aiohttp import web
+from aiohttp.test_utils import make_mocked_request
 from hypothesis import HealthCheck, given, settings
 
-from metrics_app.holdings import STANDBY
-from metrics_app.query.routing import HOP, MAX_ANSWER_BYTES
+from metrics_app.errors import OwnerUnavailableError
+from metrics_app.holdings import RECOVERING, STANDBY
+from metrics_app.query.peers import HOP, MAX_ANSWER_BYTES
 from metrics_app.web import PROBLEM
 from metrics_app.wire.keys import key_bytes
 
@@ -142,6 +144,106 @@ async def test_worker_that_is_on_the_map_twice_is_asked_once() -> None:
         assert other.forwards() == {"refused": 1}
 
 
+async def test_member_that_is_not_on_the_map_of_the_partition_is_asked_in_the_end() -> None:
+    async with worker(found=row(4.0)) as new_owner, worker(role=None) as bystander, worker(role=None) as other:
+        other.owners.others = [bystander.url, other.url, new_owner.url]
+        assert (await timed(other.url)).json["value"] == 4.0
+        assert other.forwards()["answered"] == 1
+
+
+async def test_copy_that_catches_up_answers_only_when_nobody_else_does() -> None:
+    behind = row(1.0, role=RECOVERING, stale=True)
+    async with worker(found=behind, role=RECOVERING) as recovering:
+        async with (
+            worker(found=row(2.0, role=STANDBY), role=STANDBY) as standby,
+            worker(recovering.url, standby.url, role=None) as other,
+        ):
+            assert (await timed(other.url)).json["value"] == 2.0
+        async with worker(recovering.url, closed_url(), role=None) as other:
+            reply = await timed(other.url)
+            assert tuple(reply.json[name] for name in ("value", "stale", "role")) == (1.0, True, RECOVERING)
+        assert (await timed(recovering.url)).json["value"] == 1.0
+
+
+# strong answers
+
+
+async def test_strong_question_is_answered_by_the_owner_or_not_at_all() -> None:
+    strong = f"/checkout/{PATH}?consistency=strong"
+    async with worker(found=row(4.0)) as owner, worker(found=row(1.0, role=STANDBY), role=STANDBY) as standby:
+        async with worker(standby.url, owner.url, role=None) as other:
+            assert (await timed(other.url, strong)).json["value"] == 4.0
+            assert (await timed(other.url, strong.replace("strong", "any"))).json["value"] == 1.0
+        async with worker(standby.url, closed_url(), role=None) as other:
+            assert is_unavailable(await timed(other.url, strong))
+        assert is_unavailable(await timed(standby.url, strong))
+
+
+async def test_copy_that_catches_up_gives_no_strong_answer() -> None:
+    async with worker(found=row(1.0, role=RECOVERING), role=RECOVERING) as recovering:
+        assert is_unavailable(await timed(recovering.url, f"/checkout/{PATH}?consistency=strong"))
+
+
+async def test_consistency_that_there_is_not_is_named() -> None:
+    async with worker(found=row(4.0)) as owner:
+        reply = await timed(owner.url, f"/checkout/{PATH}?consistency=eventual")
+        assert (reply.status, reply.json["part"], reply.json["expected"]) == (400, "consistency", "any or strong")
+
+
+# what is being recovered
+
+
+async def test_refusal_says_how_far_the_owner_has_come() -> None:
+    progress = {"partition": 3, "done": 500, "total": 2000, "eta_s": 6.2}
+    refusal = {"detail": "not yet", "recovering": [progress]}
+
+    async def recovering(request: web.Request) -> web.StreamResponse:
+        return web.json_response(refusal, status=503, content_type=PROBLEM)
+
+    async with peer(recovering) as owner, worker(owner, role=None) as other:
+        reply = await timed(other.url)
+
+    assert is_unavailable(reply)
+    assert (reply.json["recovering"], reply.headers["Retry-After"]) == ([progress], "7")
+    assert "500 of 2,000 records (25%), about 6 s to go" in reply.json["detail"]
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", b'{"recovering": 1}', b'{"recovering": [{"partition": "x"}]}', b"\xff"])
+async def test_refusal_that_cannot_be_read_is_a_refusal(body: bytes) -> None:
+    async with peer(always(status=503, body=body, content_type=PROBLEM)) as owner, worker(owner, role=None) as other:
+        assert is_unavailable(await timed(other.url))
+        assert other.forwards() == {"refused": 1}
+
+
+# all members
+
+
+async def gathered(asked: Worker, local: str = "here", **headers: str) -> dict[str, str | None]:
+    """What the workers said, by URL, to a question about all partitions that a worker was asked."""
+    request = make_mocked_request("GET", "/keys?prefix=a", headers=headers)
+
+    async def here() -> web.Response:
+        if not local:
+            raise OwnerUnavailableError("nothing is held here")
+        return web.Response(text=local, headers={"X-Metrics-Role": "active"})
+
+    return {
+        url: None if reply is None else reply.text for url, reply in (await asked.router.gather(request, here)).items()
+    }
+
+
+async def test_every_member_is_asked_and_a_dead_one_is_told_of() -> None:
+    async def there(request: web.Request) -> web.StreamResponse:
+        return web.Response(text=f"there {request.raw_path}", headers={"X-Metrics-Role": "active"})
+
+    closed = closed_url()
+    async with peer(there) as another, worker(another, closed) as asked:
+        asked.owners.others = [asked.url]
+        assert await gathered(asked) == {asked.url: "here", another: "there /keys?prefix=a", closed: None}
+        assert await gathered(asked, local="") == {asked.url: None, another: "there /keys?prefix=a", closed: None}
+        assert await gathered(asked, **{HOP: "1"}) == {asked.url: "here"}
+
+
 # one hop
 
 
@@ -169,6 +271,27 @@ async def test_worker_that_is_its_own_only_owner_on_the_map_does_not_ask_itself(
 
         assert is_unavailable(await timed(lost.url))
         assert lost.forwards() == {}
+
+
+async def test_hop_without_the_token_is_an_ordinary_question() -> None:
+    standby = row(1.0, role=STANDBY)
+    async with (
+        worker(found=row(4.0), cluster_token="t") as owner,
+        worker(owner.url, found=standby, role=STANDBY, cluster_token="t") as asked,
+    ):
+        assert (await ask(asked.url, X_Metrics_Hop="1")).json["value"] == 4.0
+        assert (await ask(asked.url, X_Metrics_Hop="1", X_Metrics_Token="T")).json["value"] == 4.0
+        assert (await ask(asked.url, X_Metrics_Hop="1", X_Metrics_Token="t")).json["value"] == 1.0
+
+
+async def test_workers_with_different_tokens_do_not_play_ping_pong() -> None:
+    async with (
+        worker(role=None, cluster_token="new") as first,
+        worker(first.url, role=None, cluster_token="old") as second,
+    ):
+        first.owners.known.append(second.url)
+        assert is_unavailable(await timed(first.url))
+        assert (first.forwards(), second.forwards()) == ({"refused": 1}, {"refused": 1})
 
 
 # peers out of order
@@ -288,6 +411,33 @@ async def test_peer_that_cannot_be_reached_is_asked_last_for_a_while() -> None:
         assert other.forwards() == {"unreachable": 2, "answered": 3, "refused": 1}
 
 
+async def test_silent_worker_holds_up_one_question_at_a_time() -> None:
+    """When its time is over one question finds out whether it answers again; the others do not wait for that."""
+    async with (
+        hanging_peer() as silent,
+        worker(found=row(1.0)) as standby,
+        worker(silent, standby.url, role=None, query_deadline_s=2 * DEADLINE_S) as other,
+    ):
+        await timed(other.url)
+        other.router.peers.avoided[silent] = 0.0
+        replies = await asyncio.gather(*(timed(other.url) for _ in range(20)))
+        assert {reply.status for reply in replies} == {200}
+        assert other.forwards() == {"timeout": 2, "answered": 21}
+
+
+async def test_worker_that_answers_again_is_asked_first_again() -> None:
+    async with (
+        worker(found=row(4.0)) as owner,
+        worker(found=row(1.0)) as standby,
+        worker(owner.url, standby.url, role=None) as other,
+    ):
+        other.router.peers.avoided[owner.url] = float("inf")
+        assert (await timed(other.url)).json["value"] == 1.0
+        other.router.peers.avoided[owner.url] = 0.0
+        for _ in range(2):
+            assert (await timed(other.url)).json["value"] == 4.0
+
+
 # what is passed on
 
 
@@ -325,7 +475,8 @@ async def test_only_listed_request_headers_are_passed_on() -> None:
 
 async def test_only_listed_response_headers_are_passed_back() -> None:
     headers = {
-        "X-Metrics-Role": "active", "X-Metrics-Lag": "3", "ETag": '"x"', "Last-Modified": "now", "Set-Cookie": "a=b",
+        "X-Metrics-Role": "active", "X-Metrics-Lag": "3", "X-Metrics-Token": "t", "X-Metrics-Hop": "1",
+        "ETag": '"x"', "Last-Modified": "now", "Set-Cookie": "a=b",
         "Server": "liar", "Location": "/", "X-Secret": "1", "Access-Control-Allow-Origin": "*", "Connection": "close",
     }  # fmt: skip
     async with peer(always(body=b"x", headers=headers)) as owner, worker(owner, role=None) as other:
@@ -333,7 +484,10 @@ async def test_only_listed_response_headers_are_passed_back() -> None:
 
     names = {name.lower() for name in reply.headers}
     assert {"x-metrics-role", "x-metrics-lag", "etag", "last-modified"} <= names
-    assert not {"set-cookie", "location", "x-secret", "access-control-allow-origin"} & names
+    assert (
+        not {"x-metrics-token", "x-metrics-hop", "set-cookie", "location", "x-secret", "access-control-allow-origin"}
+        & names
+    )
     assert "liar" not in reply.headers["Server"]
 
 

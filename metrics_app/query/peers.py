@@ -1,0 +1,214 @@
+"""The other workers, as one worker asks them: one request, a deadline, and a memory of who did not answer a moment ago.
+
+Only a listed few headers cross, both ways; redirects are not followed; a reply is taken over byte for byte, and only if
+it comes from a worker that answers for the partition.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import logging
+import ssl
+from typing import NamedTuple
+
+import msgspec
+from aiohttp import (
+    ClientConnectorError,
+    ClientError,
+    ClientResponse,
+    ClientSession,
+    ClientTimeout,
+    ConnectionTimeoutError,
+    DummyCookieJar,
+    TCPConnector,
+    web,
+)
+from mode import Service
+from yarl import URL
+
+from metrics_app.errors import Progress
+from metrics_app.telemetry import Telemetry
+from metrics_app.web import PROBLEM
+
+logger = logging.getLogger(__name__)
+
+HOP = "X-Metrics-Hop"
+TOKEN = "X-Metrics-Token"
+ROLE = "X-Metrics-Role"
+
+# headers that are passed on; everything else is between two neighbours
+TO_WORKER = ("Accept", "If-None-Match")
+TO_CLIENT = frozenset({"content-type", "etag", "cache-control", "retry-after", "last-modified", "vary", "link"})
+OURS = "x-metrics-"
+
+ANSWERS = frozenset({200, 304, 404})
+REFUSALS = frozenset({502, 503})
+
+AVOID_S = 2.0
+MAX_CONNECTIONS = 1024
+MAX_ANSWER_BYTES = 8 << 20
+MAX_REFUSAL_BYTES = 64 << 10
+
+
+class _NoAnswerError(Exception):
+    """A reply that is not the answer of a worker that holds the partition; `outcome` is how it is counted."""
+
+    def __init__(self, outcome: str, reason: str, recovering: list[Progress] | None = None) -> None:
+        super().__init__(reason)
+        self.outcome = outcome
+        self.recovering = recovering or []
+
+
+class Asked(NamedTuple):
+    """What came of asking one worker.
+
+    Attributes:
+        reply: its answer; None when it gave none.
+        recovering: what it says it is still recovering, in place of an answer.
+    """
+
+    reply: web.Response | None
+    recovering: list[Progress]
+
+
+class _Refusal(msgspec.Struct):
+    recovering: list[Progress] = []
+
+
+class Peers(Service):
+    """Owns the connections to the other workers.
+
+    A request is counted as answered, refused (503: not held there), unusable (something else came back), unreachable,
+    timeout or broken; after the last three the worker is to be asked last for AVOID_S, and then by one request first.
+
+    Args:
+        connect_s: longest time to connect to one of them.
+        token: what workers show each other; empty: they do not.
+        tls: trusted authorities, for workers whose URL is https.
+    """
+
+    session: ClientSession | None = None
+
+    def __init__(
+        self, telemetry: Telemetry, *, connect_s: float, token: str = "", tls: ssl.SSLContext | None = None
+    ) -> None:
+        super().__init__()
+        self.telemetry = telemetry
+        self.connect_s = connect_s
+        self.token = token
+        self.tls = tls
+        self.avoided: dict[str, float] = {}
+
+    async def on_start(self) -> None:
+        """Open the shared client session."""
+        self.session = ClientSession(
+            connector=TCPConnector(limit=MAX_CONNECTIONS, ssl=self.tls or True),
+            # the deadline of an attempt is set where the attempt is made
+            timeout=ClientTimeout(total=None, sock_connect=self.connect_s),
+            cookie_jar=DummyCookieJar(),
+            skip_auto_headers=("User-Agent",),
+            auto_decompress=False,
+        )
+
+    async def on_stop(self) -> None:
+        """Close it, with what is still under way."""
+        if self.session is not None:
+            await self.session.close()
+
+    def sent(self, request: web.Request) -> bool:
+        """Whether another worker sent this request, which then is answered from what is held here or not at all.
+
+        Who only claims so, without the token, is anybody. But a second hop is refused whoever claims it: two workers
+        with different tokens, as in the middle of a change of it, must not play ping-pong.
+        """
+        hops = request.headers.get(HOP)
+        shown = request.headers.get(TOKEN, "").encode()
+        return hops is not None and (hops != "1" or hmac.compare_digest(shown, self.token.encode()))
+
+    def is_avoided(self, url: str) -> bool:
+        """Whether a worker did not answer a moment ago."""
+        return url in self.avoided and self.avoided[url] > asyncio.get_running_loop().time()
+
+    async def ask(self, url: str, request: web.Request, within_s: float) -> Asked:
+        """Passes a request on to one worker, which will not pass it on again."""
+        if url in self.avoided:  # its time is over: this request finds out, and the others need not wait for it
+            self.avoided[url] = asyncio.get_running_loop().time() + AVOID_S
+        outcome, asked = "answered", Asked(None, [])
+        try:
+            async with asyncio.timeout(within_s):
+                asked = Asked(await self._forward(url, request), [])
+            self.avoided.pop(url, None)
+        except (ClientConnectorError, ConnectionTimeoutError) as error:
+            outcome = self._avoid(url, "unreachable", error)
+        except TimeoutError as error:
+            outcome = self._avoid(url, "timeout", error)
+        except (ClientError, OSError, ValueError) as error:
+            outcome = self._avoid(url, "broken", error)
+        except _NoAnswerError as error:
+            self.avoided.pop(url, None)
+            outcome, asked = error.outcome, Asked(None, error.recovering)
+            logger.debug("worker %s gave no answer: %s", url, error)
+        self.telemetry.forwards.labels(outcome).inc()
+        return asked
+
+    def _avoid(self, url: str, outcome: str, error: Exception) -> str:
+        if url not in self.avoided:
+            logger.warning("worker %s is asked last for %g s at a time: %s %r", url, AVOID_S, outcome, error)
+        self.avoided[url] = asyncio.get_running_loop().time() + AVOID_S
+        return outcome
+
+    async def _forward(self, url: str, request: web.Request) -> web.Response:
+        if self.session is None:
+            raise _NoAnswerError("unusable", "this worker is still starting")
+        # GET also for HEAD: the server side drops the body and keeps its length
+        async with self.session.get(_target(url, request), headers=self._asked(request), allow_redirects=False) as got:
+            return await _answer_of(got)
+
+    def _asked(self, request: web.Request) -> dict[str, str]:
+        kept = {name: request.headers[name] for name in TO_WORKER if name in request.headers}
+        token = {TOKEN: self.token} if self.token else {}
+        return kept | token | {HOP: "2" if HOP in request.headers else "1", "Accept-Encoding": "identity"}
+
+
+def _target(url: str, request: web.Request) -> URL:
+    """The URL at another worker; path and query exactly as they came, for decoding them loses %2F and `..`."""
+    path, query = request.rel_url.raw_path, request.rel_url.raw_query_string
+    return URL(f"{url.rstrip('/')}{path}{'?' if query else ''}{query}", encoded=True)
+
+
+async def _answer_of(reply: ClientResponse) -> web.Response:
+    """The reply as our own response.
+
+    Raises:
+        _NoAnswerError: an error, a redirect, too long, or from somebody who does not hold the partition.
+    """
+    if reply.status in REFUSALS:
+        raise _NoAnswerError("refused", f"status {reply.status}", await _recovering(reply))
+    if reply.status not in ANSWERS or ROLE not in reply.headers or "Content-Encoding" in reply.headers:
+        raise _NoAnswerError("unusable", f"status {reply.status}")
+    body = await _body(reply, MAX_ANSWER_BYTES)
+    headers = {name: value for name, value in reply.headers.items() if _is_for_client(name.lower())}
+    return web.Response(status=reply.status, body=body, headers=headers)
+
+
+async def _recovering(reply: ClientResponse) -> list[Progress]:
+    if reply.content_type != PROBLEM:
+        return []
+    try:
+        return msgspec.json.decode(await _body(reply, MAX_REFUSAL_BYTES), type=_Refusal).recovering
+    except msgspec.DecodeError:
+        return []
+
+
+async def _body(reply: ClientResponse, limit: int) -> bytes:
+    body = bytearray()
+    async for part in reply.content.iter_any():
+        body += part
+        if len(body) > limit:
+            raise _NoAnswerError("unusable", f"over {limit:,} bytes")
+    return bytes(body)
+
+
+def _is_for_client(name: str) -> bool:
+    return name in TO_CLIENT or (name.startswith(OURS) and name not in (HOP.lower(), TOKEN.lower()))
