@@ -119,7 +119,7 @@ class PartitionFold:
         """
         tally = Tally()
         self._advance(timestamp_ms)
-        arrival_hour = timestamp_ms // HOUR_MS
+        arrival_hour = self.now_ms // HOUR_MS  # never goes back, though timestamps may: what has expired is gone
         seen: set[bytes] = set()
         for chunk in chunks:
             if chunk.hour < arrival_hour - self.limits.retention_hours:

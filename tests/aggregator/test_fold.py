@@ -255,6 +255,30 @@ def test_hours_beyond_retention_are_left_out_and_counted():
     assert (tally.expired, tally.folded) == (2, 1)
 
 
+def test_when_the_clock_of_the_log_goes_back_what_has_expired_stays_expired():
+    """A broker's clock may be set back, or another broker lead: the row of that hour is gone from the disk."""
+    disk = Disk()
+    fold = disk.open()
+    old = HOUR - LIMITS.retention_hours
+    fold.apply(0, NOW_MS, [chunk("a", 1, hour=old)])
+    fold.apply(1, NOW_MS + HOUR_MS, [chunk("b", 1)])
+    disk.save(fold)
+    disk.rows.pop(rows.hour_key(old, b"a"))  # as expiry does, by the place's clock
+    for successor in (fold, disk.open()):
+        assert successor.apply(2, NOW_MS, [chunk("a", 1, hour=old)]).expired == 1
+
+
+def test_ids_seen_while_the_clock_of_the_log_goes_back_are_remembered_for_the_whole_horizon():
+    disk = Disk()
+    fold = disk.open()
+    fold.apply(0, NOW_MS + HOUR_MS, [chunk("b", 1)])
+    fold.apply(1, NOW_MS, [chunk("a", 1, ids=b"i" * 16)])
+    disk.save(fold)
+    fold = disk.open()
+    fold.apply(2, NOW_MS + HOUR_MS * (1 + LIMITS.id_horizon_hours), [chunk("a", 1, ids=b"i" * 16)])
+    assert counts(fold) == {"a": (1, 1.0), "b": (1, 1.0)}
+
+
 def test_a_row_of_an_earlier_incarnation_of_the_topic_takes_new_records_whatever_its_stamp():
     disk = Disk()
     fold = disk.open()
