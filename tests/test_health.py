@@ -10,7 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from metrics_app.errors import InvalidQueryError
 from metrics_app.health import OPENAPI, PATHS, register_health
-from metrics_app.query.views import HOUR_PATH
+from metrics_app.query import views as query
 from metrics_app.stats.summary import parse_stat
 from metrics_app.telemetry import Telemetry
 from metrics_app.web import PROBLEM, Health
@@ -19,7 +19,7 @@ from metrics_app.wire.chunk import VALUE_MAX
 from metrics_app.wire.gathering import LISTED
 from metrics_app.wire.keys import MAX_KEY_BYTES
 
-from .query.fakes import PATH, ask, free_port, row, web_app, worker
+from .query.fakes import ask, free_port, row, web_app, worker
 
 
 @pytest.fixture
@@ -111,7 +111,21 @@ async def test_description_is_served(url: str, description: Any) -> None:
 
 
 def test_description_has_every_public_path(description: Any) -> None:
-    assert set(description["paths"]) == {"/samples", HOUR_PATH.replace(":[^/]+", ""), *PATHS}
+    assert set(description["paths"]) == {"/samples", *query_paths(), *PATHS}
+
+
+def query_paths() -> set[str]:
+    """Those of the statistics, and the same with each word that asks something else."""
+    general = [path.replace(":[^/]+", "") for path in query.PATHS]
+    return {*general, *(path.replace("{stat}", word) for path in general for word in ("under",))}
+
+
+def parameters(description: Any, operation: Any) -> list[Any]:
+    """Of an operation, those that several share looked up."""
+    shared = description["components"]["parameters"]
+    return [
+        shared[each["$ref"].rpartition("/")[2]] if "$ref" in each else each for each in operation.get("parameters", ())
+    ]
 
 
 def test_description_refers_to_nothing_that_is_missing(description: Any) -> None:
@@ -124,7 +138,7 @@ def test_description_refers_to_nothing_that_is_missing(description: Any) -> None
 def test_description_declares_every_path_parameter(description: Any) -> None:
     for path, methods in description["paths"].items():
         for operation in methods.values():
-            declared = [each["name"] for each in operation.get("parameters", ()) if each["in"] == "path"]
+            declared = [each["name"] for each in parameters(description, operation) if each["in"] == "path"]
             assert re.findall(r"\{(\w+)\}", path) == declared
 
 
@@ -150,13 +164,26 @@ def test_described_limits_are_the_ones_kept(description: Any) -> None:
     assert schemas["Receipt"]["properties"]["rejected"]["maxItems"] == LISTED
 
 
-@pytest.mark.parametrize(("stat", "schema"), [("median", "Answer"), ("count", "Answer"), ("summary", "Summary")])
-async def test_answers_are_as_described(description: Any, stat: str, schema: str) -> None:
+@pytest.mark.parametrize("window", ["", "Day", "Range"])
+@pytest.mark.parametrize(
+    ("stat", "parameter", "schema"),
+    [("median", "", "Answer"), ("count", "", "Answer"), ("summary", "", "Summary"), ("under", "ms=20", "Share")],
+)
+async def test_answers_are_as_described(description: Any, stat: str, parameter: str, schema: str, window: str) -> None:
+    path = {
+        "": f"{stat}/2025-11-23/22?",
+        "Day": f"{stat}/2025-11-23?",
+        "Range": f"{stat}?from=2025-11-23/20&to=2025-11-24&",
+    }[window]
     async with worker(found=row()) as running:
-        answer = (await ask(running.url, f"/checkout/{PATH.replace('average', stat)}")).json
+        answer = (await ask(running.url, f"/checkout/{path}{parameter}")).json
 
-    described = description["components"]["schemas"][schema]
-    assert list(answer) == list(described["properties"]) == described["required"]
+    described = description["components"]["schemas"]
+    assert list(answer) == list(described[window + schema]["properties"]) == described[window + schema]["required"]
+    cell = described["SummaryCell" if stat == "summary" else "HourCell"]
+    for each in answer.get("hours", ()):
+        assert list(each) == (list(cell["properties"]) if each["count"] else cell["required"])
+    assert sum(each["count"] for each in answer.get("hours", ())) == (3 if window else 0)
 
 
 @pytest.mark.parametrize("stat", ["average", "min", "max", "median", "count", "sum", "stddev", "p5", "p99.9", "p100"])

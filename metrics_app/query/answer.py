@@ -1,102 +1,154 @@
-"""A row and a question become the JSON document of an answer. Pure: no clock, no I/O.
+"""What is asked of a window, and the rows found in it, become the document of an answer. Pure: no clock, no I/O.
 
-An hour is final when the copy that answers has folded everything up to FINAL_AFTER_S past its end. A final answer may
-still be corrected by late samples; its ETag then changes. `as_of`, `stale` and `role` describe the answering, not the
-row, and are left out of the tag, so that every worker gives the same tag for the same row.
+A window is final when the copy that answers has folded everything up to FINAL_AFTER_S past its end. A final answer may
+still be corrected by late samples; its ETag then changes.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime
-from hashlib import blake2b
 from typing import Any, NamedTuple
 
-import msgspec
-
 from metrics_app.holdings import Found
+from metrics_app.query.question import Window
 from metrics_app.stats import hour as hours
-from metrics_app.stats.summary import STATS, value_of
+from metrics_app.stats import intervals
+from metrics_app.stats.share import share_at_most
+from metrics_app.stats.statistic import parse_stat
+from metrics_app.stats.summary import STATS, Answer, HourlySummary, value_of
 
 SUMMARY = "summary"
+UNDER = "under"
 COUNT = "count"
 COUNT_UNIT = "values"
+SHARE_UNIT = "share"
 
 # what a sample may need from a collector into Kafka (linger, the broker's ack), with room for clocks that differ
 FINAL_AFTER_S = 5.0
 
-_OF_THE_ANSWERING = ("as_of", "stale", "role")
+Document = dict[str, Any]
 
 
-class Question(NamedTuple):
-    """A statistic of one key in one hour.
+class Measured(NamedTuple):
+    """What is said of a summary: the value, or several by name; and how good they are."""
+
+    value: Document
+    quality: Document
+
+
+class Measure(NamedTuple):
+    """How a statistic is taken.
 
     Attributes:
-        key: 1-256 bytes of UTF-8.
-        stat: a name that `parse_stat` takes.
-        hour: hours since 1970-01-01T00Z.
+        stat: its name.
+        unit: of its value.
+        take: from a summary that is not empty.
+        about: members that say what was asked, beyond the name.
     """
 
-    key: str
     stat: str
-    hour: int
+    unit: str
+    take: Callable[[HourlySummary], Measured]
+    about: Document
 
 
-def document(question: Question, found: Found, unit: str) -> dict[str, Any]:
-    """The answer, JSON-serialisable, members in the order a reader wants them.
+def measure_of(stat: str, unit: str) -> Measure:
+    """The measure of a statistic's name, or of all of them.
 
-    Args:
-        unit: unit of the values; counts say so themselves.
+    Raises:
+        InvalidQueryError: part "stat".
     """
-    start, end = hours.start(question.hour), hours.end(question.hour)
-    result = _all(found) if question.stat == SUMMARY else _one(found, question.stat)
-    value, quality = result
+    if stat == SUMMARY:
+        return Measure(stat, unit, _all, {})
+    parse_stat(stat)
+    return Measure(stat, COUNT_UNIT if stat == COUNT else unit, lambda summary: _one(summary, stat), {})
+
+
+def share_under(threshold: float, unit: str) -> Measure:
+    """The share of values that are at most a threshold."""
+
+    def take(summary: HourlySummary) -> Measured:
+        return _measured(share_at_most(summary, threshold), None)
+
+    return Measure(UNDER, SHARE_UNIT, take, {"threshold": threshold, "threshold_unit": unit})
+
+
+def document(key: str, measure: Measure, window: Window, found: Found) -> Document:
+    """The answer for a window, JSON-serialisable, members in the order a reader wants them."""
+    value, quality = measure.take(found.summary)
     return {
-        "key": question.key,
-        "stat": question.stat,
-        "date": start.date().isoformat(),
-        "hour": start.hour,
+        "key": key,
+        "stat": measure.stat,
+        **measure.about,
+        **_when(window),
         **value,
-        "unit": COUNT_UNIT if question.stat == COUNT else unit,
+        "unit": measure.unit,
         "count": found.summary.count,
-        "window": {"start": hours.iso(start), "end": hours.iso(end)},
-        "final": found.as_of >= end.timestamp() + FINAL_AFTER_S,
+        "window": window.bounds,
+        "final": is_final(found, window),
         **quality,
-        "missing": found.missing,
-        "duplicates": found.duplicates,
-        "late": found.late,
-        "as_of": hours.iso(datetime.fromtimestamp(found.as_of, UTC)),
-        "stale": found.stale,
-        "role": found.role,
+        **_counts(found),
+        **answering(found),
     }
 
 
-def caching(answer: dict[str, Any]) -> dict[str, str]:
-    """Response headers ETag and Cache-Control of a document.
-
-    A minute, not for ever: a late correction must be seen. What is open or stale is out of date at once.
-    """
-    if not answer["final"] or answer["stale"]:
-        return {"Cache-Control": "no-store"}
-    return {"ETag": f'"{_tag(answer)}"', "Cache-Control": "public, max-age=60"}
-
-
-def _one(found: Found, stat: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    got = value_of(found.summary, stat)
-    quality = {"exact": got.exact, "error_bound": got.error_bound, "lo": got.lo, "hi": got.hi}
-    return {"value": got.value}, quality
+def cell(measure: Measure, hour: int, found: Found | None) -> Document:
+    """One hour within a longer answer. Without data its value is null and its count 0."""
+    start = {"start": hours.iso(hours.start(hour))}
+    if found is None:
+        return {**start, "values" if measure.stat == SUMMARY else "value": None, "count": 0}
+    value, quality = measure.take(found.summary)
+    final = is_final(found, Window(hour, hour + 1, "hour"))
+    return {**start, **value, "count": found.summary.count, "final": final, **quality, **_counts(found)}
 
 
-def _all(found: Found) -> tuple[dict[str, Any], dict[str, Any]]:
-    got = {stat: value_of(found.summary, stat) for stat in STATS}
-    bounds = {stat: {"lo": each.lo, "hi": each.hi, "exact": each.exact} for stat, each in got.items()}
+def is_final(found: Found, window: Window) -> bool:
+    """Whether the window is over and all of it is folded."""
+    return found.as_of >= window.end_s + FINAL_AFTER_S
+
+
+def answering(found: Found) -> Document:
+    """Members that describe the answering, not the rows; every worker gives the same answer but for them."""
+    as_of = hours.iso(datetime.fromtimestamp(found.as_of, UTC))
+    return {"as_of": as_of, "stale": found.stale, "role": found.role}
+
+
+def _counts(found: Found) -> Document:
+    return {"missing": found.missing, "duplicates": found.duplicates, "late": found.late}
+
+
+def _when(window: Window) -> Document:
+    start = hours.start(window.first)
+    date = {"date": start.date().isoformat()}
+    whens: dict[str, Document] = {"hour": {**date, "hour": start.hour}, "day": date, "range": {}}
+    return whens[window.form]
+
+
+def _one(summary: HourlySummary, stat: str) -> Measured:
+    return _measured(value_of(summary, stat), _ci95(summary, stat))
+
+
+def _measured(got: Answer, ci95: Document | None) -> Measured:
+    quality = {"exact": got.exact, "error_bound": got.error_bound, "lo": got.lo, "hi": got.hi, "ci95": ci95}
+    return Measured({"value": got.value}, quality)
+
+
+def _all(summary: HourlySummary) -> Measured:
+    got = {stat: value_of(summary, stat) for stat in STATS}
+    bounds = {
+        stat: {"lo": each.lo, "hi": each.hi, "exact": each.exact, "ci95": _ci95(summary, stat)}
+        for stat, each in got.items()
+    }
     quality = {
         "exact": all(each.exact for each in got.values()),
         "error_bound": max(each.error_bound for each in got.values()),
         "bounds": bounds,
     }
-    return {"values": {stat: each.value for stat, each in got.items()}}, quality
+    return Measured({"values": {stat: each.value for stat, each in got.items()}}, quality)
 
 
-def _tag(answer: dict[str, Any]) -> str:
-    of_the_row = {name: member for name, member in answer.items() if name not in _OF_THE_ANSWERING}
-    return blake2b(msgspec.json.encode(of_the_row), digest_size=16).hexdigest()
+def _ci95(summary: HourlySummary, stat: str) -> Document | None:
+    q = parse_stat(stat).q
+    found = None if q is None else intervals.of_quantile(summary, q)
+    return None if found is None else found._asdict()

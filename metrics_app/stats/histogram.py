@@ -172,6 +172,30 @@ class Histogram:
         lo, hi = bounds(self.offset + int(np.searchsorted(np.cumsum(self.counts), nth, side="right")))
         return self._clamped(2 * lo * hi / (lo + hi), lo, hi, ERROR_BOUND)
 
+    def at_most(self, limit: float) -> tuple[int, int]:
+        """The number of values <= limit lies between these two, which are equal where a bucket ends."""
+        total = self.zeros + self.tiny + int(self.counts.sum())
+        if limit < self.low:
+            return 0, 0
+        if limit >= self.high:
+            return total, total
+        known, cut = self._around(limit)
+        return max(known, 1), min(known + cut, total - 1)  # low is one of them, high is not
+
+    def _around(self, limit: float) -> tuple[int, int]:
+        """Values in the buckets that end at or below a limit in [low, high), and in the one that it cuts."""
+        if limit < ZERO_MAX:
+            return self.zeros, self.tiny if limit else 0
+        known = self.zeros + self.tiny
+        if limit == ZERO_MAX:
+            return known, 0
+        bucket = int(buckets_of(np.array([limit]))[0])
+        at = bucket - self.offset
+        if at < 0:
+            return known, 0
+        ends = limit == bounds(bucket)[1]
+        return known + int(self.counts[: at + ends].sum()), 0 if ends else int(self.counts[at])
+
     def _clamped(self, estimate: float, lo: float, hi: float, error_bound: float) -> Ranked:
         estimate, lo, hi = (min(max(each, self.low), self.high) for each in (estimate, lo, hi))
         return Ranked(estimate, lo, hi, error_bound if lo < hi else 0.0)

@@ -10,11 +10,17 @@ from metrics_app.errors import InvalidQueryError
 HOUR_S = 3600
 DATE_EXPECTED = "a date YYYY-MM-DD, from 1970-01-01 to 9999-12-31"
 HOUR_EXPECTED = "an hour 0 to 23, UTC"
+MOMENT_EXPECTED = (
+    "the start of an hour from 1970 to 9999: YYYY-MM-DD, YYYY-MM-DD/H, or RFC 3339 with an offset, YYYY-MM-DDTHH:00:00Z"
+)
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LATEST = datetime.max.replace(tzinfo=UTC)
+LAST = int((_LATEST - _EPOCH) // timedelta(hours=1))  # the hour from 9999-12-31T23:00Z
+
 _DATE = re.compile("[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _HOUR = re.compile("[01]?[0-9]|2[0-3]")
+_RFC_3339 = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]+)?(?:Z|[+-][0-9]{2}:[0-9]{2})")
 
 
 def parse(date: str, hour: str) -> int:
@@ -42,6 +48,28 @@ def of_date(date: str) -> int:
     if day is None or day < _EPOCH:
         raise InvalidQueryError("date", date, DATE_EXPECTED)
     return of(day.timestamp())
+
+
+def of_moment(part: str, text: str) -> int:
+    """The hour that begins at a moment: a date, a date and an hour as in a path, or RFC 3339, which has an offset.
+
+    Raises:
+        InvalidQueryError: the part named; other text, or not the start of an hour from 1970 to 9999.
+    """
+    date, slash, hour = text.partition("/")
+    try:
+        if slash:
+            return parse(date, hour)
+        return _of_rfc_3339(text) if _RFC_3339.fullmatch(text) else of_date(date)
+    except (InvalidQueryError, ValueError):
+        raise InvalidQueryError(part, text, MOMENT_EXPECTED) from None
+
+
+def _of_rfc_3339(text: str) -> int:
+    hour, rest = divmod(datetime.fromisoformat(text) - _EPOCH, timedelta(hours=1))
+    if rest or not 0 <= hour <= LAST:
+        raise ValueError(text)
+    return hour
 
 
 def of(epoch_s: float) -> int:

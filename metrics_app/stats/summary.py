@@ -166,12 +166,12 @@ class HourlySummary:
     @property
     def min(self) -> float:
         """Least value; ValueError when there is none."""
-        return self._ranked(0).estimate
+        return self.ranked(0).estimate
 
     @property
     def max(self) -> float:
         """Greatest value; ValueError when there is none."""
-        return self._ranked(self.count - 1).estimate
+        return self.ranked(self.count - 1).estimate
 
     @property
     def sum(self) -> float:
@@ -208,7 +208,7 @@ class HourlySummary:
             raise ValueError(f"q {q!r}: expected 0.0 to 1.0")
         position = (self.count - 1) * q
         weight = position - math.floor(position)
-        below, above = self._ranked(math.floor(position)), self._ranked(math.ceil(position))
+        below, above = self.ranked(math.floor(position)), self.ranked(math.ceil(position))
         value = _interpolate(below.estimate, above.estimate, weight)
         error_bound = max(below.error_bound, above.error_bound)
         if not error_bound:
@@ -228,7 +228,16 @@ class HourlySummary:
         first, end = (int(used[0]), int(used[-1]) + 1) if len(used) else (0, 0)
         return Buckets(histogram.zeros + histogram.tiny, histogram.offset + first, histogram.counts[first:end].copy())
 
-    def _ranked(self, rank: int) -> Ranked:
+    def at_most(self, limit: float) -> tuple[int, int]:
+        """The number of values <= limit lies between these two; they are equal while quantiles are exact."""
+        if (histogram := self.histogram) is not None:
+            return histogram.at_most(limit)
+        counted = self._counted()
+        number = int(counted.times[: np.searchsorted(counted.values, limit, side="right")].sum())
+        return number, number
+
+    def ranked(self, rank: int) -> Ranked:
+        """What is known of the value at a rank, 0 to count - 1; ValueError when there is no value."""
         self._require_values()
         if (histogram := self.histogram) is not None:
             return histogram.ranked(rank, self.count)

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from metrics_app.errors import InvalidQueryError
-from metrics_app.query.views import key_of
+from metrics_app.query.question import key_of
 from metrics_app.stats.summary import HourlySummary
 from metrics_app.web import PROBLEM
 from metrics_app.wire.keys import key_bytes
@@ -119,7 +119,7 @@ async def test_malformed_part_is_named_with_what_was_expected(one: Worker, path:
     assert reply.json["expected"]
 
 
-@pytest.mark.parametrize("path", ["/checkout", f"/checkout/{PATH}/", f"/checkout/{PATH}/x", f"//{PATH}", "/a/b/c"])
+@pytest.mark.parametrize("path", ["/checkout", f"/checkout/{PATH}/", f"/checkout/{PATH}/x", f"//{PATH}"])
 async def test_another_form_of_url_is_404_that_says_the_form(one: Worker, path: str) -> None:
     reply = await ask(one.url, path)
 

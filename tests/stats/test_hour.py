@@ -74,3 +74,52 @@ def test_moments_are_written_in_utc_and_whole_seconds() -> None:
     moment = datetime(2026, 11, 24, 0, 30, 5, 999_999, tzinfo=timezone(timedelta(hours=2)))
 
     assert hours.iso(moment) == "2026-11-23T22:30:05Z"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "2025-11-23/22",
+        "2025-11-23T22:00:00Z",
+        "2025-11-23T22:00:00.000Z",
+        "2025-11-23T23:00:00+01:00",
+        "2025-11-24T03:30:00+05:30",
+        "2025-11-23T17:00:00-05:00",
+    ],
+)
+def test_moment_is_a_date_and_hour_or_rfc_3339(text: str) -> None:
+    assert hours.of_moment("from", text) == hours.parse("2025-11-23", "22")
+
+
+def test_moment_of_a_date_is_its_first_hour() -> None:
+    assert hours.of_moment("from", "2025-11-23") == hours.parse("2025-11-23", "0")
+    assert hours.of_moment("to", "9999-12-31T23:00:00Z") == hours.LAST
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "now",
+        "2025-11-23/24",
+        "2025-11-23/",
+        "2025-02-30",
+        "2025-02-30T00:00:00Z",
+        "2025-11-23T22:00:00",
+        "2025-11-23T22:00Z",
+        "2025-11-23T22:30:00Z",
+        "2025-11-23T22:00:00.001Z",
+        "2025-11-23T25:00:00Z",
+        "2025-11-23T22:00:00+00:30",
+        "1970-01-01T00:00:00+01:00",
+        "9999-12-31T23:00:00-01:00",
+        "1969-12-31",
+        "1763935200",
+        "\u0662025-11-23",
+    ],
+)
+def test_other_moments_are_refused_by_the_name_of_their_part(text: str) -> None:
+    with pytest.raises(InvalidQueryError) as refused:
+        hours.of_moment("from", text)
+
+    assert (refused.value.part, refused.value.value) == ("from", text)

@@ -1,0 +1,137 @@
+"""From a URL to a question: which key, which statistic, which hours. Pure; every part is checked here.
+
+    /<key>/<stat>/<date>/<hour>        an hour
+    /<key>/<stat>/<date>               a day, 24 hours UTC
+    /<key>/<stat>?from=&to=            whole hours, `from` inclusive, `to` exclusive
+
+Where it stands for a statistic, `under`, `compare` or `histogram` asks something else of the same hours. Paths of one
+segment belong to the service (/samples, /keys, /metrics), those of two to four to keys, so no key hides or is hidden.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Literal, NamedTuple
+
+from metrics_app.errors import InvalidQueryError
+from metrics_app.query.parameters import SHOWN, decode, parameters
+from metrics_app.settings import Settings
+from metrics_app.stats import hour as hours
+from metrics_app.wire.keys import key_bytes
+
+DAY_HOURS = 24
+RANGE = ("from", "to")
+
+Form = Literal["hour", "day", "range"]
+
+
+class Window(NamedTuple):
+    """Whole hours, `end` not among them; hours since 1970-01-01T00Z."""
+
+    first: int
+    end: int
+    form: Form
+
+    def __str__(self) -> str:
+        """For a sentence: "the hour from 2026-11-23T22:00:00Z"."""
+        start = hours.iso(hours.start(self.first))
+        return f"the hours from {start} to {self.end_text}" if self.form == "range" else f"the {self.form} from {start}"
+
+    @property
+    def bounds(self) -> dict[str, str]:
+        """The member `window` of an answer."""
+        return {"start": hours.iso(hours.start(self.first)), "end": self.end_text}
+
+    @property
+    def end_text(self) -> str:
+        """The first moment after it, RFC 3339."""
+        return hours.iso(hours.end(self.end - 1))
+
+    @property
+    def end_s(self) -> float:
+        """The first moment after it, in epoch seconds."""
+        return hours.end(self.end - 1).timestamp()
+
+
+class Policy(NamedTuple):
+    """What a service makes of questions.
+
+    Attributes:
+        unit: of the values.
+        range_hours: most hours in one question.
+        page: most items in one answer.
+    """
+
+    unit: str
+    range_hours: int
+    page: int
+
+    @classmethod
+    def of(cls, settings: Settings) -> Policy:
+        """As set."""
+        return cls(settings.unit, settings.max_range_hours, settings.max_page)
+
+
+class Question(NamedTuple):
+    """What a path asks, and the parameters beside it.
+
+    Attributes:
+        key: 1-256 bytes of UTF-8.
+        asked: the second segment, not looked at yet.
+    """
+
+    key: str
+    asked: str
+    window: Window
+    given: dict[str, str]
+
+
+def question_of(
+    raw_path: str, raw_query: str, segments: Mapping[str, str], allowed: Collection[str], policy: Policy
+) -> Question:
+    """The question of a path.
+
+    Args:
+        segments: stat and, where the path has them, date and hour, decoded.
+        allowed: parameters that belong to what is asked, besides those of a range.
+
+    Raises:
+        InvalidQueryError: naming the part: key, date, hour or a parameter.
+    """
+    key = key_of(raw_path)
+    in_path = "date" in segments
+    given = parameters(raw_query, {*allowed} if in_path else {*allowed, *RANGE})
+    window = _in_path(segments) if in_path else _of_range(given, policy)
+    return Question(key, segments["stat"], window, given)
+
+
+def key_of(raw_path: str) -> str:
+    """The key in the first segment of a path as it was received.
+
+    Raises:
+        InvalidQueryError: naming the part "key".
+    """
+    segment = raw_path.split("/")[1]
+    key = decode("key", segment)
+    try:
+        key_bytes(key)
+    except ValueError as error:
+        raise InvalidQueryError("key", segment[:SHOWN], str(error).removeprefix("expected ")) from None
+    return key
+
+
+def _in_path(segments: Mapping[str, str]) -> Window:
+    if "hour" in segments:
+        hour = hours.parse(segments["date"], segments["hour"])
+        return Window(hour, hour + 1, "hour")
+    first = hours.of_date(segments["date"])
+    return Window(first, first + DAY_HOURS, "day")
+
+
+def _of_range(given: Mapping[str, str], policy: Policy) -> Window:
+    # a + that stood for itself, as in +01:00, has come out as a space
+    first, end = (hours.of_moment(part, given.get(part, "").replace(" ", "+")) for part in RANGE)
+    if not 0 < end - first <= policy.range_hours:
+        limit = f"a moment after from, at most {policy.range_hours:,} hours after it"
+        raise InvalidQueryError("to", given["to"], limit)
+    return Window(first, end, "range")

@@ -1,0 +1,95 @@
+"""The rows of a key over a window, hour by hour and taken together.
+
+All hours of a key are in one partition, so one worker has them all. Many hours are read in steps, between which other
+requests are served; a row is used up before the next step, for the fold may change it then.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from metrics_app.errors import OwnerUnavailableError
+from metrics_app.holdings import ACTIVE, Found, SummaryReader
+from metrics_app.query.question import Window
+from metrics_app.stats.summary import HourlySummary
+
+STEP_HOURS = 8  # a step takes about a millisecond
+
+Cell = Callable[[int, Found | None], Any]
+
+
+class Reading(NamedTuple):
+    """What is known of a window.
+
+    Attributes:
+        whole: its hours taken together: summaries merged, counts added, the earliest as_of, stale if one of them is.
+        cells: what was made of each hour that was asked for one by one.
+    """
+
+    whole: Found
+    cells: list[Any]
+
+
+class Rows(NamedTuple):
+    """The rows of one key, as the copy of its partition held here has them."""
+
+    reader: SummaryReader
+    partition: int
+    key: bytes
+
+    async def read(
+        self, window: Window, each: range = range(0), cell: Cell = lambda hour, found: None
+    ) -> Reading | None:
+        """What is known of a window, None when nothing was recorded in it.
+
+        Args:
+            each: hours that `cell` is to make something of.
+
+        Raises:
+            OwnerUnavailableError: the partition is not held here (any more), or the copy here has not got the rows yet.
+        """
+        if window.end - window.first == 1 and not each:
+            found = self._row(window.first)  # as it is, nothing runs in between
+            return self._nothing() if found is None else Reading(found, [])
+        whole: Found | None = None
+        cells = []
+        for nth, hour in enumerate(range(window.first, window.end)):
+            if nth and nth % STEP_HOURS == 0:
+                await asyncio.sleep(0)
+            found = self._row(hour)
+            if hour in each:
+                cells.append(cell(hour, found))
+            if found is not None:
+                whole = _joined(whole, found)
+        return self._nothing() if whole is None else Reading(whole, cells)
+
+    def _row(self, hour: int) -> Found | None:
+        try:
+            found = self.reader.read(self.partition, self.key, hour)
+        except OwnerUnavailableError:
+            if self.reader.holds(self.partition) in (None, ACTIVE):
+                raise
+            return None  # not there yet, or never will be: an answer of such a copy says that it may be stale
+        return found if found is not None and found.summary.count else None
+
+    def _nothing(self) -> None:
+        if self.reader.holds(self.partition) != ACTIVE:
+            raise OwnerUnavailableError("the owner of this key cannot be asked, and the copy here does not have it yet")
+
+
+def _joined(whole: Found | None, found: Found) -> Found:
+    if whole is None:
+        whole = found._replace(summary=HourlySummary(found.summary.exact_distinct), missing=0, duplicates=0, late=0)
+    whole.summary.merge(found.summary)
+    return Found(
+        whole.summary,
+        whole.missing + found.missing,
+        whole.duplicates + found.duplicates,
+        whole.late + found.late,
+        min(whole.as_of, found.as_of),
+        whole.stale or found.stale,
+        found.role,
+        max(whole.offset, found.offset),
+    )

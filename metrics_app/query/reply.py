@@ -1,0 +1,116 @@
+"""An answer as an HTTP response: JSON or CSV, its tag, and 304 for who has it already.
+
+A closed window is a web resource: a strong ETag, the same from every worker and another after a late correction, and a
+minute in caches, not for ever: a correction must be seen. What is open or stale is out of date at once. `as_of`,
+`stale` and `role` describe the answering, not the rows, and are left out of the tag.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Iterable, Sequence
+from hashlib import blake2b
+from http import HTTPStatus
+from typing import Any, NamedTuple
+
+import msgspec
+from aiohttp import web
+
+from metrics_app.web import json_reply
+
+JSON = "json"
+CSV = "csv"
+FORMATS = (JSON, CSV)
+TYPES = {JSON: "application/json", CSV: "text/csv"}
+
+CSV_TYPE = "text/csv; charset=utf-8; header=present"
+VARY = {"Vary": "Accept"}
+OPEN = {"Cache-Control": "no-store"}
+CLOSED = "public, max-age=60"
+
+_OF_THE_ANSWERING = ("as_of", "stale", "role")
+_FORMULA = ("=", "+", "-", "@", "'")
+
+Table = Iterable[Sequence[Any]]
+
+
+class Sheet(NamedTuple):
+    """An answer before it has a form.
+
+    Attributes:
+        document: the JSON.
+        table: makes the lines of the CSV, the names of the columns first.
+        lasting: whether it may be tagged and kept: final, and not stale.
+        next: query string of the next page; None when this is the last.
+    """
+
+    document: dict[str, Any]
+    table: Callable[[], Table]
+    lasting: bool
+    next: str | None = None
+
+
+def format_of(given: dict[str, str], accept: str) -> str:
+    """What `format` says, else what the Accept header likes better; JSON when it does not say."""
+    return given.get("format") or (CSV if _liking(accept, TYPES[CSV]) > _liking(accept, TYPES[JSON]) else JSON)
+
+
+def respond(request: web.Request, sheet: Sheet, form: str) -> web.Response:
+    """The response, or 304 when the request names its tag."""
+    headers = {**VARY, **_caching(sheet, form)}
+    if sheet.next is not None:
+        headers["Link"] = f'<{request.rel_url.raw_path}?{sheet.next}>; rel="next"'
+    if "ETag" in headers and is_known(request, headers["ETag"]):
+        return web.Response(status=HTTPStatus.NOT_MODIFIED, headers=headers)
+    if form == CSV:
+        return web.Response(body=csv_of(sheet.table()), headers={**headers, "Content-Type": CSV_TYPE})
+    return json_reply(sheet.document, headers=headers)
+
+
+def is_known(request: web.Request, tag: str) -> bool:
+    """Whether If-None-Match names the tag, weakly or strongly, or any by *."""
+    return bool({each.value for each in request.if_none_match or ()} & {"*", tag.strip('"')})
+
+
+def csv_of(table: Table) -> bytes:
+    """RFC 4180: CRLF, quotes where needed; null is an empty field, a truth value is true or false.
+
+    A text that a spreadsheet would take for a formula, or that begins with an apostrophe, gets one before it.
+    """
+    text = io.StringIO()
+    csv.writer(text).writerows([_field(each) for each in line] for line in table)
+    return text.getvalue().encode()
+
+
+def tag_of(document: dict[str, Any], form: str) -> str:
+    """The strong ETag of an answer in one form."""
+    of_the_rows = {name: member for name, member in document.items() if name not in _OF_THE_ANSWERING}
+    return f'"{blake2b(msgspec.json.encode((form, of_the_rows)), digest_size=16).hexdigest()}"'
+
+
+def _caching(sheet: Sheet, form: str) -> dict[str, str]:
+    return {"ETag": tag_of(sheet.document, form), "Cache-Control": CLOSED} if sheet.lasting else OPEN
+
+
+def _field(member: Any) -> Any:
+    if isinstance(member, bool):
+        return "true" if member else "false"
+    return f"'{member}" if isinstance(member, str) and member.startswith(_FORMULA) else member
+
+
+def _liking(accept: str, kind: str) -> float:
+    """The q of a media type by the most specific range that takes it; 0 for one that none takes."""
+    likings = {}
+    for each in accept.lower().split(","):
+        name, *options = (part.strip() for part in each.split(";"))
+        likings[name] = next((_number(option[2:]) for option in options if option.startswith("q=")), 1.0)
+    family = kind.partition("/")[0]
+    return next((likings[name] for name in (kind, f"{family}/*", "*/*") if name in likings), 0.0)
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return 0.0
