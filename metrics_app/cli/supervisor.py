@@ -26,6 +26,7 @@ LAST_BACKOFF_S = 10.0
 CRASHES = 5
 CRASH_WINDOW_S = 60.0
 PROBE_INTERVAL_S = 0.1
+CANCEL_AGAIN_S = 1.0
 MAX_LOG_BYTES = 20 << 20  # a log larger than this is set aside as <name>.log.1 when its child is next started
 TAIL_LINES = 15
 TAIL_BYTES = 16 << 10
@@ -100,8 +101,7 @@ class Child:
         try:
             status = await process.wait()
         finally:
-            probing.cancel()
-            await asyncio.gather(probing, return_exceptions=True)
+            await cancel([probing])
         self._forget()
         return status
 
@@ -175,9 +175,12 @@ class Supervisor:
 
 
 async def cancel(tasks: Sequence[asyncio.Task[object]]) -> None:
-    """Ends the tasks; their results, errors included, are dropped."""
-    for task in tasks:
-        task.cancel()
+    """Ends the tasks; their results, errors included, are dropped. One that swallows it is cancelled again."""
+    pending = set(tasks)
+    while pending:
+        for task in pending:
+            task.cancel()
+        _, pending = await asyncio.wait(pending, timeout=CANCEL_AGAIN_S)
     await asyncio.gather(*tasks, return_exceptions=True)
 
 

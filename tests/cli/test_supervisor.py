@@ -107,6 +107,27 @@ async def test_a_child_that_never_gets_ready_ends_everything_with_its_last_words
     assert not running.ready.is_set()
 
 
+async def test_a_probe_that_swallows_its_cancellation_does_not_keep_a_dead_child_from_being_started_again(
+    tmp_path: Path,
+) -> None:
+    """As a request may that is cancelled at the moment of its timeout."""
+    swallowed: list[bool] = []
+
+    async def probe() -> bool:
+        try:
+            await asyncio.sleep(600)
+        except asyncio.CancelledError:
+            if swallowed:
+                raise
+            swallowed.append(True)
+        return False
+
+    running = Running(tmp_path, [python("worker", "import time; time.sleep(0.1)", probe)], backoff_s=600)
+    await running.until(lambda: any("starting it again" in line for line in running.said))
+    assert swallowed
+    await running.end()
+
+
 async def test_the_backoff_doubles_up_to_its_limit_while_a_child_does_not_get_ready(tmp_path: Path) -> None:
     running = Running(tmp_path, [python("worker", "import sys; sys.exit(4)", never)])
     with pytest.raises(ProcessError):

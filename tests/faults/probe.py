@@ -74,13 +74,14 @@ class Prober:
         timeout = aiohttp.ClientTimeout(total=TIMEOUT_S)
         async with aiohttp.ClientSession(timeout=timeout, connector=aiohttp.TCPConnector(limit=0)) as session:
             await self._fill(session)
-            asking = [asyncio.create_task(self._keep_asking(session, key)) for key in self.keys]
-            try:
-                yield self
-            finally:
-                for task in asking:
-                    task.cancel()
-                await asyncio.gather(*asking, return_exceptions=True)
+            over = asyncio.Event()  # not a cancellation: one that meets a timeout of the client may get lost
+            async with asyncio.TaskGroup() as asking:
+                for key in self.keys:
+                    asking.create_task(self._keep_asking(session, key, over))
+                try:
+                    yield self
+                finally:
+                    over.set()
 
     async def _fill(self, session: aiohttp.ClientSession) -> None:
         at_s = self.closed * HOUR_S + 1800
@@ -93,8 +94,10 @@ class Prober:
                 assert time.monotonic() < give_up, f"the closed hour of {key} is not filled"
                 await asyncio.sleep(0.1)
 
-    async def _keep_asking(self, session: aiohttp.ClientSession, key: str) -> None:
+    async def _keep_asking(self, session: aiohttp.ClientSession, key: str, over: asyncio.Event) -> None:
         for turn in itertools.count():
+            if over.is_set():
+                break
             due = time.monotonic() + INTERVAL_S
             hour = int(time.time()) // HOUR_S if turn % 2 else self.closed
             at = turn // 2 % len(self.ask)
