@@ -9,7 +9,7 @@ import pytest
 
 from metrics_app.aggregator import row as rows
 from metrics_app.aggregator import seal
-from metrics_app.aggregator.flusher import Flusher
+from metrics_app.aggregator.flusher import Flusher, Records
 from metrics_app.aggregator.fold import HOUR_MS, Limits
 from metrics_app.aggregator.partitions import Partitions
 from metrics_app.telemetry import Telemetry
@@ -28,11 +28,12 @@ class Changelog:
         self.written: list[tuple[bytes, bytes]] = []
         self.refuses = False
 
-    async def send(self, flusher: Flusher, producer: Any, records: list[tuple[int, bytes, bytes]]) -> list[int]:
+    async def send(self, _flusher: Flusher, _producer: Any, records: dict[int, Records]) -> dict[int, list[range]]:
         if self.refuses:
             raise TimeoutError
-        self.written += [(row_key, value) for _, row_key, value in records]
-        return list(range(len(self.written) - len(records), len(self.written)))
+        before = len(self.written)
+        self.written += records[1]
+        return {1: [range(before, len(self.written))]}
 
 
 class Worker:

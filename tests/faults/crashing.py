@@ -79,10 +79,10 @@ def in_a_flush() -> None:
     send, settle, write = flusher.Flusher._send, flusher.Flusher._settle, store.HourStore.write
     settling: list[bool] = []
 
-    async def sent(self: Any, producer: Any, records: list[Any]) -> Any:
-        is_places = all(key == rows.PLACE_KEY for _, key, _ in records)
-        if not is_places and len(records) > 1:
-            await send(self, producer, records[: len(records) // 2])
+    async def sent(self: Any, producer: Any, records: dict[int, Any]) -> Any:
+        is_places = any(key == rows.PLACE_KEY for those in records.values() for key, _ in those)
+        if not is_places and sum(len(those) for those in records.values()) > 1:
+            await send(self, producer, {p: those[: (len(those) + 1) // 2] for p, those in records.items()})
             passed(at.ROWS_SENT)
         offsets = await send(self, producer, records)
         passed(at.PLACE_SENT if is_places else at.ALL_ROWS_SENT)

@@ -12,7 +12,7 @@ from typing import Any
 
 from metrics_app.aggregator import fold
 from metrics_app.aggregator import row as rows
-from metrics_app.aggregator.flusher import Flusher
+from metrics_app.aggregator.flusher import Flusher, Records
 from metrics_app.cli.main import run
 from metrics_app.collector.publisher import Publisher
 from tests.faults import crashing
@@ -44,15 +44,15 @@ def no_dedupe() -> None:
 def place_before_rows() -> None:
     """The place of a flush goes out first, apart from the rows it speaks of."""
     send = Flusher._send
-    waiting: list[Any] = []
+    waiting: list[dict[int, Records]] = []
 
-    async def swapped(self: Flusher, producer: Any, records: list[Any]) -> list[int]:
-        if all(key == rows.PLACE_KEY for _, key, _ in records) and waiting:
+    async def swapped(self: Flusher, producer: Any, records: dict[int, Records]) -> dict[int, list[range]]:
+        if waiting and any(key == rows.PLACE_KEY for those in records.values() for key, _ in those):
             offsets = await send(self, producer, records)
             await send(self, producer, waiting.pop())
             return offsets
         waiting[:] = [records]
-        return [0 for _ in records]
+        return {partition: [range(len(those))] for partition, those in records.items()}
 
     setattr(Flusher, "_send", swapped)  # noqa: B010
 

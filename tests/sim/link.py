@@ -17,14 +17,33 @@ LATE_S = SESSION_S + DEADLINE_S  # the product's bound: later than that no worke
 Append = Callable[[str, int, bytes, bytes], int]
 
 
+BATCH_RECORDS = 2  # few, so that a flush takes several
+
+
+class Batch:
+    """Records that arrive together or not at all."""
+
+    def __init__(self) -> None:
+        self.records: list[tuple[bytes, bytes]] = []
+
+    def append(self, *, timestamp: int | None, key: bytes, value: bytes) -> bool:  # as aiokafka's
+        """False when the batch is full."""
+        is_room = len(self.records) < BATCH_RECORDS
+        if is_room:
+            self.records.append((key, value))
+        return is_room
+
+    def close(self) -> None:
+        """Nothing more comes."""
+
+
 @dataclass(eq=False)
 class Sent:
-    """A record on its way; `offset` once it is in the log."""
+    """A batch on its way; `offset`, of its first record, once it is in the log."""
 
     topic: str
     partition: int
-    key: bytes
-    value: bytes
+    records: list[tuple[bytes, bytes]]
     acked: asyncio.Future[Any]
     offset: int | None = None
 
@@ -35,7 +54,7 @@ class Link:
 
     Attributes:
         mode: "fast" (lands and is acknowledged at once), "slow" (each step is told), "down".
-        wire: sent and not acknowledged, oldest first.
+        wire: batches sent and not acknowledged, oldest first.
         lost: left behind by producers given up or crashed, with the time from which on they cannot arrive any more.
     """
 
@@ -49,7 +68,7 @@ class Link:
         return Producer(self)
 
     def land(self, count: int, *, ack: bool) -> None:
-        """The broker takes the oldest records in, and says so or not; acks of records it took before come first."""
+        """The broker takes the oldest batches in, and says so or not; acks of those it took before come first."""
         for sent in self.wire[:count]:
             self._land(sent)
             if ack and not sent.acked.done():
@@ -65,7 +84,7 @@ class Link:
 
     def _land(self, sent: Sent) -> None:
         if sent.offset is None:
-            sent.offset = self.append(sent.topic, sent.partition, sent.key, sent.value)
+            sent.offset, *_ = [self.append(sent.topic, sent.partition, *each) for each in sent.records]
 
     def give_up(self, until_s: float) -> None:
         """What is on the wire is left to itself."""
@@ -97,21 +116,25 @@ class Producer:
     async def stop(self) -> None:
         """Ends."""
 
-    async def send(
-        self, topic: str, value: bytes, key: bytes = b"", partition: int = 0, **_: Any
-    ) -> asyncio.Future[Any]:
+    def create_batch(self) -> Batch:
+        """An empty one."""
+        return Batch()
+
+    async def send_batch(self, batch: Batch, topic: str, *, partition: int) -> asyncio.Future[Any]:
         """A future of the ack."""
         if self.link.mode == "down":
             raise KafkaConnectionError("down")
-        sent = Sent(topic, partition, key, value, asyncio.get_running_loop().create_future())
+        sent = Sent(topic, partition, batch.records, asyncio.get_running_loop().create_future())
         self.link.wire.append(sent)
         if self.link.mode == "fast":
             self.link.land(len(self.link.wire), ack=True)
         return sent.acked
 
-    async def send_and_wait(self, topic: str, value: bytes, **headers: Any) -> Any:
-        """The ack."""
-        return await (await self.send(topic, value, **headers))
+    async def send_and_wait(self, topic: str, value: bytes, **_headers: Any) -> Any:
+        """The ack of one record."""
+        batch = Batch()
+        batch.append(timestamp=None, key=b"", value=value)
+        return await (await self.send_batch(batch, topic, partition=0))
 
     def fail_all(self, _error: BaseException) -> None:
         """Called by `client.abandon`."""

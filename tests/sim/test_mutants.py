@@ -40,8 +40,8 @@ def stamp_lowered_on_replay(patch: pytest.MonkeyPatch) -> None:
 def place_written_before_the_rows(patch: pytest.MonkeyPatch) -> None:
     replicate = Flusher._replicate
 
-    async def mutant(flusher: Flusher, taken: list[Taken]) -> dict[int, list[int]]:
-        places = [(one.partition, rows.PLACE_KEY, rows.encode_place(one.flush.place)) for one in taken]
+    async def mutant(flusher: Flusher, taken: list[Taken]) -> dict[int, list[range]]:
+        places = {one.partition: [(rows.PLACE_KEY, rows.encode_place(one.flush.place))] for one in taken}
         await flusher._send(await flusher._connected(), places)
         return await replicate(flusher, taken)
 
@@ -107,7 +107,7 @@ def memory_kept_over_a_rebalance(patch: pytest.MonkeyPatch) -> None:
 
 
 def records_of_others_passed_over(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Flusher, "_reached", lambda _flusher, _tp, sent: max(sent))
+    patch.setattr(Flusher, "_reached", lambda _flusher, _tp, sent: max(span.stop for span in sent) - 1)
 
 
 def acknowledged_before_the_flush(patch: pytest.MonkeyPatch) -> None:
@@ -125,7 +125,7 @@ def acknowledged_before_the_flush(patch: pytest.MonkeyPatch) -> None:
 def written_locally_before_the_changelog(patch: pytest.MonkeyPatch) -> None:
     replicate = Flusher._replicate
 
-    async def mutant(flusher: Flusher, taken: list[Taken]) -> dict[int, list[int]]:
+    async def mutant(flusher: Flusher, taken: list[Taken]) -> dict[int, list[range]]:
         for one in taken:
             place = (rows.PLACE_KEY, rows.encode_place(one.flush.place))
             flusher.table.store.write(flusher.table.changelog_tp(one.partition), [*one.flush.rows, place], None)
