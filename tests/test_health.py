@@ -117,7 +117,7 @@ def test_description_has_every_public_path(description: Any) -> None:
 def query_paths() -> set[str]:
     """Those of the statistics, and the same with each word that asks something else."""
     general = [path.replace(":[^/]+", "") for path in query.PATHS]
-    return {*general, *(path.replace("{stat}", word) for path in general for word in ("under",))}
+    return {*general, *(path.replace("{stat}", word) for path in general for word in query.WORDS)}
 
 
 def parameters(description: Any, operation: Any) -> list[Any]:
@@ -167,7 +167,14 @@ def test_described_limits_are_the_ones_kept(description: Any) -> None:
 @pytest.mark.parametrize("window", ["", "Day", "Range"])
 @pytest.mark.parametrize(
     ("stat", "parameter", "schema"),
-    [("median", "", "Answer"), ("count", "", "Answer"), ("summary", "", "Summary"), ("under", "ms=20", "Share")],
+    [
+        ("median", "", "Answer"),
+        ("count", "", "Answer"),
+        ("summary", "", "Summary"),
+        ("under", "ms=20", "Share"),
+        ("compare", "with=2025-11-23/22", "Comparison"),
+        ("histogram", "", "HistogramAnswer"),
+    ],
 )
 async def test_answers_are_as_described(description: Any, stat: str, parameter: str, schema: str, window: str) -> None:
     path = {
@@ -175,6 +182,8 @@ async def test_answers_are_as_described(description: Any, stat: str, parameter: 
         "Day": f"{stat}/2025-11-23?",
         "Range": f"{stat}?from=2025-11-23/20&to=2025-11-24&",
     }[window]
+    if window == "Day":
+        parameter = parameter.removesuffix("/22")
     async with worker(found=row()) as running:
         answer = (await ask(running.url, f"/checkout/{path}{parameter}")).json
 
@@ -183,7 +192,11 @@ async def test_answers_are_as_described(description: Any, stat: str, parameter: 
     cell = described["SummaryCell" if stat == "summary" else "HourCell"]
     for each in answer.get("hours", ()):
         assert list(each) == (list(cell["properties"]) if each["count"] else cell["required"])
-    assert sum(each["count"] for each in answer.get("hours", ())) == (3 if window else 0)
+    assert sum(each["count"] for each in answer.get("hours", ())) == (3 if "hours" in answer else 0)
+    for name, schema in (("shifts", "Shift"), ("baseline", "Baseline")):
+        if name in answer:
+            part = answer[name] if isinstance(answer[name], dict) else answer[name][0]
+            assert list(part) == described[schema]["required"]
 
 
 @pytest.mark.parametrize("stat", ["average", "min", "max", "median", "count", "sum", "stddev", "p5", "p99.9", "p100"])

@@ -81,14 +81,14 @@ def document(key: str, measure: Measure, window: Window, found: Found) -> Docume
         "key": key,
         "stat": measure.stat,
         **measure.about,
-        **_when(window),
+        **when(window),
         **value,
         "unit": measure.unit,
         "count": found.summary.count,
         "window": window.bounds,
         "final": is_final(found, window),
         **quality,
-        **_counts(found),
+        **counts(found),
         **answering(found),
     }
 
@@ -100,7 +100,7 @@ def cell(measure: Measure, hour: int, found: Found | None) -> Document:
         return {**start, "values" if measure.stat == SUMMARY else "value": None, "count": 0}
     value, quality = measure.take(found.summary)
     final = is_final(found, Window(hour, hour + 1, "hour"))
-    return {**start, **value, "count": found.summary.count, "final": final, **quality, **_counts(found)}
+    return {**start, **value, "count": found.summary.count, "final": final, **quality, **counts(found)}
 
 
 def is_final(found: Found, window: Window) -> bool:
@@ -114,11 +114,13 @@ def answering(found: Found) -> Document:
     return {"as_of": as_of, "stale": found.stale, "role": found.role}
 
 
-def _counts(found: Found) -> Document:
+def counts(found: Found) -> Document:
+    """Members that say how complete the rows are."""
     return {"missing": found.missing, "duplicates": found.duplicates, "late": found.late}
 
 
-def _when(window: Window) -> Document:
+def when(window: Window) -> Document:
+    """Members that name the day, and the hour, as the path did."""
     start = hours.start(window.first)
     date = {"date": start.date().isoformat()}
     whens: dict[str, Document] = {"hour": {**date, "hour": start.hour}, "day": date, "range": {}}

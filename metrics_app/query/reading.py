@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from metrics_app.errors import OwnerUnavailableError
+from metrics_app.errors import NoDataError, OwnerUnavailableError
 from metrics_app.holdings import ACTIVE, Found, SummaryReader
 from metrics_app.query.question import Window
 from metrics_app.stats.summary import HourlySummary
@@ -41,18 +41,19 @@ class Rows(NamedTuple):
 
     async def read(
         self, window: Window, each: range = range(0), cell: Cell = lambda hour, found: None
-    ) -> Reading | None:
-        """What is known of a window, None when nothing was recorded in it.
+    ) -> Reading:
+        """What is known of a window.
 
         Args:
             each: hours that `cell` is to make something of.
 
         Raises:
+            NoDataError: nothing was recorded in it.
             OwnerUnavailableError: the partition is not held here (any more), or the copy here has not got the rows yet.
         """
         if window.end - window.first == 1 and not each:
             found = self._row(window.first)  # as it is, nothing runs in between
-            return self._nothing() if found is None else Reading(found, [])
+            return Reading(self._some(found, window), [])
         whole: Found | None = None
         cells = []
         for nth, hour in enumerate(range(window.first, window.end)):
@@ -63,7 +64,7 @@ class Rows(NamedTuple):
                 cells.append(cell(hour, found))
             if found is not None:
                 whole = _joined(whole, found)
-        return self._nothing() if whole is None else Reading(whole, cells)
+        return Reading(self._some(whole, window), cells)
 
     def _row(self, hour: int) -> Found | None:
         try:
@@ -74,9 +75,12 @@ class Rows(NamedTuple):
             return None  # not there yet, or never will be: an answer of such a copy says that it may be stale
         return found if found is not None and found.summary.count else None
 
-    def _nothing(self) -> None:
+    def _some(self, found: Found | None, window: Window) -> Found:
+        if found is not None:
+            return found
         if self.reader.holds(self.partition) != ACTIVE:
             raise OwnerUnavailableError("the owner of this key cannot be asked, and the copy here does not have it yet")
+        raise NoDataError(f"nothing was recorded for key {self.key.decode()!r} in {window}")
 
 
 def _joined(whole: Found | None, found: Found) -> Found:

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from hashlib import blake2b
 from http import HTTPStatus
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import msgspec
@@ -24,6 +25,7 @@ CSV = "csv"
 FORMATS = (JSON, CSV)
 TYPES = {JSON: "application/json", CSV: "text/csv"}
 
+TEXT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 CSV_TYPE = "text/csv; charset=utf-8; header=present"
 VARY = {"Vary": "Accept"}
 OPEN = {"Cache-Control": "no-store"}
@@ -33,6 +35,7 @@ _OF_THE_ANSWERING = ("as_of", "stale", "role")
 _FORMULA = ("=", "+", "-", "@", "'")
 
 Table = Iterable[Sequence[Any]]
+Others = Mapping[str, Callable[[], dict[str, Any] | bytes]]
 
 
 class Sheet(NamedTuple):
@@ -43,12 +46,14 @@ class Sheet(NamedTuple):
         table: makes the lines of the CSV, the names of the columns first.
         lasting: whether it may be tagged and kept: final, and not stale.
         next: query string of the next page; None when this is the last.
+        others: makes it in other formats, as JSON or as text for Prometheus.
     """
 
     document: dict[str, Any]
     table: Callable[[], Table]
     lasting: bool
     next: str | None = None
+    others: Others = MappingProxyType({})
 
 
 def format_of(given: dict[str, str], accept: str) -> str:
@@ -65,7 +70,10 @@ def respond(request: web.Request, sheet: Sheet, form: str) -> web.Response:
         return web.Response(status=HTTPStatus.NOT_MODIFIED, headers=headers)
     if form == CSV:
         return web.Response(body=csv_of(sheet.table()), headers={**headers, "Content-Type": CSV_TYPE})
-    return json_reply(sheet.document, headers=headers)
+    body = sheet.others[form]() if form in sheet.others else sheet.document
+    if isinstance(body, bytes):
+        return web.Response(body=body, headers={**headers, "Content-Type": TEXT_TYPE})
+    return json_reply(body, headers=headers)
 
 
 def is_known(request: web.Request, tag: str) -> bool:

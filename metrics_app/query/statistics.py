@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Self
 from urllib.parse import urlencode
 
 from metrics_app.errors import InvalidQueryError
-from metrics_app.query.answer import UNDER, Document, Measure, cell, document, measure_of, share_under
+from metrics_app.query.answer import Document, Measure, cell, document, measure_of, share_under
 from metrics_app.query.parameters import SHOWN, whole_number
 from metrics_app.query.question import Policy, Question
 from metrics_app.query.reading import Rows
@@ -38,9 +38,9 @@ class Statistic(NamedTuple):
     paging: dict[str, str]
 
     @staticmethod
-    def parameters(asked: str, in_path: bool, policy: Policy) -> tuple[str, ...]:
+    def parameters(in_path: bool, policy: Policy) -> tuple[str, ...]:
         """Names of the parameters it takes."""
-        return (*((policy.unit or "value",) if asked == UNDER else ()), *(() if in_path else PAGING))
+        return () if in_path else PAGING
 
     @classmethod
     def of(cls, question: Question, policy: Policy) -> Self:
@@ -49,18 +49,17 @@ class Statistic(NamedTuple):
         Raises:
             InvalidQueryError: naming the part.
         """
-        if question.asked == UNDER:
-            measure = share_under(_threshold(policy.unit or "value", question.given), policy.unit)
-        else:
-            measure = measure_of(question.asked, policy.unit)
-        return cls(question, measure, _listed(question, policy), question.given)
+        return cls(question, cls.measured(question, policy), _listed(question, policy), question.given)
 
-    async def answer(self, rows: Rows) -> Sheet | None:
-        """The answer; None when nothing was recorded."""
+    @staticmethod
+    def measured(question: Question, policy: Policy) -> Measure:
+        """How it is taken."""
+        return measure_of(question.asked, policy.unit)
+
+    async def answer(self, rows: Rows) -> Sheet:
+        """The answer; NoDataError when nothing was recorded."""
         window = self.question.window
         got = await rows.read(window, self.each, lambda hour, found: cell(self.measure, hour, found))
-        if got is None:
-            return None
         answer = document(self.question.key, self.measure, window, got.whole)
         following = None
         if window.form != "hour":
@@ -69,6 +68,24 @@ class Statistic(NamedTuple):
             answer |= {"hours": got.cells, "next": last}
             following = urlencode({**self.paging, "after": last}) if last else None
         return Sheet(answer, lambda: _table(answer), answer["final"] and not answer["stale"], following)
+
+
+class Share(Statistic):
+    """The share of values up to a threshold, which is a parameter named after the unit."""
+
+    @staticmethod
+    def parameters(in_path: bool, policy: Policy) -> tuple[str, ...]:
+        """Names of the parameters it takes."""
+        return (_name_of(policy), *Statistic.parameters(in_path, policy))
+
+    @staticmethod
+    def measured(question: Question, policy: Policy) -> Measure:
+        """How it is taken."""
+        return share_under(_threshold(_name_of(policy), question.given), policy.unit)
+
+
+def _name_of(policy: Policy) -> str:
+    return policy.unit or "value"
 
 
 def _threshold(name: str, given: dict[str, str]) -> float:

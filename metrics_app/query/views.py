@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol, Self
 
 import faust
 from aiohttp import web
@@ -11,13 +11,17 @@ from faust.web import View
 from metrics_app import tls
 from metrics_app.errors import NoDataError, OwnerUnavailableError
 from metrics_app.holdings import Owners, SummaryReader
+from metrics_app.query.answer import UNDER
+from metrics_app.query.compared import COMPARE, Compared
+from metrics_app.query.exported import FORMATS as EXPORT_FORMATS
+from metrics_app.query.exported import HISTOGRAM, Exported
 from metrics_app.query.parameters import one_of
 from metrics_app.query.peers import ROLE, Peers
 from metrics_app.query.question import Policy, Question, question_of
 from metrics_app.query.reading import Rows
 from metrics_app.query.reply import FORMATS, Sheet, format_of, respond
 from metrics_app.query.routing import CONSISTENCY, Router
-from metrics_app.query.statistics import Statistic
+from metrics_app.query.statistics import Share, Statistic
 from metrics_app.settings import Settings
 from metrics_app.telemetry import Telemetry
 from metrics_app.web import problem_of
@@ -37,8 +41,20 @@ class Asked(Protocol):
     def question(self) -> Question:
         """What was asked."""
 
-    async def answer(self, rows: Rows) -> Sheet | None:
-        """The answer; None when nothing was recorded."""
+    @staticmethod
+    def parameters(in_path: bool, policy: Policy) -> tuple[str, ...]:
+        """Names of the parameters it takes; `in_path` says whether the path names the time."""
+
+    @classmethod
+    def of(cls, question: Question, policy: Policy) -> Self:
+        """The question understood; an InvalidQueryError names the part that cannot be."""
+
+    async def answer(self, rows: Rows) -> Sheet:
+        """The answer; NoDataError when nothing was recorded."""
+
+
+# what else than a statistic may be asked
+WORDS: dict[str, type[Asked]] = {UNDER: Share, COMPARE: Compared, HISTOGRAM: Exported}
 
 
 class Understood(NamedTuple):
@@ -54,12 +70,13 @@ def understood(request: web.Request, segments: dict[str, str], policy: Policy) -
     Raises:
         InvalidQueryError: naming the part.
     """
-    allowed = (*ALWAYS, *Statistic.parameters(segments["stat"], "date" in segments, policy))
+    kind: type[Asked] = WORDS.get(segments["stat"], Statistic)
+    allowed = (*ALWAYS, *kind.parameters("date" in segments, policy))
     raw_path, raw_query = request.rel_url.raw_path, request.rel_url.raw_query_string
     question = question_of(raw_path, raw_query, segments, allowed, policy)
     if "format" in question.given:
-        one_of("format", question.given["format"], FORMATS)
-    return Understood(Statistic.of(question, policy), format_of(question.given, request.headers.get("Accept", "")))
+        one_of("format", question.given["format"], EXPORT_FORMATS if kind is Exported else FORMATS)
+    return Understood(kind.of(question, policy), format_of(question.given, request.headers.get("Accept", "")))
 
 
 def register(app: faust.App, settings: Settings, telemetry: Telemetry, reader: SummaryReader, owners: Owners) -> Router:
@@ -98,11 +115,10 @@ class KeyView(View):
         role = self.reader.holds(partition)
         if role is None:
             raise OwnerUnavailableError(f"partition {partition} is not held here, or not completely yet")
-        key, window = what.asked.question.key, what.asked.question.window
-        sheet = await what.asked.answer(Rows(self.reader, partition, key_bytes(key)))
-        if sheet is None:
-            reply = problem_of(NoDataError(f"nothing was recorded for key {key!r} in {window}"))
-        else:
+        try:
+            sheet = await what.asked.answer(Rows(self.reader, partition, key_bytes(what.asked.question.key)))
             reply = respond(request, sheet, what.format)
+        except NoDataError as error:  # an answer like any other: it goes back to the worker that asked
+            reply = problem_of(error)
         reply.headers[ROLE] = role
         return reply

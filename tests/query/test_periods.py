@@ -53,9 +53,7 @@ def reader_of(by_hour: dict[int, Any], exact_distinct: int = 1000) -> FakeReader
 
 
 def whole_of(reader: FakeReader, first: int = FIRST, end: int = FIRST + 24) -> Found:
-    got = asyncio.run(Rows(reader, 0, b"k").read(Window(first, end, "range")))
-    assert got is not None
-    return got.whole
+    return asyncio.run(Rows(reader, 0, b"k").read(Window(first, end, "range"))).whole
 
 
 @given(hourly, st.sampled_from([0, 5, 1000]))

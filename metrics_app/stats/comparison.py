@@ -1,0 +1,168 @@
+"""Are the values of one time slower than those of another? Quantiles against quantiles, and a verdict.
+
+For p50, p95 and p99 each side gets an interval from order statistics (`intervals.py`), of a confidence such that all
+six hold at once with 95 %: 12 tails of 0.05 / 12 each (Bonferroni). Then the true shift of a quantile, and its ratio,
+lie between what the ends of the two intervals allow, all three at once with 95 %, whatever the distributions are. So if
+the quantiles have not changed, the chance that an interval says one has is at most FALSE_ALARM; it is far less in fact,
+for the ends of both intervals would have to be off. An estimate's bucket is part of its interval.
+
+    same      all three ratios surely lie within MARGIN of 1
+    slower    else: a quantile has surely risen, and none surely fallen
+    faster    the other way round
+    unclear   else: too few values, or some quantiles have risen and others fallen
+
+The Kolmogorov-Smirnov distance is the greatest difference of the two shares of values up to any limit; it sees changes
+beside the three quantiles. It has no part in the verdict: with many values it finds differences that matter to nobody.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from metrics_app.stats.histogram import Values
+from metrics_app.stats.intervals import Interval, of_quantile
+from metrics_app.stats.summary import Buckets, HourlySummary, value_of
+
+COMPARED = ("p50", "p95", "p99")
+FALSE_ALARM = 0.05
+MARGIN = 0.10
+
+SAME, SLOWER, FASTER, UNCLEAR = "same", "slower", "faster", "unclear"
+
+_TAIL = FALSE_ALARM / (2 * 2 * len(COMPARED))
+
+
+class Shift(NamedTuple):
+    """How a quantile differs; the intervals hold the true ones, all compared quantiles at once, with 95 %.
+
+    Attributes:
+        value, baseline: of the two sides.
+        shift: value - baseline.
+        ratio: value / baseline; None over 0.
+        shift_interval, ratio_interval: None when a side has too few values; the ratio also over 0.
+    """
+
+    stat: str
+    value: float
+    baseline: float
+    shift: float
+    shift_interval: Interval | None
+    ratio: float | None
+    ratio_interval: Interval | None
+
+
+class Distance(NamedTuple):
+    """Kolmogorov-Smirnov: lo <= distance <= hi, equal when both sides are exact.
+
+    Attributes:
+        p_value: chance of a distance of at least `lo` between samples of one distribution (asymptotic; too great for
+            values that repeat).
+    """
+
+    lo: float
+    hi: float
+    p_value: float
+
+
+class Comparison(NamedTuple):
+    """All of it, and why."""
+
+    shifts: list[Shift]
+    distance: Distance
+    verdict: str
+    reason: str
+
+
+def compare(summary: HourlySummary, baseline: HourlySummary) -> Comparison:
+    """How a summary differs from a baseline; both hold values."""
+    shifts = [_shift(stat, summary, baseline) for stat in COMPARED]
+    return Comparison(shifts, distance(summary, baseline), *_verdict(shifts))
+
+
+def distance(a: HourlySummary, b: HourlySummary) -> Distance:
+    """The Kolmogorov-Smirnov distance of two summaries."""
+    least, most = _bounds_of_distance(a, b)
+    least, most = min(least, 1.0), min(most, 1.0)
+    root = math.sqrt(a.count / (a.count + b.count) * b.count)
+    return Distance(least, most, _smirnov((root + 0.12 + 0.11 / root) * least))
+
+
+def _shift(stat: str, summary: HourlySummary, baseline: HourlySummary) -> Shift:
+    value, base = value_of(summary, stat).value, value_of(baseline, stat).value
+    q = int(stat[1:]) / 100
+    ours, theirs = of_quantile(summary, q, _TAIL), of_quantile(baseline, q, _TAIL)
+    shift_interval = ratio_interval = None
+    if ours is not None and theirs is not None:
+        shift_interval = Interval(ours.lo - theirs.hi, ours.hi - theirs.lo)
+        if theirs.lo > 0.0:
+            ratio_interval = Interval(ours.lo / theirs.hi, ours.hi / theirs.lo)
+    return Shift(stat, value, base, value - base, shift_interval, value / base if base else None, ratio_interval)
+
+
+def _verdict(shifts: list[Shift]) -> tuple[str, str]:
+    risen = [each.stat for each in shifts if each.shift_interval is not None and each.shift_interval.lo > 0.0]
+    fallen = [each.stat for each in shifts if each.shift_interval is not None and each.shift_interval.hi < 0.0]
+    if all(_within_margin(each) for each in shifts):
+        return SAME, f"{_listed(COMPARED)} differ by less than {MARGIN:.0%}"
+    if risen and fallen:
+        return UNCLEAR, f"{_listed(risen)} rose, {_listed(fallen)} fell"
+    if risen or fallen:
+        return (SLOWER, f"{_listed(risen)} rose") if risen else (FASTER, f"{_listed(fallen)} fell")
+    return UNCLEAR, f"too few values to tell a change of {MARGIN:.0%} from chance"
+
+
+def _within_margin(shift: Shift) -> bool:
+    if shift.shift_interval == (0.0, 0.0):  # also where both are 0, and have no ratio
+        return True
+    ratio = shift.ratio_interval
+    return ratio is not None and ratio.lo >= 1.0 - MARGIN and ratio.hi <= 1.0 + MARGIN
+
+
+def _listed(names: tuple[str, ...] | list[str]) -> str:
+    return ", ".join(names[:-1]) + (" and " if len(names) > 1 else "") + names[-1]
+
+
+def _bounds_of_distance(a: HourlySummary, b: HourlySummary) -> tuple[float, float]:
+    if a.distinct is not None and b.distinct is not None:
+        limits = np.union1d(a.distinct[0], b.distinct[0])
+        gap = float(np.abs(_shares(a, limits) - _shares(b, limits)).max())
+        return gap, gap
+    ours, theirs = _shares_by_bucket(a.scale6_buckets(), b.scale6_buckets())
+    least = float(np.abs(ours - theirs).max())
+    # within a bucket one side may have all of its values before the first of the other
+    before_ours, before_theirs = (np.concatenate([[0.0], shares[:-1]]) for shares in (ours, theirs))
+    most = float(np.maximum(ours - before_theirs, theirs - before_ours).max())
+    return least, max(least, most)
+
+
+def _shares(summary: HourlySummary, limits: Values) -> Values:
+    assert summary.distinct is not None
+    values, times = (np.array(each) for each in summary.distinct)
+    sums = np.concatenate([[0], np.cumsum(times)])
+    shares: Values = sums[np.searchsorted(values, limits, side="right")] / summary.count
+    return shares
+
+
+def _shares_by_bucket(*both: Buckets) -> list[Values]:
+    """Share of each side's values up to the end of each bucket, the zero bucket first, over all buckets in use."""
+    used = [each for each in both if len(each.counts)]
+    first = min((each.offset for each in used), default=0)
+    end = max((each.offset + len(each.counts) for each in used), default=0)
+    shares = []
+    for zero_count, offset, counts in both:
+        numbers = np.zeros(1 + end - first)
+        numbers[0] = zero_count
+        if len(counts):
+            numbers[1 + offset - first : 1 + offset - first + len(counts)] = counts
+        shares.append(np.cumsum(numbers) / numbers.sum())
+    return shares
+
+
+def _smirnov(x: float) -> float:
+    """P(sup |B| >= x) of the Brownian bridge B (Smirnov 1948); x is corrected for small samples (Stephens 1970)."""
+    if x < 0.3:  # the series needs ever more terms and the sum is 1 to five digits
+        return 1.0
+    return min(1.0, 2.0 * sum((1 if k % 2 else -1) * math.exp(-2.0 * k * k * x * x) for k in range(1, 101)))
