@@ -1,5 +1,26 @@
-"""Hourly response-time statistics that are counted exactly once and say how good they are."""
+"""Hourly response-time statistics that are counted exactly once and say how good they are.
 
+from metrics_app import MetricsClient
+
+client = MetricsClient(["http://collector-1:8080", "http://collector-2:8080"])
+client.record("checkout", 12.5)
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
 from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
 
+if TYPE_CHECKING:
+    from metrics_app.client import AsyncMetricsClient, MetricsClient, Options, Stats
+
+__all__ = ["AsyncMetricsClient", "MetricsClient", "Options", "Stats", "__version__"]
 __version__ = version("metrics-app")
+
+
+def __getattr__(name: str) -> Any:
+    """The client, when it is first asked for: the service imports this package too, and has no use for it."""
+    if name in __all__:
+        return getattr(import_module("metrics_app.client"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

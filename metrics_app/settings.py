@@ -1,7 +1,8 @@
 """All settings, their limits and defaults, and where each effective value comes from.
 
 Each is read from `METRICS_<NAME>`, else from a `.env` file in the working folder, else its default; secrets also from
-the file named by `METRICS_<NAME>_FILE`. This module is the only reader of the environment; everything else gets values.
+the file named by `METRICS_<NAME>_FILE`. This module is the service's only reader of the environment; everything else
+gets values.
 """
 
 from __future__ import annotations

@@ -34,6 +34,12 @@ class Telemetry:
         self.requests = Counter(
             "metrics_app_http_requests", "HTTP requests answered.", ["route", "status"], registry=registry
         )
+        self.client_dropped = Counter(
+            "metrics_app_client_dropped_values",
+            "Values that clients say they could not send, by reason.",
+            ["reason"],
+            registry=registry,
+        )
         self.produced = Counter("metrics_app_produced_records", "Kafka records acknowledged.", registry=registry)
         self.pending = Gauge("metrics_app_pending_bytes", "Samples held until Kafka acknowledges.", registry=registry)
         self.ack_latency = Histogram(

@@ -27,7 +27,7 @@ from metrics_app.errors import (
 from metrics_app.settings import Settings
 from metrics_app.telemetry import Telemetry
 from metrics_app.web import Health, json_reply
-from metrics_app.wire import bodies
+from metrics_app.wire import bodies, dropped
 from metrics_app.wire.chunk import Chunk
 
 DAY_S = 86_400
@@ -89,6 +89,7 @@ class Intake:
             OverloadedError: it cannot be kept now.
         """
         request_id = idempotency_key(request)
+        lost = dropped.read(request.headers.get(dropped.HEADER, ""))
         body, content_type = await self._body(request), request.headers.get("Content-Type", "")
         parsed = bodies.parse(body, content_type, time.time(), self._limits, request_id)
         self._count_in(parsed)
@@ -100,6 +101,8 @@ class Intake:
             self._telemetry.rejected.labels("key-reuse").inc(parsed.accepted)
             raise
         await self._keep(parsed)
+        for reason, values in lost.items():  # only now: a client tells it again until it is answered 202
+            self._telemetry.client_dropped.labels(reason).inc(values)
         return json_reply(_reply(parsed), HTTPStatus.ACCEPTED)
 
     def _count_in(self, parsed: bodies.Parsed) -> None:

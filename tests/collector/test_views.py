@@ -125,6 +125,8 @@ GZIP = {"Content-Encoding": "gzip"}
         (b'["a",1]', {"Idempotency-Key": "x" * 256}, 400),
         (b'["a",1]', {"Idempotency-Key": "caf\u00e9"}, 400),
         (b'["a",1]', {"Idempotency-Key": '"open'}, 400),
+        (b'["a",1]', {"Metrics-Dropped": "overflow"}, 400),
+        (b'["a",1]', {"Metrics-Dropped": "overflow=-1"}, 400),
     ],
 )
 async def test_an_unusable_request_gets_a_problem_document_and_counts_no_value(
@@ -135,6 +137,23 @@ async def test_an_unusable_request_gets_a_problem_document_and_counts_no_value(
     assert (reply.json["status"], bool(reply.json["detail"])) == (status, True)
     assert sink.chunks == []
     assert set(running.counts().values()) == {0}
+
+
+async def test_what_clients_say_they_dropped_is_counted_once_the_request_is_accepted(
+    running: Collector, sink: FakeSink
+) -> None:
+    told = {"Metrics-Dropped": "overflow=120, value=3, of-tomorrow=7"}
+    sink.failure = OverloadedError("away")
+    assert (await running.post(b'["a",1]', told)).status == 503
+    sink.failure = None
+    assert (await running.post(b'["a",1]', told)).status == 202
+    counted = {
+        reason: running.telemetry.registry.get_sample_value(
+            "metrics_app_client_dropped_values_total", {"reason": reason}
+        )
+        for reason in ("overflow", "value", "other")
+    }
+    assert counted == {"overflow": 120, "value": 3, "other": 7}
 
 
 async def test_a_body_at_the_limit_is_taken(running: Collector) -> None:

@@ -1,0 +1,108 @@
+"""Batches that wait to be sent: bounded, the newest kept."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter, deque
+from collections.abc import Callable
+from typing import Protocol
+
+from metrics_app.client.batch import Batch
+
+
+class Waiting(Protocol):
+    """A batch in memory or on disk, with what it takes there."""
+
+    @property
+    def count(self) -> int:
+        """Recorded values that it stands for."""
+
+    @property
+    def items(self) -> int:
+        """Values and buckets in it."""
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+
+    def load(self) -> Batch | None:
+        """The batch; None when it cannot be read any more."""
+
+
+class Buffer:
+    """Batches in the order they came. One that is being sent stays, and is not dropped meanwhile.
+
+    Args:
+        max_items: values and buckets that may wait.
+        max_bytes: bytes that may wait.
+        dropped: where values dropped to make room are counted.
+        let_go: called with a batch that is sent or dropped.
+    """
+
+    def __init__(
+        self,
+        max_items: int,
+        max_bytes: int,
+        dropped: Counter[str],
+        let_go: Callable[[Waiting], None] = lambda batch: None,
+    ) -> None:
+        self._max_items = max_items
+        self._max_bytes = max_bytes
+        self._let_go = let_go
+        self._changed = threading.Condition()
+        self._batches: deque[Waiting] = deque()
+        self._sending: Waiting | None = None
+        self._dropped = dropped
+        self.items = 0
+        self.bytes = 0
+        self.count = 0
+
+    def __len__(self) -> int:
+        return len(self._batches) + (self._sending is not None)
+
+    def put(self, batch: Waiting) -> None:
+        """Adds a batch; the oldest leave when it is too much."""
+        with self._changed:
+            self._batches.append(batch)
+            self._weigh(batch, 1)
+            while len(self._batches) > 1 and (self.items > self._max_items or self.bytes > self._max_bytes):
+                oldest = self._batches.popleft()
+                self._dropped["overflow"] += oldest.count
+                self._forget(oldest)
+            self._changed.notify_all()
+
+    def take(self, wait_s: float) -> Waiting | None:
+        """The oldest batch, to be sent; None when there is none for so long."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._batches, wait_s)
+            self._sending = self._batches.popleft() if self._batches else None
+            return self._sending
+
+    def give_back(self) -> None:
+        """The batch that was taken was not sent: it is the oldest again."""
+        with self._changed:
+            if self._sending is not None:
+                self._batches.appendleft(self._sending)
+                self._sending = None
+
+    def done(self) -> None:
+        """The batch that was taken need not be sent any more."""
+        with self._changed:
+            if self._sending is not None:
+                self._forget(self._sending)
+                self._sending = None
+            self._changed.notify_all()
+
+    def wait_empty(self, wait_s: float) -> bool:
+        """Whether nothing waits or is being sent, within so many seconds."""
+        with self._changed:
+            return self._changed.wait_for(lambda: not self._batches and self._sending is None, wait_s)
+
+    def _forget(self, batch: Waiting) -> None:
+        self._weigh(batch, -1)
+        self._let_go(batch)
+
+    def _weigh(self, batch: Waiting, sign: int) -> None:
+        self.items += sign * batch.items
+        self.bytes += sign * batch.size
+        self.count += sign * batch.count

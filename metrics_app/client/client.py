@@ -1,0 +1,169 @@
+"""`MetricsClient` and `AsyncMetricsClient`: response times from an app to the collectors, without the app noticing."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Sequence
+from time import monotonic
+from typing import Self
+from urllib.parse import urlsplit
+
+from metrics_app.client import lifecycle
+from metrics_app.client.engine import Engine
+from metrics_app.client.intake import Intake
+from metrics_app.client.options import Options
+from metrics_app.client.stats import Stats
+from metrics_app.client.timer import Timer
+
+DEFAULT_URL = "http://127.0.0.1:8080"
+DEFAULTS = Options()
+
+_OFF = ("", "0", "false", "no")
+_LEAST_IN_LISTS = 10_000  # values between two collections, 20 of which there are a second
+_MOST_IN_LISTS = 100_000
+_LISTED_BYTES = 40  # a float and its place in a list
+
+
+class BaseClient:
+    """What both clients have in common.
+
+    Args:
+        urls: base URLs of collectors; the next one is tried at once when one cannot be reached. None: the environment's
+            METRICS_URL, separated by commas, or http://127.0.0.1:8080.
+        options: limits and times.
+
+    Raises:
+        ValueError: a URL or an option is unusable. Nothing raises from then on.
+        OSError: the folder of the spool is unusable.
+    """
+
+    def __init__(self, urls: str | Sequence[str] | None = None, options: Options = DEFAULTS) -> None:
+        self._urls = _checked(urls)
+        self._options = options
+        self.enabled = os.environ.get("METRICS_DISABLED", "").strip().lower() in _OFF
+        self._closed = False
+        in_lists = min(_MOST_IN_LISTS, max(_LEAST_IN_LISTS, options.max_bytes // 4 // _LISTED_BYTES))
+        self._intake = Intake(options.max_keys, in_lists, self._relieve)
+        self._engine = Engine(self._intake, self._urls, options)
+        # an attribute, so that a call costs one step less than through the method below
+        self.record = self._intake.record if self.enabled else _ignore  # type: ignore[method-assign]
+        if self.enabled:
+            self._engine.start()
+            lifecycle.register(self)
+
+    def record(self, key: str, ms: float) -> None:
+        """Takes a response time; never raises, never waits.
+
+        Args:
+            key: what was timed: 1 to 256 bytes of UTF-8 without control characters. Few of them: "GET /users/{id}", not
+                "GET /users/4711".
+            ms: from 0 to 2^44. What is no such number, and no such key, is counted in `stats().dropped`, logged once.
+        """
+
+    def timer(self, key: str) -> Timer:
+        """Times a `with` block, or each call of a function that it decorates, sync or async."""
+        return Timer(self, key)
+
+    def stats(self) -> Stats:
+        """What was recorded, sent and dropped so far."""
+        return self._engine.stats()
+
+    @property
+    def exit_timeout_s(self) -> float:
+        """How long the end of the process may be held up."""
+        return self._options.exit_timeout_s
+
+    def begin_again(self) -> None:
+        """In the child of a fork: nothing recorded, another sender, no threads until the first value."""
+        self._intake.clear()
+        self._engine = Engine(self._intake, self._urls, self._options)
+        if self._closed:
+            self._intake.close()
+
+    def stop(self, within_s: float) -> None:
+        """Takes no more values, and has those there are sent within so many seconds; returns at once."""
+        if not self._closed and self.enabled:
+            self._closed = True
+            self._intake.close()
+            self._engine.stop(within_s)
+
+    def join(self, timeout_s: float) -> None:
+        """Waits until what `stop` began is over."""
+        self._engine.join(timeout_s)
+
+    def _relieve(self) -> None:
+        self._engine.relieve()
+
+    def _flush(self, timeout_s: float) -> bool:
+        return not self.enabled or self._engine.flush(timeout_s)
+
+    def _close(self, timeout_s: float | None) -> None:
+        timeout_s = self._options.exit_timeout_s if timeout_s is None else timeout_s
+        until = monotonic() + timeout_s
+        self.stop(timeout_s)
+        self.join(until - monotonic())
+
+
+class MetricsClient(BaseClient):
+    """A client for threads; see `BaseClient` for its arguments. Make one per process and share it.
+
+    >>> client = MetricsClient(["http://collector-1:8080", "http://collector-2:8080"])
+    >>> client.record("checkout", 12.5)
+    """
+
+    def flush(self, timeout_s: float = 5.0) -> bool:
+        """Waits until everything recorded until now is in Kafka; False when it is not after so many seconds."""
+        return self._flush(timeout_s)
+
+    def close(self, timeout_s: float | None = None) -> None:
+        """Sends what is left, for at most so many seconds (None: `exit_timeout_s`), and ends. May be called again.
+
+        Without it the end of the process does the same.
+        """
+        self._close(timeout_s)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+
+class AsyncMetricsClient(BaseClient):
+    """A client for asyncio: `record` costs the loop a microsecond, what waits is awaited. See `BaseClient`.
+
+    Values are sent by two threads of its own, so a loop that is busy delays nothing and is delayed by nothing.
+    """
+
+    async def flush(self, timeout_s: float = 5.0) -> bool:
+        """Waits until everything recorded until now is in Kafka; False when it is not after so many seconds."""
+        return await asyncio.to_thread(self._flush, timeout_s)
+
+    async def close(self, timeout_s: float | None = None) -> None:
+        """Sends what is left, for at most so many seconds (None: `exit_timeout_s`), and ends. May be called again."""
+        await asyncio.to_thread(self._close, timeout_s)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exception: object) -> None:
+        await self.close()
+
+
+def _ignore(key: str, ms: float) -> None:
+    """What `record` is under METRICS_DISABLED."""
+
+
+def _checked(urls: str | Sequence[str] | None) -> list[str]:
+    if urls is None:
+        urls = os.environ.get("METRICS_URL") or DEFAULT_URL
+    found = [url.strip() for url in (urls.split(",") if isinstance(urls, str) else urls)]
+    for url in found:
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+            raise ValueError(f"url {url!r}: expected http://host:port or https://host:port")
+        _ = parts.port  # raises ValueError when it is no number
+    if not found:
+        raise ValueError("urls: expected at least one")
+    return found

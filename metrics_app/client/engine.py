@@ -1,0 +1,159 @@
+"""The parts of a client put together, and the two threads that run them.
+
+    app's threads -> intake -> [gathering thread: numbers, series, batches] -> buffer -> [sending thread] -> collectors
+
+The gathering never waits for the network, so what the app's threads leave is taken away whatever the collectors do.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Sequence
+from time import monotonic
+
+from metrics_app.client.addresses import Addresses
+from metrics_app.client.batch import MAX_ITEMS
+from metrics_app.client.buffer import Buffer
+from metrics_app.client.delivery import Delivery
+from metrics_app.client.gathering import Gathering
+from metrics_app.client.intake import Intake
+from metrics_app.client.options import Options
+from metrics_app.client.stats import Dropped, Stats, states
+from metrics_app.client.transport import Transport
+
+logger = logging.getLogger("metrics_app.client")
+
+TICK_S = 0.05
+
+
+class Engine:
+    """Everything of a client but its intake. It belongs to one process: after a fork another one is made."""
+
+    def __init__(self, intake: Intake, urls: Sequence[str], options: Options) -> None:
+        self._intake = intake
+        self._options = options
+        self._addresses = Addresses(urls, options.backoff_first_s, options.backoff_max_s)
+        self._dropped = Dropped()
+        self._buffer = Buffer(options.max_values, options.max_bytes, self._dropped.total)
+        self._gathering = Gathering(options)
+        transport = Transport(options.headers, options.connect_timeout_s)
+        self._delivery = Delivery(self._addresses, transport, self._buffer, self._dropped, options)
+        self._one_gathers = threading.Lock()
+        self._one_starts = threading.Lock()
+        self._stopping = threading.Event()
+        self._threads: list[threading.Thread] = []
+        self._explained: set[str] = set()
+        self._recorded = 0
+        self._waiting_since = 0.0
+
+    def relieve(self) -> None:
+        """Makes sure that the threads run, and gathers unless somebody does; never blocks, never raises."""
+        self.start()
+        if self._one_gathers.acquire(blocking=False):
+            try:
+                self._gather()
+            finally:
+                self._one_gathers.release()
+
+    def start(self) -> None:
+        """Starts the threads, once; where that is impossible now, the next call tries again."""
+        if self._threads or self._stopping.is_set() or not self._one_starts.acquire(blocking=False):
+            return
+        try:
+            threads = [
+                threading.Thread(target=run, name=f"metrics-{name}", daemon=True)
+                for name, run in (("gather", self._keep_gathering), ("send", self._delivery.run))
+            ]
+            for thread in threads:
+                thread.start()
+            self._threads = threads
+        except RuntimeError as error:  # no more threads, or the interpreter is ending
+            self._explain("thread", f"values are only kept, not sent: {error}")
+        finally:
+            self._one_starts.release()
+
+    def flush(self, timeout_s: float) -> bool:
+        """Whether everything recorded until now was sent, or dropped, within the time."""
+        until = monotonic() + timeout_s
+        self.start()
+        self._gather_all(timeout_s)
+        return self._buffer.wait_empty(max(0.0, until - monotonic()))
+
+    def stop(self, within_s: float) -> None:
+        """Sends what is there, and has the threads end after so many seconds at the latest; returns at once."""
+        self._gather_all(within_s)
+        self._stopping.set()
+        self._delivery.hurry(within_s)
+
+    def join(self, timeout_s: float) -> None:
+        """Waits until the threads have ended."""
+        until = monotonic() + timeout_s
+        for thread in self._threads:
+            thread.join(max(0.0, until - monotonic()))
+        if self._buffer.count:
+            logger.warning("%s values were not sent before the client was closed", self._buffer.count)
+
+    def stats(self) -> Stats:
+        """Counts as of now."""
+        delivery, buffer = self._delivery, self._buffer
+        return Stats(
+            recorded=self._recorded,
+            sent=delivery.sent,
+            waiting=buffer.count,
+            waiting_bytes=buffer.bytes,
+            dropped=dict(self._dropped.total),
+            batches=delivery.batches,
+            retries=delivery.retries,
+            sender=str(self._gathering.numbering.sender),
+            addresses=states(self._addresses.all),
+        )
+
+    def _keep_gathering(self) -> None:
+        while not self._stopping.wait(TICK_S):
+            with self._one_gathers:
+                self._gather()
+
+    def _gather_all(self, timeout_s: float) -> None:
+        if self._one_gathers.acquire(timeout=max(0.0, timeout_s)):
+            try:
+                self._gather(seal=True)
+            finally:
+                self._one_gathers.release()
+
+    def _gather(self, seal: bool = False) -> None:
+        try:
+            count = 0
+            for taken in self._intake.collect():
+                self._gathering.add(taken)
+                count += len(taken.values)
+            self._recorded += count
+            now = monotonic()
+            self._delivery.pace.came_in(count, now)
+            self._note_faults()
+            if self._is_due(now) or seal:
+                for batch in self._gathering.seal():
+                    self._buffer.put(batch)
+                self._waiting_since = 0.0
+        except Exception:
+            logger.exception("a bug in the client; values may be lost")
+
+    def _is_due(self, now: float) -> bool:
+        gathering, options = self._gathering, self._options
+        if gathering.empty:
+            return False
+        self._waiting_since = self._waiting_since or now
+        if now - self._waiting_since >= options.interval_s or gathering.values >= MAX_ITEMS:
+            return True
+        # more batches than can be sent would only be smaller ones
+        return gathering.values >= options.batch_values and not len(self._buffer)
+
+    def _note_faults(self) -> None:
+        for reason, detail in self._intake.faults():
+            self._dropped.total[reason] += 1
+            self._explain(reason, f"a value is left out: {detail}")
+
+    def _explain(self, about: str, text: str) -> None:
+        if about not in self._explained:
+            self._explained.add(about)
+            logger.warning("%s; from now on such are only counted (%s)", text, about)

@@ -1,0 +1,201 @@
+"""Where values come in: the part of the client that runs in the app's own threads, and so must never block or raise.
+
+`record` appends to a list per key and hour, which the interpreter does as one step; nothing is looked at, copied or
+locked. The client's own thread takes the lists' contents 20 times a second, checks and numbers them. A list stays the
+same object for good, so that an append that comes at any moment lands in it.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Iterator
+from numbers import Real
+from time import time
+from typing import NamedTuple
+
+from metrics_app.wire.chunk import VALUE_MAX
+from metrics_app.wire.keys import key_bytes
+
+HOUR_S = 3600
+MAX_FAULTS = 100_000  # faults noted between two collections; more are not counted
+_LINGER_S = 60.0  # how long after its end an hour's lists are still looked at: a thread may stop before its append
+
+
+class Taken(NamedTuple):
+    """Values of a key in an hour, in the order they were recorded."""
+
+    key: str
+    hour: int
+    values: list[float]
+
+
+class Fault(NamedTuple):
+    """A value that was not taken, and in words why; the words may be empty."""
+
+    reason: str
+    detail: str = ""
+
+
+class _Hour:
+    """The lists of an hour; `appends` has the append of each, which saves the hot path a look-up."""
+
+    __slots__ = ("appends", "ends", "lists", "number")
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.ends = (number + 1) * HOUR_S
+        self.lists: dict[str, list[float]] = {}
+        self.appends: dict[str, Callable[[float], None]] = {}
+
+
+_NEVER = _Hour(-1)  # has ended long ago
+
+
+class Intake:
+    """Values not yet collected.
+
+    Args:
+        max_keys: keys an hour.
+        max_waiting: values between two collections from which on `relieve` is called.
+        relieve: collects, in whatever thread; may return without having done so.
+        clock: epoch seconds.
+    """
+
+    def __init__(
+        self, max_keys: int, max_waiting: int, relieve: Callable[[], None], clock: Callable[[], float] = time
+    ) -> None:
+        self._max_keys = max_keys
+        self._max_waiting = max_waiting
+        self._relieve = relieve
+        self._clock = clock
+        self.clear()
+
+    def clear(self) -> None:
+        """Forgets everything, as a fork's child must; the next value calls `relieve`."""
+        self._closed = False
+        self._open = _NEVER
+        self._hours: dict[int, _Hour] = {}
+        self._faults: list[Fault] = []
+        self._explained: set[str] = set()
+        self._ticket = itertools.count().__next__
+        self._room = self._max_waiting
+
+    def record(self, key: str, ms: float) -> None:
+        """Takes a value; never raises, never blocks."""
+        try:
+            hour = self._open
+            if self._clock() < hour.ends and self._ticket() < self._room:
+                hour.appends[key](ms)
+                return
+        except Exception:  # mostly a new key
+            pass
+        self._record_slowly(key, ms)
+
+    def close(self) -> None:
+        """Takes no more values; what came before can still be collected."""
+        self._closed = True
+        self._open = _NEVER
+
+    def collect(self) -> Iterator[Taken]:
+        """Takes what has come in; one thread at a time. What is no value is a fault from then on."""
+        self._turn()
+        self._room = self._ticket() + self._max_waiting
+        for hour in list(self._hours.values()):
+            for key, values in list(hour.lists.items()):
+                count = len(values)
+                if count:
+                    taken = values[:count]
+                    del values[:count]
+                    if usable := self._usable(key, taken):
+                        yield Taken(key, hour.number, usable)
+            if hour is not self._open and self._clock() > hour.ends + _LINGER_S:
+                del self._hours[hour.number]
+
+    def faults(self) -> list[Fault]:
+        """Takes the faults noted since the last time."""
+        count = len(self._faults)
+        taken = self._faults[:count]
+        del self._faults[:count]
+        return taken
+
+    def _record_slowly(self, key: str, ms: float) -> None:
+        try:
+            if self._closed:
+                self._note("closed", "it was closed before")
+                return
+            self._turn()
+            if self._ticket() >= self._room:
+                self._relieve()
+            self._append(key, ms)
+        except Exception as error:
+            self._note("bug", repr(error))
+
+    def _append(self, key: str, ms: float) -> None:
+        if not isinstance(key, str):
+            self._note("key", f"key {_shown(key)}: expected a text")
+            return
+        hour = self._open
+        values = hour.lists.get(key)
+        if values is None:
+            try:
+                key_bytes(key)
+            except ValueError as error:
+                self._note("key", f"key {_shown(key)}: {error}")
+                return
+            if len(hour.lists) >= self._max_keys:
+                self._note("keys", f"key {_shown(key)}: {self._max_keys:,} other keys came before in this hour")
+                return
+            values = hour.lists.setdefault(key, [])
+            hour.appends[key] = values.append
+        values.append(ms)
+
+    def _turn(self) -> None:
+        """Opens the hour that it is, also when the clock was set back."""
+        number = int(self._clock() // HOUR_S)
+        if number != self._open.number and not self._closed:
+            if self._open is _NEVER:
+                self._room = 0  # so that the first value of a process has its threads started
+            self._open = self._hours.setdefault(number, _Hour(number))  # one of them, whatever threads come here
+
+    def _usable(self, key: str, values: list[float]) -> list[float]:
+        if set(map(type, values)) <= _PLAIN and _all_in_range(values):
+            return values
+        usable = []
+        for value in values:
+            number = _number(value)
+            if number is None:
+                self._note("value", f"{key}: expected a number from 0 to 2^44, got {_shown(value)}")
+            else:
+                usable.append(number)
+        return usable
+
+    def _note(self, reason: str, detail: str) -> None:
+        if len(self._faults) < MAX_FAULTS:
+            self._faults.append(Fault(reason, detail))
+
+
+_PLAIN = {float, int}
+
+
+def _all_in_range(values: list[float]) -> bool:
+    # in this order: the sum is NaN if one of them is, and exists only if none is beyond a float
+    return min(values) >= 0 and max(values) <= VALUE_MAX and not math.isnan(sum(values))
+
+
+def _number(value: object) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, Real):
+        return None
+    try:
+        number = float(value)
+    except (ValueError, OverflowError, TypeError):
+        return None
+    return number if 0 <= number <= VALUE_MAX else None
+
+
+def _shown(value: object) -> str:
+    try:
+        text = repr(value)
+    except Exception:
+        text = f"a {type(value).__name__}"
+    return text if len(text) <= 60 else text[:60] + "..."

@@ -1,0 +1,74 @@
+"""The settings of a client. Each is an argument of `MetricsClient`; the defaults suit an app with a few workers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Options:
+    """Limits and times of one client.
+
+    Attributes:
+        interval_s: longest time until recorded values are sent, seconds.
+        batch_values: values that are sent at once, before that time is over.
+        max_values: values waiting to be sent; beyond it the oldest are dropped. A histogram counts as its buckets.
+        max_bytes: bytes waiting to be sent; beyond it the oldest are dropped.
+        max_keys: different keys in an hour; values of further ones are dropped. Each takes about 1 KB of memory.
+        histogram_above: values per second of one key from which on a histogram is sent instead of them; 0: never.
+        connect_timeout_s: longest time to connect to a collector, seconds.
+        timeout_s: longest time to wait for a reply; a collector refuses after 1.8 s what it cannot keep.
+        backoff_first_s, backoff_max_s: an address that failed is tried again after a random part of this time, which
+            doubles with each failure from the first to the greatest, seconds.
+        retry_share: retries per batch sent, on average; beyond it only the greatest backoff is left.
+        catch_up: after an outage, how many times faster than values come in they are sent.
+        exit_timeout_s: longest time that the end of the process is held up to send what is waiting, seconds.
+        headers: added to each request, an `Authorization` say.
+        spool: folder in which what waits survives the end of the process, kill -9 too; None: it waits in memory.
+        spool_bytes: bytes waiting in the folder; beyond it the oldest are dropped. Replaces `max_values`, `max_bytes`.
+        spool_sync: whether each batch is on the disk itself (fsync) before it counts as kept, to survive a power cut.
+    """
+
+    interval_s: float = 1.0
+    batch_values: int = 500
+    max_values: int = 1_000_000
+    max_bytes: int = 16 << 20
+    max_keys: int = 2_000
+    histogram_above: int = 2_000
+    connect_timeout_s: float = 1.0
+    timeout_s: float = 5.0
+    backoff_first_s: float = 0.2
+    backoff_max_s: float = 30.0
+    retry_share: float = 0.2
+    catch_up: float = 2.5
+    exit_timeout_s: float = 2.0
+    headers: Mapping[str, str] = field(default_factory=dict)
+    spool: Path | str | None = None
+    spool_bytes: int = 256 << 20
+    spool_sync: bool = False
+
+    def __post_init__(self) -> None:
+        for each in fields(self):
+            value, least = getattr(self, each.name), _LEAST.get(each.name)
+            if least is not None and not (isinstance(value, int | float) and value >= least):
+                raise ValueError(f"{each.name}: expected a number of at least {least}, got {value!r}")
+
+
+_LEAST = {
+    "interval_s": 0.01,
+    "batch_values": 1,
+    "max_values": 1,
+    "max_bytes": 64 << 10,
+    "max_keys": 1,
+    "histogram_above": 0,
+    "connect_timeout_s": 0.01,
+    "timeout_s": 0.01,
+    "backoff_first_s": 0.001,
+    "backoff_max_s": 0.001,
+    "retry_share": 0,
+    "catch_up": 1,
+    "exit_timeout_s": 0,
+    "spool_bytes": 1 << 20,
+}

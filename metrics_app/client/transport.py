@@ -1,0 +1,115 @@
+"""One attempt to send a batch to one address, and what it came to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import Enum
+from http import HTTPStatus
+from typing import NamedTuple
+
+import msgspec
+import urllib3
+from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError
+from urllib3.util import Retry, Timeout
+
+from metrics_app.client.batch import Batch
+from metrics_app.wire.dropped import HEADER
+
+RETRIED = frozenset({429, 502, 503, 504})  # "not now"; every other refusal would be one again
+REPLY_BYTES = 1 << 20
+
+
+class Result(Enum):
+    """What is known after an attempt."""
+
+    TAKEN = "taken"
+    REFUSED = "refused"  # for good
+    NOT_NOW = "not now"
+    UNREACHABLE = "unreachable"  # nothing was sent
+
+
+class Attempt(NamedTuple):
+    """An attempt's result.
+
+    Attributes:
+        accepted: values taken, if it was TAKEN.
+        detail: in words, what went wrong.
+        retry_after_s: how long the collector wants to be left alone.
+    """
+
+    result: Result
+    accepted: int = 0
+    detail: str = ""
+    retry_after_s: float = 0.0
+
+
+class _Rejected(msgspec.Struct):
+    detail: str = ""
+
+
+class _Reply(msgspec.Struct):
+    accepted: int | None = None
+    rejected: list[_Rejected] = []
+    detail: str = ""
+
+
+class Transport:
+    """Connections to the collectors, kept open between requests."""
+
+    def __init__(self, headers: Mapping[str, str], connect_timeout_s: float) -> None:
+        self._headers = {"Content-Type": "application/msgpack", "User-Agent": "metrics-app", **headers}
+        self._connect_timeout_s = connect_timeout_s
+        self._pool = urllib3.PoolManager(maxsize=1)
+        # one place retries: this one knows no other address, and would sleep where nobody can wake it
+        self._after = Retry(total=0, allowed_methods={"POST"}, status_forcelist=RETRIED)
+
+    def send(self, url: str, batch: Batch, timeout_s: float, dropped: str) -> Attempt:
+        """Sends the batch once; never raises.
+
+        Args:
+            dropped: text of the header that reports dropped values.
+        """
+        headers = dict(self._headers)
+        if batch.gzipped:
+            headers["Content-Encoding"] = "gzip"
+        if dropped:
+            headers[HEADER] = dropped
+        timeout = Timeout(connect=min(self._connect_timeout_s, timeout_s), read=timeout_s)
+        try:
+            reply = self._pool.request(
+                "POST", url, body=batch.body, headers=headers, timeout=timeout, retries=False, preload_content=False
+            )
+            body = reply.read(REPLY_BYTES)
+            reply.release_conn() if len(body) < REPLY_BYTES else reply.close()
+        except (NewConnectionError, ConnectTimeoutError) as error:
+            return Attempt(Result.UNREACHABLE, detail=f"cannot be reached: {error}")
+        except (HTTPError, OSError, ValueError) as error:
+            return Attempt(Result.NOT_NOW, detail=f"the connection broke: {error!r}")
+        return self._judged(reply, body, batch.count)
+
+    def close(self) -> None:
+        """Closes the connections."""
+        self._pool.clear()
+
+    def _judged(self, reply: urllib3.BaseHTTPResponse, body: bytes, count: int) -> Attempt:
+        said = _read(body)
+        if reply.status == HTTPStatus.ACCEPTED:
+            accepted = count if said.accepted is None else min(count, said.accepted)
+            return Attempt(Result.TAKEN, accepted, said.rejected[0].detail if said.rejected else "")
+        detail = f"status {reply.status}: {said.detail or reply.reason or 'without a reason'}"
+        if reply.status in RETRIED:
+            return Attempt(Result.NOT_NOW, detail=detail, retry_after_s=self._retry_after_s(reply))
+        return Attempt(Result.REFUSED, detail=detail)
+
+    def _retry_after_s(self, reply: urllib3.BaseHTTPResponse) -> float:
+        try:
+            return self._after.get_retry_after(reply) or 0.0
+        except HTTPError:  # neither seconds nor a date
+            return 0.0
+
+
+def _read(body: bytes) -> _Reply:
+    try:
+        return msgspec.json.decode(body, type=_Reply)
+    except msgspec.DecodeError:
+        return _Reply()

@@ -1,0 +1,50 @@
+"""What a client tells with its next batch about values that it could not send: a request header.
+
+Metrics-Dropped: overflow=120, value=3
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from metrics_app.errors import InvalidBodyError
+
+HEADER = "Metrics-Dropped"
+
+# reason -> what became of the values
+REASONS = {
+    "value": "no number from 0 to 2^44",
+    "key": "no key: no text, empty, too long or with control characters",
+    "keys": "more different keys in an hour than the client takes",
+    "overflow": "the oldest, left out to make room for the newest",
+    "refused": "in a batch that a collector refused for good",
+    "rejected": "in a series that a collector rejected",
+    "disk": "in a part of the spool that could not be read",
+    "closed": "recorded after the client was closed",
+    "bug": "lost to a fault of the client itself",
+}
+
+_ITEM = re.compile(r"([a-z-]{1,20})=([0-9]{1,18})")
+_EXPECTED = "expected reason=number, separated by commas"
+
+
+def header_of(dropped: Mapping[str, int]) -> str:
+    """The text of the header; empty when nothing was dropped."""
+    return ", ".join(f"{reason}={number}" for reason, number in dropped.items() if number)
+
+
+def read(header: str) -> dict[str, int]:
+    """Values by reason; a reason of a later version counts as "other".
+
+    Raises:
+        InvalidBodyError: not of that form.
+    """
+    dropped: dict[str, int] = {}
+    for item in header.split(",") if header.strip() else ():
+        match = _ITEM.fullmatch(item.strip())
+        if match is None:
+            raise InvalidBodyError(f"header {HEADER}: {_EXPECTED}, got {item.strip()[:60]!r}")
+        reason = match[1] if match[1] in REASONS else "other"
+        dropped[reason] = dropped.get(reason, 0) + int(match[2])
+    return dropped

@@ -1,0 +1,143 @@
+"""A collector that counts as the real ones do, with the real parser and the real fold, and misbehaves when told to."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, Self
+
+import msgspec
+
+from metrics_app.aggregator.fold import Limits as FoldLimits
+from metrics_app.aggregator.fold import PartitionFold
+from metrics_app.aggregator.row import NOWHERE, Row
+from metrics_app.wire import dropped
+from metrics_app.wire.bodies import Limits, inflate, parse
+
+LIMITS = Limits(max_items=100_000, max_ahead_s=300, retention_s=31 * 86_400, chunk_values=10_000)
+
+
+class Collector:
+    """An HTTP server on loopback.
+
+    Attributes:
+        mode: what it does with a request: "ok", a status such as 503, "hole" (no answer), "slow" (a second each),
+            "cut" (does its work and breaks the connection).
+        headers: sent with each refusal.
+        fold: what has been counted.
+        seen: (moment, values, encoding) of each request taken.
+        reported: values the clients say they dropped, by reason.
+    """
+
+    def __init__(self, port: int = 0, fold: PartitionFold | None = None) -> None:
+        self.mode: str | int = "ok"
+        self.headers: dict[str, str] = {}
+        self.requests = 0
+        self.seen: list[tuple[float, int, str]] = []
+        self.reported: Counter[str] = Counter()
+        self.fold = fold or PartitionFold(lambda key: None, FoldLimits(), NOWHERE)
+        self.lock = threading.Lock()
+        self._released = threading.Event()
+        self._port = port
+        self._server: ThreadingHTTPServer | None = None
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.stop()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self._port}"
+
+    def start(self) -> None:
+        collector = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_POST(self) -> None:
+                collector.take(self)
+
+            def log_message(self, *facts: Any) -> None:
+                pass
+
+        class Server(ThreadingHTTPServer):
+            daemon_threads = True
+            allow_reuse_address = True
+            block_on_close = False
+
+            def handle_error(self, request: Any, client_address: Any) -> None:
+                pass  # the connection is gone
+
+        self._server = Server(("127.0.0.1", self._port), Handler)
+        self._port = self._server.server_address[1]
+        threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
+
+    def stop(self) -> None:
+        if self._server is not None:
+            self._released.set()
+            self._server.shutdown()
+            self._server.server_close()
+            self._server = None
+
+    def take(self, request: BaseHTTPRequestHandler) -> None:
+        self.requests += 1
+        sent = request.rfile.read(int(request.headers["Content-Length"]))
+        mode = self.mode
+        if mode == "hole":
+            self._released.wait(60)
+            request.close_connection = True
+            return
+        if isinstance(mode, int):
+            self._reply(request, mode, {"detail": "told to"}, self.headers)
+            return
+        if mode == "slow":
+            time.sleep(1.0)
+        encoding = request.headers.get("Content-Encoding", "")
+        body = inflate(sent, 8 << 20) if encoding else sent
+        parsed = parse(body, request.headers["Content-Type"], time.time(), LIMITS)
+        with self.lock:
+            self.fold.apply(self.fold.offset + 1, int(time.time() * 1000), parsed.chunks)
+            self.seen.append((time.monotonic(), parsed.accepted, encoding))
+            self.reported.update(dropped.read(request.headers.get(dropped.HEADER, "")))
+        if mode == "cut":
+            request.close_connection = True
+            return
+        rejected = [{"index": item.index, "detail": item.detail} for item in parsed.rejected]
+        self._reply(request, 202 if parsed.accepted else 400, {"accepted": parsed.accepted, "rejected": rejected})
+
+    def _reply(
+        self, request: BaseHTTPRequestHandler, status: int, body: Any, headers: dict[str, str] | None = None
+    ) -> None:
+        encoded = msgspec.json.encode(body)
+        request.send_response(status)
+        for name, value in (headers or {}).items():
+            request.send_header(name, value)
+        request.send_header("Content-Length", str(len(encoded)))
+        request.end_headers()
+        request.wfile.write(encoded)
+
+    def rows(self) -> dict[str, list[Row]]:
+        """Rows by key, of whatever hours."""
+        found: dict[str, list[Row]] = {}
+        with self.lock:
+            for row_key, row in self.fold.cache.items():
+                found.setdefault(row_key[5:].decode(), []).append(row)
+        return found
+
+    def counted(self, key: str) -> int:
+        return sum(row.summary.count for row in self.rows().get(key, []))
+
+    def total(self, key: str) -> float:
+        return sum(row.summary.sum for row in self.rows().get(key, []))
+
+    def missing(self, key: str) -> int:
+        return sum(row.missing for row in self.rows().get(key, []))
+
+    def duplicates(self, key: str) -> int:
+        return sum(row.duplicates for row in self.rows().get(key, []))
