@@ -76,6 +76,9 @@ class Folding:
             return
         active = self.partitions.of(message.partition)
         if message.offset <= active.fold.offset:
+            if _log_ms(event) > active.fold.now_ms:  # appended later than all that was folded: it is of another log
+                self.partitions.doubt(message.partition)
+                return
             self.telemetry.replayed.inc()
             if message.offset <= active.fold.place.offset:
                 event.ack()
@@ -103,7 +106,7 @@ class Folding:
             chunks = []
         try:
             with self.partitions.table.store.sound(message.partition):  # no good record is put aside for a bad row
-                tally = active.fold.apply(message.offset, round(message.timestamp * 1000), chunks)
+                tally = active.fold.apply(message.offset, _log_ms(event), chunks)
         except Exception as error:
             # a bug, met on one record: what it half applied is dropped with the rest of the overlay, and the replay
             # puts this record aside instead
@@ -133,6 +136,11 @@ class Folding:
             self.telemetry.holes.inc()
             logger.warning("%s: offset %s was skipped, seeking back", tp, wanted)
         await seek(self.app.consumer, tp, max(wanted, earliest))
+
+
+def _log_ms(event: EventT[Any]) -> int:
+    """When the broker took the record in, in epoch milliseconds."""
+    return round(event.message.timestamp * 1000)
 
 
 async def prove_completeness(log: SourceLog, partitions: Partitions, telemetry: Telemetry) -> dict[int, int]:

@@ -16,6 +16,7 @@ from metrics_app.wire import record
 from metrics_app.wire.chunk import ID_BYTES, Chunk
 
 REPLAYED = "replayed"
+LEFT_OUT = "left-out"  # header of a letter without its record, which was too large: the bytes it had
 Headers = list[tuple[str, bytes]]
 
 
@@ -83,14 +84,14 @@ def read_letter(headers: Iterable[tuple[str, bytes]], value: bytes | None) -> Le
 
 def open_letters(letters: Iterable[Letter]) -> list[Letter]:
     """Letters that were not replayed, each origin once, in the order in which they were put aside."""
-    found: dict[Origin, Letter] = {}
+    found: dict[tuple[Origin, int], Letter] = {}  # by the time too: a topic made anew gives its offsets out again
     replayed = set()
     for letter in letters:
         if letter.reason == REPLAYED:
-            replayed.add(letter.origin)
+            replayed.add((letter.origin, letter.timestamp_ms))
         else:
-            found.setdefault(letter.origin, letter)
-    return [letter for origin, letter in found.items() if origin not in replayed]
+            found.setdefault((letter.origin, letter.timestamp_ms), letter)
+    return [letter for record, letter in found.items() if record not in replayed]
 
 
 def revived(letter: Letter, max_bytes: int) -> list[bytes]:
@@ -101,7 +102,7 @@ def revived(letter: Letter, max_bytes: int) -> list[bytes]:
     Raises:
         FormatError: it still cannot be read.
     """
-    chunks = [_fenced(chunk, letter.origin, index) for index, chunk in enumerate(record.decode(letter.value))]
+    chunks = [_fenced(chunk, letter, index) for index, chunk in enumerate(record.decode(letter.value))]
     records: list[list[Chunk]] = []
     size = max_bytes
     for chunk in chunks:
@@ -113,10 +114,11 @@ def revived(letter: Letter, max_bytes: int) -> list[bytes]:
     return [record.encode(part) for part in records]
 
 
-def _fenced(chunk: Chunk, origin: Origin, index: int) -> Chunk:
+def _fenced(chunk: Chunk, letter: Letter, index: int) -> Chunk:
     if chunk.ids or chunk.sender:
         return chunk
-    name = f"dead letter {origin.topic} {origin.partition} {origin.offset} {index}"
+    topic, partition, offset = letter.origin
+    name = f"dead letter {topic} {partition} {offset} {letter.timestamp_ms} {index}"
     return chunk._replace(ids=blake2b(name.encode(), digest_size=ID_BYTES).digest())
 
 

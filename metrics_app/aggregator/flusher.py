@@ -15,11 +15,12 @@ from typing import Any, NamedTuple
 
 import mode
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 from faust.types import TP, EventT
 
 from metrics_app.aggregator import row as rows
 from metrics_app.aggregator import seal
+from metrics_app.aggregator.dead_letters import LEFT_OUT
 from metrics_app.aggregator.fold import HOUR_MS, Flush, Tally
 from metrics_app.aggregator.partitions import Active, Partitions
 from metrics_app.aggregator.seal import Slice
@@ -77,6 +78,7 @@ class Flusher(mode.Service):
         self.producer: AIOKafkaProducer | None = None
         self.failing_since: float | None = None
         self._one_at_a_time = asyncio.Lock()
+        self._one_producer = asyncio.Lock()
         self._last_place_s: dict[int, float] = {}
         self._expired_hour: dict[int, int] = {}
 
@@ -231,18 +233,22 @@ class Flusher(mode.Service):
             self._expired_hour[taken.partition] = hour
 
     async def _connected(self) -> AIOKafkaProducer:
-        if self.producer is None:
-            producer = self.new_producer()
-            try:
-                await producer.start()
-            except BaseException:
-                await client.abandon(producer)
-                raise
-            self.producer = producer
-        return self.producer
+        async with self._one_producer:
+            if self.producer is None:
+                producer = self.new_producer()
+                try:
+                    await producer.start()
+                except BaseException:
+                    await client.abandon(producer)
+                    raise
+                self.producer = producer
+            return self.producer
 
     async def dead_letter(self, topic: str, value: bytes, headers: list[tuple[str, bytes]]) -> None:
-        """Puts a record aside; returns once that is durable, and keeps trying until then."""
+        """Puts a record aside; returns once that is durable, and keeps trying until then.
+
+        A record that is too large for the topic is left out of its letter, which still says where it was.
+        """
         while not self.should_stop:
             try:
                 producer = await self._connected()
@@ -250,8 +256,11 @@ class Flusher(mode.Service):
                 return
             except (KafkaError, TimeoutError, OSError) as error:
                 logger.warning("a dead letter was not acknowledged, trying again: %r", error)
+                if isinstance(error, MessageSizeTooLargeError) and value:
+                    value, headers = b"", [*headers, (LEFT_OUT, str(len(value)).encode())]
                 await self._drop_producer()
                 await asyncio.sleep(RETRY_S)
+        await asyncio.Event().wait()  # the worker stops; whoever gets the partition next puts the record aside
 
     async def _drop_producer(self) -> None:
         producer, self.producer = self.producer, None

@@ -27,10 +27,10 @@ SAMPLES = TP("samples", 1)
 class Event:
     """A delivered record."""
 
-    def __init__(self, offset: int, value: bytes, generation: int, acked: list[int]) -> None:
+    def __init__(self, offset: int, value: bytes, generation: int, acked: list[int], later_s: float = 0.0) -> None:
         self.message = SimpleNamespace(
             topic="samples", tp=SAMPLES, partition=1, offset=offset, value=value, generation_id=generation,
-            timestamp=HOUR * HOUR_MS / 1000,
+            timestamp=HOUR * HOUR_MS / 1000 + later_s,
         )  # fmt: skip
         self._acked = acked
 
@@ -79,9 +79,11 @@ class Worker:
             )
             active.fold.flushed(flush)
 
-    async def deliver(self, *offsets: int, generation: int = 1, value: bytes | None = None) -> None:
+    async def deliver(
+        self, *offsets: int, generation: int = 1, value: bytes | None = None, later_s: float = 0.0
+    ) -> None:
         for offset in offsets:
-            event: Any = Event(offset, value or one(2**offset), generation, self.acked)
+            event: Any = Event(offset, value or one(2**offset), generation, self.acked, later_s)
             await self.folding._take(event)
 
     def sum(self) -> float:
@@ -174,6 +176,16 @@ async def test_a_replayed_record_below_the_place_is_acknowledged_at_once(worker)
     await worker.flush()
     await worker.deliver(0, 1)
     assert worker.acked == [0, 1]
+
+
+async def test_a_lower_offset_that_was_appended_later_than_all_that_was_folded_is_of_another_log(worker):
+    """The topic was made anew, and has outgrown the old one between two looks at its end."""
+    await worker.deliver(0, 1)
+    await worker.flush()
+    await worker.deliver(0, later_s=0.001)
+    assert worker.partitions.places == {}, "compared with the log before anything more is folded"
+    assert not worker.partitions.all_compared.is_set()
+    assert worker.acked == []
 
 
 @pytest.mark.parametrize("value", [b"garbage", b"", one(1)[:-1], b"\x80\x04K\x01."])

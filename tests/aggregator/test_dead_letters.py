@@ -123,6 +123,14 @@ def test_letters_of_other_origins_are_other_samples():
     assert row.summary.count == 2
 
 
+def test_a_letter_of_a_topic_made_anew_is_another_one_though_its_offset_is_the_same():
+    before, after = (Letter(ORIGIN, "fold: a bug", timestamp_ms, record.encode(CHUNKS)) for timestamp_ms in (1, 2))
+    replayed = Letter(ORIGIN, "replayed", 1, b"")
+    assert open_letters([before, replayed, after]) == [after]
+    ids = [{chunk.ids for one in revived(each, 10_000) for chunk in record.decode(one)} for each in (before, after)]
+    assert ids[0] & ids[1] == {b"", CHUNKS[-1].ids}, "only what had ids of its own keeps them"
+
+
 def test_records_that_have_grown_by_their_ids_are_parted_and_keep_them():
     chunks = [Chunk(b"k%d" % number, HOUR, one(number)) for number in range(100)]
     whole = [chunk for value in revived(letter(chunks), 1 << 20) for chunk in record.decode(value)]

@@ -22,6 +22,7 @@ POISON: list[bytes | None] = [
     b"",
     pickle.dumps({"key": "never", "value": 1}),
     b"\0" * 900_000,
+    b"\0" * 1_500_000,  # larger than what the dead-letter topic takes: its letter is without it
     GOOD[:2] + b"\x63" + GOOD[3:],  # version 99
     GOOD[:-1] + bytes([GOOD[-1] ^ 1]),  # one bit turned
 ]
@@ -33,7 +34,7 @@ async def test_poison_between_good_records_is_put_aside_and_the_others_count(tmp
     sent: set[tuple[int, int]] = set()
 
     async def poison(installation: Installation) -> None:
-        producer = AIOKafkaProducer(bootstrap_servers=installation.kafka.bootstrap, max_request_size=1 << 20)
+        producer = AIOKafkaProducer(bootstrap_servers=installation.kafka.bootstrap, max_request_size=2 << 20)
         async with producer:
             for turn, value in enumerate(POISON):
                 await installation.grows(FOLDED, by=1000, within_s=10)
