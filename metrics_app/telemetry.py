@@ -63,6 +63,11 @@ class Telemetry:
             "metrics_app_replayed_records", "Records delivered again and skipped.", registry=registry
         )
         self.late = Counter("metrics_app_late_values", "Values folded after their hour had closed.", registry=registry)
+        self.unfenced = Counter(
+            "metrics_app_unfenced_values",
+            "Values folded whose repetition would count again: their row has no room for more senders or gaps.",
+            registry=registry,
+        )
         self.expired = Counter(
             "metrics_app_expired_values", "Values beyond retention when folded, left out.", registry=registry
         )

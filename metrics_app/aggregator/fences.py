@@ -42,6 +42,13 @@ class Ranges:
         edges[2 * low : 2 * high] = [first, stop]
         return fresh
 
+    def is_apart(self, first: int, count: int) -> bool:
+        """Whether [first, first + count) touches none of the intervals, so that to claim it begins another one."""
+        edges = self.edges
+        if edges and edges[-1] == first:
+            return False
+        return bisect_left(edges[1::2], first) == bisect_right(edges[::2], first + count)
+
     def fresh(self, first: int, count: int) -> int:
         """How many of [first, first + count) are not there."""
         stop = first + count

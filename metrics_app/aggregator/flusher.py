@@ -216,6 +216,7 @@ class Flusher(mode.Service):
         telemetry = self.telemetry
         telemetry.folded.inc(tally.folded)
         telemetry.late.inc(tally.late)
+        telemetry.unfenced.inc(tally.unfenced)
         telemetry.expired.inc(tally.expired)
         telemetry.duplicate.labels("number").inc(tally.duplicate_numbers)
         telemetry.duplicate.labels("id").inc(tally.duplicate_ids)

@@ -32,6 +32,8 @@ class Limits:
         id_horizon_hours: how long an id is remembered.
         exact_distinct: distinct values of a row up to which its quantiles are exact.
         max_senders: numbering senders fenced per row; further ones are counted unfenced.
+        max_ranges: runs of numbers without a gap, of all its senders, noted per row; what would begin another one is
+            counted unfenced. A row so stays below what Kafka takes in one request.
         max_ids: ids remembered per partition.
         max_clean_rows: unchanged rows kept in memory per partition.
     """
@@ -40,13 +42,14 @@ class Limits:
     id_horizon_hours: int = 24
     exact_distinct: int = 1000
     max_senders: int = 1024
+    max_ranges: int = 16_384
     max_ids: int = 1_000_000
     max_clean_rows: int = 10_000
 
 
 @dataclass(slots=True)
 class Tally:
-    """What became of the values of one record; the members sum up to the values in it, `late` apart.
+    """What became of the values of one record; the members sum up to the values in it, `late` and `unfenced` apart.
 
     `overlapping` are the new ones of a histogram that was left out for the others in it.
     """
@@ -58,6 +61,7 @@ class Tally:
     overlapping: int = 0
     expired: int = 0
     late: int = 0
+    unfenced: int = 0
 
     def add(self, other: Tally) -> None:
         """Takes in what became of the values of other records."""
@@ -158,7 +162,7 @@ class PartitionFold:
             tally.duplicate_ids += chunk.count - len(fresh)
             values = values[fresh]
         elif chunk.sender:
-            values = self._unclaimed(chunk, row, values)
+            values = self._unclaimed(chunk, row, values, tally)
             tally.duplicate_numbers += chunk.count - len(values)
         row.duplicates += chunk.count - len(values)
         if len(values):
@@ -184,7 +188,7 @@ class PartitionFold:
         A sender cuts its numbers in the same way in every attempt, so a histogram is new or known. One that overlaps
         with something else is left out: what was known is a duplicate, what was not is missing (ADR 5).
         """
-        ranges = self._ranges(chunk, row)
+        ranges = self._ranges(chunk, row, tally)
         if ranges is None:
             return chunk.count
         new = ranges.fresh(chunk.first, chunk.count)
@@ -192,7 +196,8 @@ class PartitionFold:
         if new == chunk.count:
             ranges.claim(chunk.first, chunk.count)
         elif new:
-            ranges.reach(chunk.first + chunk.count)
+            if row.ranges < self.limits.max_ranges:
+                ranges.reach(chunk.first + chunk.count)
             tally.overlapping += new
         return new
 
@@ -214,9 +219,9 @@ class PartitionFold:
             return range(chunk.count) if fresh else []
         return fresh
 
-    def _unclaimed(self, chunk: Chunk, row: Row, values: np.ndarray) -> np.ndarray:
+    def _unclaimed(self, chunk: Chunk, row: Row, values: np.ndarray, tally: Tally) -> np.ndarray:
         """The values of a numbered chunk that its sender has not delivered before. Claims their numbers."""
-        ranges = self._ranges(chunk, row)
+        ranges = self._ranges(chunk, row, tally)
         if ranges is None:
             return values
         parts = ranges.claim(chunk.first, chunk.count)
@@ -226,13 +231,16 @@ class PartitionFold:
             return values[:0]
         return np.concatenate([values[start - chunk.first : stop - chunk.first] for start, stop in parts])
 
-    def _ranges(self, chunk: Chunk, row: Row) -> Ranges | None:
-        """The numbers that the chunk's sender has used; None for one beyond the bound, whose values are counted in."""
+    def _ranges(self, chunk: Chunk, row: Row, tally: Tally) -> Ranges | None:
+        """The numbers that the chunk's sender has used; None for values beyond a bound, which are counted unfenced."""
         ranges = row.senders.get(chunk.sender)
+        is_full = ranges is None and len(row.senders) >= self.limits.max_senders
+        begins_another = ranges is None or ranges.is_apart(chunk.first, chunk.count)
+        if is_full or (begins_another and row.ranges >= self.limits.max_ranges):
+            row.unfenced += chunk.count
+            tally.unfenced += chunk.count
+            return None
         if ranges is None:
-            if len(row.senders) >= self.limits.max_senders:
-                row.unfenced += chunk.count
-                return None
             ranges = row.senders[bytes(chunk.sender)] = Ranges()
         return ranges
 

@@ -59,7 +59,7 @@ class Row:
         epoch, stamp: see the module; stamp is NO_STAMP for a row never written.
         late: values folded after the hour had closed.
         duplicates: values left out because a fence had seen them.
-        unfenced: values of senders beyond the bound, counted but not protected against repetition.
+        unfenced: values of senders beyond the bounds, counted but not protected against repetition.
         senders: per numbering sender the numbers already counted.
     """
 
@@ -70,6 +70,11 @@ class Row:
     duplicates: int = 0
     unfenced: int = 0
     senders: dict[bytes, Ranges] = field(default_factory=dict)
+
+    @property
+    def ranges(self) -> int:
+        """Runs of numbers without a gap, of all senders."""
+        return sum(len(ranges.edges) for ranges in self.senders.values()) // 2
 
     @property
     def missing(self) -> int:

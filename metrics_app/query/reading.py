@@ -39,9 +39,7 @@ class Rows(NamedTuple):
     partition: int
     key: bytes
 
-    async def read(
-        self, window: Window, each: range = range(0), cell: Cell = lambda hour, found: None
-    ) -> Reading:
+    async def read(self, window: Window, each: range = range(0), cell: Cell = lambda hour, found: None) -> Reading:
         """What is known of a window.
 
         Args:

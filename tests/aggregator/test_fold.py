@@ -12,8 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from metrics_app.aggregator import row as rows
-from metrics_app.aggregator.fold import HOUR_MS, Limits, PartitionFold
-from metrics_app.aggregator.row import NOWHERE, Place
+from metrics_app.aggregator.fences import Ranges
+from metrics_app.aggregator.fold import HOUR_MS, Limits, PartitionFold, Tally
+from metrics_app.aggregator.row import NOWHERE, Place, Row
+from metrics_app.broker.client import MAX_REQUEST_BYTES
 from metrics_app.stats import codec
 from metrics_app.stats.summary import HourlySummary
 from metrics_app.wire.chunk import Chunk
@@ -189,6 +191,41 @@ def test_senders_beyond_the_bound_are_counted_without_a_fence():
     row = fold.find(b"a", HOUR)
     assert row is not None
     assert (row.summary.count, row.unfenced) == (3, 2)
+
+
+@pytest.mark.parametrize("kind", [chunk, histogram])
+def test_a_sender_with_more_gaps_than_a_row_can_note_is_counted_without_a_fence_beyond_them(kind):
+    """Else a row outgrows what Kafka takes, and no worker could flush it any more."""
+    disk, limit = Disk(), 16
+    fold = disk.open(Limits(max_ranges=limit))
+    tally = Tally()
+    for offset in range(2 * limit):
+        sender = bytes([offset % 2]) * 16
+        tally.add(fold.apply(offset, NOW_MS, [kind("a", 1, sender=sender, first=4 * offset)]))
+    assert (row_of(fold).summary.count, row_of(fold).unfenced, tally.unfenced) == (2 * limit, limit, limit)
+    assert sum(len(ranges.edges) for ranges in row_of(fold).senders.values()) == 2 * limit
+    disk.save(fold)
+    fold = disk.open(Limits(max_ranges=limit))
+    fold.apply(2 * limit, NOW_MS, [kind("a", 1, sender=b"\0" * 16, first=0)])
+    fold.apply(2 * limit + 1, NOW_MS, [kind("a", 1, 2, 3, sender=b"\0" * 16, first=1)])
+    assert row_of(fold).summary.count == 2 * limit + 3, "what it has noted it knows, and what touches that it notes"
+    assert row_of(fold).unfenced == limit
+
+
+def test_histograms_that_overlap_again_and_again_do_not_make_a_row_grow_without_end():
+    fold = Disk().open(Limits(max_ranges=8))
+    for offset in range(100):
+        fold.apply(offset, NOW_MS, [histogram("a", 1, 2, sender=SENDER, first=3 * offset // 2)])
+    assert sum(len(ranges.edges) for ranges in row_of(fold).senders.values()) <= 2 * 9
+
+
+def test_a_row_with_all_the_senders_and_ranges_it_may_have_fits_into_a_request_to_kafka():
+    row = Row(HourlySummary(1000))
+    row.summary.add(np.geomspace(1e-6, 2.0**44, 5000))
+    for number in range(LIMITS.max_senders):
+        row.senders[number.to_bytes(16, "big")] = Ranges([1, 2])
+    row.senders[b"x" * 16] = Ranges(list(range(2 * (LIMITS.max_ranges - LIMITS.max_senders))))
+    assert len(rows.encode_row(row)) < 0.9 * MAX_REQUEST_BYTES
 
 
 @pytest.mark.parametrize("restart", [False, True])
