@@ -16,6 +16,8 @@ from typing import Any, NamedTuple
 import aiohttp
 import msgspec
 
+from tests.faults.pace import stretched
+
 HOUR_S = 3600
 TIMEOUT_S = 3.0  # above the service's own deadline, so that its refusal is seen
 INTERVAL_S = 0.1  # between two questions for one key
@@ -71,7 +73,7 @@ class Prober:
     @asynccontextmanager
     async def asking(self) -> Any:
         """Fills the closed hour, then asks in the background."""
-        timeout = aiohttp.ClientTimeout(total=TIMEOUT_S)
+        timeout = aiohttp.ClientTimeout(total=stretched(TIMEOUT_S))
         async with aiohttp.ClientSession(timeout=timeout, connector=aiohttp.TCPConnector(limit=0)) as session:
             await self._fill(session)
             over = asyncio.Event()  # not a cancellation: one that meets a timeout of the client may get lost
@@ -109,7 +111,8 @@ class Prober:
         at = datetime.fromtimestamp(hour * HOUR_S, UTC)
         for url in urls:
             try:
-                async with session.get(f"{url}/{key}/count/{at:%Y-%m-%d}/{at.hour}") as reply:
+                path, timeout = f"{key}/count/{at:%Y-%m-%d}/{at.hour}", aiohttp.ClientTimeout(stretched(TIMEOUT_S))
+                async with session.get(f"{url}/{path}", timeout=timeout) as reply:
                     body = await reply.read()
             except (aiohttp.ClientError, TimeoutError):
                 continue
@@ -196,7 +199,7 @@ async def fresh(tell: Sequence[str], ask: Sequence[str], within_s: float = FRESH
     names = [f"fresh-{uuid.uuid4().hex[:12]}" for _ in range(keys)]
     at = datetime.now(UTC)
     started = time.monotonic()
-    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=TIMEOUT_S)) as session:
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=stretched(TIMEOUT_S))) as session:
         async with session.post(
             f"{tell[0]}/samples", json=[(name, 1.0, int(at.timestamp())) for name in names]
         ) as reply:
@@ -207,6 +210,7 @@ async def fresh(tell: Sequence[str], ask: Sequence[str], within_s: float = FRESH
                     if reply.status == HTTPStatus.OK and (await reply.json())["count"] == 1:
                         break
                     said = f"{reply.status} {await reply.text()}"
-                assert time.monotonic() - started < within_s, f"{name} is not queryable {within_s} s later: {said}"
+                allowed_s = stretched(within_s)
+                assert time.monotonic() - started < allowed_s, f"{name} not queryable {allowed_s:.1f} s later: {said}"
                 await asyncio.sleep(0.05)
     return time.monotonic() - started

@@ -24,6 +24,7 @@ from metrics_app.broker import layout, topics
 from metrics_app.settings import Settings
 from metrics_app.wire.keys import key_bytes, partition_of
 from tests.faults.installation import Installation
+from tests.faults.pace import stretched
 from tests.faults.process import Process
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(240)]
@@ -71,7 +72,7 @@ class Ledger:
 
     def assert_exact(self, within_s: float = 20.0) -> None:
         """Every count is what was accepted, and stays so."""
-        give_up = time.monotonic() + within_s
+        give_up = time.monotonic() + stretched(within_s)
         while (found := self.found()) != self.counts:
             wrong = {key: (self.counts[key], found[key]) for key in found if found[key] != self.counts[key]}
             assert time.monotonic() < give_up, f"{len(wrong)} keys are wrong, such as {list(wrong.items())[:3]}"
