@@ -52,6 +52,20 @@ class SummaryReader(Protocol):
         A RECOVERING copy is a whole one, as of an earlier moment, that is being brought up to date or handed over.
         """
 
+    def recent_keys(self, partition: int, hours: range, prefix: bytes) -> set[bytes]:
+        """Keys with a prefix that have a row in memory in one of these hours; to be asked before `stored_keys`."""
+
+    def stored_keys(
+        self, partition: int, hour: int, prefix: bytes, after: bytes, upto: bytes | None, most: int
+    ) -> list[bytes]:
+        """Keys with a prefix and a row in the store in an hour, ascending, above `after`, not above `upto`.
+
+        It ends after `most` rows; a thousand take about two milliseconds.
+
+        Raises:
+            OwnerUnavailableError: as `read`.
+        """
+
 
 class Owners(Protocol):
     """Who holds which partition, as far as this process knows; a hint, for a map is old as soon as it is made."""

@@ -11,6 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from metrics_app.errors import InvalidQueryError
 from metrics_app.health import OPENAPI, PATHS, register_health
 from metrics_app.query import views as query
+from metrics_app.query.keys_view import PATH as KEYS_PATH
 from metrics_app.stats.summary import parse_stat
 from metrics_app.telemetry import Telemetry
 from metrics_app.web import PROBLEM, Health
@@ -19,7 +20,7 @@ from metrics_app.wire.chunk import VALUE_MAX
 from metrics_app.wire.gathering import LISTED
 from metrics_app.wire.keys import MAX_KEY_BYTES
 
-from .query.fakes import ask, free_port, row, web_app, worker
+from .query.fakes import HOUR, ask, free_port, row, web_app, worker
 
 
 @pytest.fixture
@@ -111,7 +112,7 @@ async def test_description_is_served(url: str, description: Any) -> None:
 
 
 def test_description_has_every_public_path(description: Any) -> None:
-    assert set(description["paths"]) == {"/samples", *query_paths(), *PATHS}
+    assert set(description["paths"]) == {"/samples", KEYS_PATH, *query_paths(), *PATHS}
 
 
 def query_paths() -> set[str]:
@@ -197,6 +198,35 @@ async def test_answers_are_as_described(description: Any, stat: str, parameter: 
         if name in answer:
             part = answer[name] if isinstance(answer[name], dict) else answer[name][0]
             assert list(part) == described[schema]["required"]
+
+
+async def test_list_of_keys_is_as_described(description: Any) -> None:
+    async with worker(found=row()) as running:
+        answer = (await ask(running.url, "/keys?date=2025-11-23")).json
+
+    assert list(answer) == description["components"]["schemas"]["Keys"]["required"]
+
+
+async def test_path_of_one_segment_is_of_the_service_and_longer_ones_are_of_keys(description: Any) -> None:
+    """So no key hides a page of the service, nor is hidden by one."""
+    for path in description["paths"]:
+        assert (len(path.split("/")) == 2) is ("{key}" not in path)
+    async with worker() as running:
+        for key in (
+            *(path[1:] for path in description["paths"] if "{key}" not in path),
+            "under",
+            "compare",
+            "histogram",
+        ):
+            running.reader.rows[key.encode(), HOUR] = row()
+            for path in (
+                "max/2025-11-23/22",
+                "max/2025-11-23",
+                "max?from=2025-11-23&to=2025-11-24",
+                "histogram/2025-11-23",
+            ):
+                reply = await ask(running.url, f"/{key}/{path}")
+                assert (reply.status, reply.json["key"], reply.json["count"]) == (200, key, 3)
 
 
 @pytest.mark.parametrize("stat", ["average", "min", "max", "median", "count", "sum", "stddev", "p5", "p99.9", "p100"])

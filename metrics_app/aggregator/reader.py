@@ -6,6 +6,7 @@ import time
 
 import faust
 
+from metrics_app.aggregator import listing
 from metrics_app.aggregator import row as rows
 from metrics_app.aggregator.assignor import Assignor
 from metrics_app.aggregator.partitions import Partitions
@@ -49,6 +50,25 @@ class TableReader:
         if found is None:
             raise OwnerUnavailableError("this worker cannot answer for the key now")
         return found
+
+    def recent_keys(self, partition: int, hours: range, prefix: bytes) -> set[bytes]:
+        """Keys with a row in memory in one of these hours; other copies than the active one have none there."""
+        if self.holds(partition) != ACTIVE:
+            return set()
+        with self.table.store.sound(partition):
+            return listing.recent_keys(self.partitions.of(partition).fold, hours.start, hours.stop, prefix)
+
+    def stored_keys(
+        self, partition: int, hour: int, prefix: bytes, after: bytes, upto: bytes | None, most: int
+    ) -> list[bytes]:
+        """Keys with a row in the store in an hour, ascending; what the arguments mean is in the protocol.
+
+        Raises:
+            OwnerUnavailableError: not held here now.
+        """
+        if self.holds(partition) is None:
+            raise OwnerUnavailableError(f"partition {partition} is not held here now")
+        return listing.stored_keys(self.table.store, partition, hour, prefix, after, upto, most)
 
     def _read_active(self, partition: int, key: bytes, hour: int) -> Found | None:
         active = self.partitions.of(partition)

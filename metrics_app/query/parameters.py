@@ -8,6 +8,7 @@ from urllib.parse import unquote_to_bytes
 
 from metrics_app.errors import InvalidQueryError
 
+FORMAT = "format"
 SHOWN = 100  # characters of what was sent that an error repeats
 ENCODED = "percent-encoding: % and two hexadecimal digits, %25 for % itself"
 UTF_8 = "percent-encoded UTF-8"

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import msgspec
 from aiohttp import web
 
+from metrics_app.query.parameters import FORMAT
 from metrics_app.web import json_reply
 
 JSON = "json"
@@ -58,7 +59,7 @@ class Sheet(NamedTuple):
 
 def format_of(given: dict[str, str], accept: str) -> str:
     """What `format` says, else what the Accept header likes better; JSON when it does not say."""
-    return given.get("format") or (CSV if _liking(accept, TYPES[CSV]) > _liking(accept, TYPES[JSON]) else JSON)
+    return given.get(FORMAT) or (CSV if _liking(accept, TYPES[CSV]) > _liking(accept, TYPES[JSON]) else JSON)
 
 
 def respond(request: web.Request, sheet: Sheet, form: str) -> web.Response:

@@ -15,7 +15,9 @@ from metrics_app.query.answer import UNDER
 from metrics_app.query.compared import COMPARE, Compared
 from metrics_app.query.exported import FORMATS as EXPORT_FORMATS
 from metrics_app.query.exported import HISTOGRAM, Exported
-from metrics_app.query.parameters import one_of
+from metrics_app.query.keys_view import PATH as KEYS_PATH
+from metrics_app.query.keys_view import KeysView
+from metrics_app.query.parameters import FORMAT, one_of
 from metrics_app.query.peers import ROLE, Peers
 from metrics_app.query.question import Policy, Question, question_of
 from metrics_app.query.reading import Rows
@@ -31,7 +33,7 @@ from metrics_app.wire.keys import key_bytes, partition_of
 RANGE_PATH = "/{key:[^/]+}/{stat}"
 PATHS = (RANGE_PATH, RANGE_PATH + "/{date}", RANGE_PATH + "/{date}/{hour}")
 
-ALWAYS = ("format", CONSISTENCY)
+ALWAYS = (FORMAT, CONSISTENCY)
 
 
 class Asked(Protocol):
@@ -74,8 +76,8 @@ def understood(request: web.Request, segments: dict[str, str], policy: Policy) -
     allowed = (*ALWAYS, *kind.parameters("date" in segments, policy))
     raw_path, raw_query = request.rel_url.raw_path, request.rel_url.raw_query_string
     question = question_of(raw_path, raw_query, segments, allowed, policy)
-    if "format" in question.given:
-        one_of("format", question.given["format"], EXPORT_FORMATS if kind is Exported else FORMATS)
+    if FORMAT in question.given:
+        one_of(FORMAT, question.given[FORMAT], EXPORT_FORMATS if kind is Exported else FORMATS)
     return Understood(kind.of(question, policy), format_of(question.given, request.headers.get("Accept", "")))
 
 
@@ -87,6 +89,7 @@ def register(app: faust.App, settings: Settings, telemetry: Telemetry, reader: S
     router = Router(reader, owners, peers, deadline_s=settings.query_deadline_s)
     policy = Policy.of(settings)
     members = {"router": router, "reader": reader, "policy": policy, "partitions": settings.partitions}
+    app.page(KEYS_PATH)(type("BoundKeysView", (KeysView,), members))
     for path in PATHS:
         app.page(path)(type("BoundKeyView", (KeyView,), members))
     return router

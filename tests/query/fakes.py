@@ -26,9 +26,11 @@ from metrics_app.stats import hour as hours
 from metrics_app.stats.summary import HourlySummary
 from metrics_app.telemetry import Telemetry
 from metrics_app.web import problem_middleware
+from metrics_app.wire.keys import partition_of
 
 HOUR = hours.of_date("2025-11-23") + 22
 PATH = "average/2025-11-23/22"
+PARTITIONS = 8
 END_S = hours.end(HOUR).timestamp()
 
 
@@ -41,11 +43,32 @@ def row(*values: float, as_of: float = END_S + 3600, role: str = ACTIVE, **quali
 
 @dataclass
 class FakeReader:
-    """Rows by (key, hour); `role` is that of every partition, `moved` takes them away between look-up and read."""
+    """Rows by (key, hour); `role` is that of every partition, `moved` takes them away between look-up and read.
+
+    `roles` has the partitions that are held, if not all are; `in_memory` the keys whose rows are not in the store yet.
+    """
 
     rows: dict[tuple[bytes, int], Found] = field(default_factory=dict)
     role: str | None = ACTIVE
     moved: bool = False
+    roles: dict[int, str] | None = None
+    in_memory: set[bytes] = field(default_factory=set)
+    looked_at: int = 0
+
+    def recent_keys(self, partition: int, hours: range, prefix: bytes) -> set[bytes]:
+        recorded = {key for key, hour in self.rows if hour in hours and key in self.in_memory}
+        return {key for key in recorded if key.startswith(prefix) and partition_of(key, PARTITIONS) == partition}
+
+    def stored_keys(
+        self, partition: int, hour: int, prefix: bytes, after: bytes, upto: bytes | None, most: int
+    ) -> list[bytes]:
+        if self.moved:
+            raise OwnerUnavailableError(f"partition {partition} is elsewhere")
+        stored = sorted(key for key, at in self.rows if at == hour and key not in self.in_memory)
+        ours = [key for key in stored if partition_of(key, PARTITIONS) == partition and key.startswith(prefix)]
+        found = [key for key in ours if key > after and (upto is None or key <= upto)][:most]
+        self.looked_at += len(found)
+        return found
 
     def read(self, partition: int, key: bytes, hour: int) -> Found | None:
         if self.moved or self.role is None:
@@ -53,7 +76,7 @@ class FakeReader:
         return self.rows.get((key, hour))
 
     def holds(self, partition: int) -> str | None:
-        return self.role
+        return self.role if self.roles is None else self.roles.get(partition)
 
 
 @dataclass
@@ -93,7 +116,8 @@ async def worker(
 ) -> AsyncIterator[Worker]:
     """A worker that has `found` for checkout in HOUR, and takes `owners` for the holders of every partition."""
     reader = FakeReader({} if found is None else {(b"checkout", HOUR): found}, role)
-    chosen = Settings(_env_file=None, port=free_port(), **settings)  # type: ignore[call-arg]
+    # on a busy machine even loopback takes its time; the tests of the time-out set their own
+    chosen = Settings(_env_file=None, port=free_port(), **({"connect_timeout_s": 5.0} | settings))  # type: ignore[call-arg]
     telemetry, known = Telemetry(), FakeOwners(chosen.url, [*owners])
     app = web_app(telemetry, chosen.port, tls.server_side(chosen))
     router = register(app, chosen, telemetry, reader, known)

@@ -1,0 +1,159 @@
+"""Which keys were recorded on a day: every worker is asked for the partitions it holds, and a gap is never silent.
+
+Keys come in the order of their UTF-8 bytes, page by page. A worker looks through memory and, hour by hour, through the
+store for the least keys after the last page; once it has a page it looks no further than its greatest key. So the work
+of a request is bounded by the page, not by the number of keys, and done in steps between which others are served.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import NamedTuple, Self
+
+import msgspec
+from aiohttp import web
+
+from metrics_app.errors import InvalidQueryError, OwnerUnavailableError
+from metrics_app.holdings import ACTIVE, RECOVERING, STANDBY, SummaryReader
+from metrics_app.query.parameters import FORMAT, SHOWN, one_of, parameters, whole_number
+from metrics_app.query.question import DAY_HOURS, Policy
+from metrics_app.query.reply import FORMATS, format_of
+from metrics_app.stats import hour as hours
+from metrics_app.wire.keys import key_bytes
+
+PARAMETERS = ("prefix", "date", "limit", "after", FORMAT)
+USUAL_LIMIT = 100
+
+_BEST_FIRST = (ACTIVE, STANDBY, RECOVERING)
+
+
+class Listing(NamedTuple):
+    """Which keys are asked for.
+
+    Attributes:
+        first: the first hour of the day.
+        after: the last key of the page before; empty for the first page.
+    """
+
+    first: int
+    prefix: str
+    after: str
+    limit: int
+    format: str
+
+    @classmethod
+    def of(cls, raw_query: str, accept: str, policy: Policy, now_s: float) -> Self:
+        """The listing of a query string, of today unless it says otherwise.
+
+        Raises:
+            InvalidQueryError: naming the parameter.
+        """
+        given = parameters(raw_query, PARAMETERS)
+        first = hours.of_date(given["date"]) if "date" in given else hours.of(now_s) // DAY_HOURS * DAY_HOURS
+        limit = (
+            whole_number("limit", given["limit"], policy.page) if "limit" in given else min(USUAL_LIMIT, policy.page)
+        )
+        if FORMAT in given:
+            one_of(FORMAT, given[FORMAT], FORMATS)
+        prefix, after = (_part_of_key(part, given.get(part, "")) for part in ("prefix", "after"))
+        return cls(first, prefix, after, limit, format_of(given, accept))
+
+    @property
+    def date(self) -> str:
+        """The day, YYYY-MM-DD."""
+        return hours.start(self.first).date().isoformat()
+
+
+class Held(msgspec.Struct):
+    """What one worker holds.
+
+    Attributes:
+        date: as it understood the question.
+        roles: of each partition it can answer for.
+        keys: by partition the least keys, up to one more than a page of all of them together.
+    """
+
+    date: str
+    roles: dict[int, str]
+    keys: dict[int, list[str]]
+
+
+class Found(NamedTuple):
+    """A page of keys.
+
+    Attributes:
+        more: whether there are greater ones.
+        unanswered: partitions that nobody answered for; their keys are not among these.
+        stale: whether a copy answered that may lag behind the owner.
+    """
+
+    keys: list[str]
+    more: bool
+    unanswered: list[int]
+    stale: bool
+
+
+async def held(listing: Listing, reader: SummaryReader, partitions: int) -> Held:
+    """The keys of the partitions held here.
+
+    Raises:
+        OwnerUnavailableError: a partition came or went meanwhile; its keys may have left no room for those of others.
+    """
+    roles = {number: role for number in range(partitions) if (role := reader.holds(number)) is not None}
+    after, prefix, most = listing.after.encode(), listing.prefix.encode(), listing.limit + 1
+    day = range(listing.first, listing.first + DAY_HOURS)
+    least: dict[bytes, int] = {}
+    for partition in roles:
+        recent = {key for key in reader.recent_keys(partition, day, prefix) if key > after}
+        least = _least({**least, **dict.fromkeys(recent, partition)}, most)
+        for hour in day:
+            upto = max(least) if len(least) == most else None
+            stored = reader.stored_keys(partition, hour, prefix, after, upto, most)
+            least = _least({**least, **dict.fromkeys(stored, partition)}, most)
+            await asyncio.sleep(0)
+    if any(reader.holds(partition) != role for partition, role in roles.items()):
+        raise OwnerUnavailableError("partitions are being reassigned")
+    by_partition: dict[int, list[str]] = {}
+    for key, partition in sorted(least.items()):
+        by_partition.setdefault(partition, []).append(key.decode())
+    return Held(listing.date, roles, by_partition)
+
+
+def _least(keys: dict[bytes, int], most: int) -> dict[bytes, int]:
+    return keys if len(keys) <= most else dict(sorted(keys.items())[:most])
+
+
+def read_held(reply: web.Response | None, listing: Listing) -> Held | None:
+    """What another worker said; None when it said nothing of use."""
+    if reply is None or not isinstance(reply.body, bytes):
+        return None
+    try:
+        found = msgspec.json.decode(reply.body, type=Held)
+    except msgspec.DecodeError:
+        return None
+    return found if found.date == listing.date else None  # at midnight two workers may differ in what today is
+
+
+def joined(listing: Listing, told: list[Held], partitions: int) -> Found:
+    """The page that all workers together have: of each partition the best copy."""
+    keys: list[str] = []
+    unanswered, stale = [], False
+    for partition in range(partitions):
+        copies = {each.roles[partition]: each for each in told if partition in each.roles}
+        best = next((role for role in _BEST_FIRST if role in copies), None)
+        if best is None:
+            unanswered.append(partition)
+        else:
+            keys += copies[best].keys.get(partition, [])
+            stale = stale or best != ACTIVE
+    keys.sort(key=str.encode)
+    return Found(keys[: listing.limit], len(keys) > listing.limit, unanswered, stale)
+
+
+def _part_of_key(part: str, text: str) -> str:
+    try:
+        if text:
+            key_bytes(text)
+    except ValueError as error:
+        raise InvalidQueryError(part, text[:SHOWN], str(error).removeprefix("expected ")) from None
+    return text

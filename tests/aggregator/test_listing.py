@@ -1,0 +1,92 @@
+"""Which keys have rows, on a real RocksDB."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from metrics_app.aggregator import row as rows
+from metrics_app.aggregator.fold import Limits, PartitionFold
+from metrics_app.aggregator.listing import recent_keys, stored_keys
+from metrics_app.aggregator.partitions import Partitions
+from metrics_app.aggregator.reader import TableReader
+from metrics_app.aggregator.row import NOWHERE, Row
+from metrics_app.errors import OwnerUnavailableError
+from metrics_app.stats.summary import HourlySummary
+
+HOUR = 490_000
+KEYS = [b"a", b"a\x00b", b"aa", b"ab", b"b", b"\xc3\xa9", b"\xff"]
+
+
+def row_of(*values: float, duplicates: int = 0) -> Row:
+    row = Row(HourlySummary(), duplicates=duplicates)
+    row.summary.add(np.array(values))
+    return row
+
+
+@pytest.fixture
+def table(table: Any) -> Any:
+    """Partition 1 has KEYS in HOUR, one key in each hour beside it, and rows of the other kinds."""
+    stored = [(rows.hour_key(HOUR, key), rows.encode_row(row_of(1.0))) for key in reversed(KEYS)]
+    stored += [(rows.hour_key(HOUR + by, b"beside"), rows.encode_row(row_of(1.0, 2.0))) for by in (-1, 1)]
+    stored += [
+        (rows.ids_key(HOUR, 1), rows.encode_ids(0, 1, [bytes(16)])),
+        (rows.PLACE_KEY, rows.encode_place(NOWHERE)),
+    ]
+    table.store.write(table.changelog_tp(1), stored, 1)
+    return table
+
+
+def listed(
+    table: Any, prefix: bytes = b"", after: bytes = b"", upto: bytes | None = None, most: int = 100
+) -> list[bytes]:
+    return stored_keys(table.store, 1, HOUR, prefix, after, upto, most)
+
+
+def test_keys_of_an_hour_are_listed_in_the_order_of_their_bytes(table):
+    assert listed(table) == KEYS
+    assert stored_keys(table.store, 1, HOUR + 1, b"", b"", None, 9) == [b"beside"]
+    assert stored_keys(table.store, 1, HOUR + 2, b"", b"", None, 9) == []
+
+
+def test_prefix_start_and_bound_choose(table):
+    assert listed(table, prefix=b"a") == [b"a", b"a\x00b", b"aa", b"ab"]
+    assert listed(table, prefix=b"a", after=b"a") == [b"a\x00b", b"aa", b"ab"]
+    assert listed(table, prefix=b"b", after=b"a") == [b"b"]
+    assert listed(table, prefix=b"a", after=b"b") == []
+    assert listed(table, upto=b"aa") == [b"a", b"a\x00b", b"aa"]
+    assert listed(table, after=b"aa", most=2) == [b"ab", b"b"]
+    assert listed(table, after=b"\xff") == []
+
+
+def test_row_without_a_value_is_no_key(table):
+    """It has only seen duplicates; asked for it is a 404."""
+    only_seen = rows.encode_row(row_of(duplicates=4))
+    table.store.write(table.changelog_tp(1), [(rows.hour_key(HOUR, b"aaa"), only_seen)], 2)
+
+    assert listed(table) == KEYS
+
+
+def test_rows_in_memory_are_listed_by_hour_and_prefix():
+    fold = PartitionFold(lambda _: None, Limits(), NOWHERE)
+    for hour in (HOUR - 1, HOUR, HOUR + 24):
+        for key in (b"a", b"ab", b"b"):
+            fold.cache[rows.hour_key(hour, key + b"%d" % (hour % 7))] = row_of(1.0)
+    fold.cache[rows.hour_key(HOUR, b"empty")] = row_of(duplicates=1)
+    day, name = (HOUR, HOUR + 24), b"%d" % (HOUR % 7)
+
+    assert recent_keys(fold, *day, b"") == {b"a" + name, b"ab" + name, b"b" + name}
+    assert recent_keys(fold, *day, b"a") == {b"a" + name, b"ab" + name}
+    assert recent_keys(fold, *day, b"c") == set()
+
+
+def test_partition_that_is_not_held_is_not_taken_for_an_empty_one(table):
+    app: Any = SimpleNamespace(rebalancing=False, tables=SimpleNamespace(actives_ready=True))
+    reader = TableReader(app, table, Partitions(table, Limits()))
+
+    with pytest.raises(OwnerUnavailableError):
+        reader.stored_keys(3, HOUR, b"", b"", None, 9)
+    assert reader.recent_keys(3, range(HOUR, HOUR + 24), b"") == set()
