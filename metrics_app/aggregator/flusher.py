@@ -21,7 +21,7 @@ from faust.types import TP, EventT
 from metrics_app.aggregator import row as rows
 from metrics_app.aggregator import seal
 from metrics_app.aggregator.dead_letters import LEFT_OUT
-from metrics_app.aggregator.fold import HOUR_MS, Flush, Tally
+from metrics_app.aggregator.fold import Flush, Tally
 from metrics_app.aggregator.partitions import Active, Partitions
 from metrics_app.aggregator.seal import Slice
 from metrics_app.aggregator.table import HourlyTable
@@ -80,7 +80,6 @@ class Flusher(mode.Service):
         self._one_at_a_time = asyncio.Lock()
         self._one_producer = asyncio.Lock()
         self._last_place_s: dict[int, float] = {}
-        self._expired_hour: dict[int, int] = {}
 
     @mode.Service.task
     async def _flush_regularly(self) -> None:
@@ -209,7 +208,8 @@ class Flusher(mode.Service):
         for event in taken.events:
             event.ack()
         self._last_place_s[taken.partition] = time.monotonic()
-        self._expire(taken)
+        # its clock as of the flush: what was folded meanwhile is not durable, and its replay needs what it needed before
+        self.partitions.expire(taken.partition, taken.flush.place.log_ms)
 
     def _count(self, tally: Tally) -> None:
         """Counts values once they are durable; what a rebalance drops from memory is folded, and counted, elsewhere."""
@@ -221,17 +221,6 @@ class Flusher(mode.Service):
         telemetry.duplicate.labels("number").inc(tally.duplicate_numbers)
         telemetry.duplicate.labels("id").inc(tally.duplicate_ids)
         telemetry.duplicate.labels("overlap").inc(tally.overlapping)
-
-    def _expire(self, taken: Taken) -> None:
-        """Drops hours beyond retention, once an hour of the log: no worker's own clock can expire data.
-
-        Its clock as of the flush: what was folded meanwhile is not durable, and its replay needs what it needed before.
-        """
-        hour = taken.flush.place.log_ms // HOUR_MS
-        if self._expired_hour.get(taken.partition) != hour:
-            limits = self.partitions.limits
-            self.table.expire(taken.partition, hour - limits.retention_hours, hour - limits.id_horizon_hours)
-            self._expired_hour[taken.partition] = hour
 
     async def _connected(self) -> AIOKafkaProducer:
         async with self._one_producer:

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from faust.types import EventT
 
 from metrics_app.aggregator import row as rows
-from metrics_app.aggregator.fold import Limits, PartitionFold, Tally
+from metrics_app.aggregator.fold import HOUR_MS, Limits, PartitionFold, Tally
 from metrics_app.aggregator.row import NOWHERE, Place
 from metrics_app.aggregator.source_log import Span, continued
 from metrics_app.aggregator.table import HourlyTable
@@ -85,6 +85,7 @@ class Partitions:
         self.active: dict[int, Active] = {}
         self.all_compared = asyncio.Event()
         self._doubted: set[int] = set()
+        self._expired_hour: dict[int, int] = {}
 
     def revoke(self) -> None:
         """Forgets everything, also of partitions that will stay: they are replayed from the last committed offset."""
@@ -167,6 +168,22 @@ class Partitions:
                 fold.restore_ids(store.scan(partition, bytes([rows.IDS]), bytes([rows.IDS + 1])))
             active = self.active[partition] = Active(fold)
         return active
+
+    def expire(self, partition: int, log_ms: int) -> None:
+        """Drops hours beyond retention from a local copy, once an hour of the log: no worker's own clock does that.
+
+        Args:
+            log_ms: the log's clock, epoch milliseconds, at the place up to which the copy is durable.
+        """
+        hour = log_ms // HOUR_MS
+        if self._expired_hour.get(partition) != hour:
+            self.table.expire(partition, hour - self.limits.retention_hours, hour - self.limits.id_horizon_hours)
+            self._expired_hour[partition] = hour
+
+    def expire_standbys(self) -> None:
+        """The same for the copies of partitions that others own: nobody flushes them here."""
+        for partition in self.table.store.partitions_held() - self.owned:
+            self.expire(partition, self.table.place(partition).log_ms)
 
     def dirty_rows(self) -> int:
         """Rows changed and not flushed."""

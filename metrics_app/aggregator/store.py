@@ -74,6 +74,10 @@ class HourStore(rocksdb.Store):
         """The open database of a partition; None when this worker does not hold it."""
         return self._dbs.get(partition)
 
+    def partitions_held(self) -> set[int]:
+        """Those whose databases are open."""
+        return set(self._dbs)
+
     def read(self, partition: int, row_key: bytes) -> bytes | None:
         """A stored value, or None."""
         with self.sound(partition):

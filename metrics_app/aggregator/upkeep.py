@@ -1,4 +1,4 @@
-"""Beside the fold: places are compared with the log, completeness is shown, standby rows become visible."""
+"""Beside the fold: places are compared with the log, completeness is shown, standby rows become visible, and expire."""
 
 from __future__ import annotations
 
@@ -79,3 +79,5 @@ class Upkeep(mode.Service):
             await self.sleep(STANDBY_FLUSH_S)
             if not self.app.rebalancing:
                 cast(TableManager, self.app.tables).recovery.flush_buffers()
+            if self.is_settled:
+                self.partitions.expire_standbys()

@@ -10,7 +10,9 @@ import rocksdict
 from faust.types import TP
 
 from metrics_app.aggregator import row as rows
+from metrics_app.aggregator.fold import HOUR_MS, Limits
 from metrics_app.aggregator.local_state import IDENTITY_KEY, MANIFEST_KEY
+from metrics_app.aggregator.partitions import Partitions
 from metrics_app.aggregator.row import Place
 from metrics_app.aggregator.store import HourStore
 from metrics_app.aggregator.table import HourlyTable
@@ -83,3 +85,28 @@ def test_expiry_drops_old_hours_and_ids_and_nothing_else(table):
     left = [key for key, _ in table.store.scan(1, b"\x00", b"\xff") if key not in (IDENTITY_KEY, MANIFEST_KEY)]
     assert [kept, kept_ids, rows.PLACE_KEY, b"__faust\0offset__"] == left
     assert table.store.persisted_offset(tp) == 5
+
+
+def test_the_copy_of_a_standby_expires_by_the_clock_of_the_place_it_has_reached(table):
+    """Its owner drops hours from its own copy only: a standby would keep all it has ever read."""
+    limits = Limits(retention_hours=24, id_horizon_hours=2)
+    partitions = Partitions(table, limits)
+    partitions.assign({1})
+    hours = [100, 101, 124, 125]
+
+    def found(partition: int) -> list[int]:
+        stored = table.store.scan(partition, rows.hour_key(0, b""), rows.hour_key(1000, b""))
+        return [rows.split_hour_key(row_key)[0] for row_key, _ in stored]
+
+    def fill(partition: int, at_hour: int) -> None:
+        place = rows.encode_place(Place(0, 7, 0.0, at_hour * HOUR_MS))
+        stored = [(rows.hour_key(hour, b"k"), state(1)) for hour in hours]
+        table.store.write(table.changelog_tp(partition), [*stored, (rows.PLACE_KEY, place)], None)
+
+    fill(1, 125)
+    fill(2, 124)
+    partitions.expire_standbys()
+    assert (found(1), found(2)) == (hours, hours), "one is not a standby's, the other has nothing that is too old"
+    fill(2, 125)
+    partitions.expire_standbys()
+    assert found(2) == [101, 124, 125]
