@@ -208,7 +208,7 @@ class Flusher(mode.Service):
         for event in taken.events:
             event.ack()
         self._last_place_s[taken.partition] = time.monotonic()
-        # its clock as of the flush: what was folded meanwhile is not durable, and its replay needs what it needed before
+        # the clock as of the flush: what was folded meanwhile is not durable, and its replay needs what it needed
         self.partitions.expire(taken.partition, taken.flush.place.log_ms)
 
     def _count(self, tally: Tally) -> None:
