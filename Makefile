@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 ARGS ?=
 
-.PHONY: help setup setup-dev up test test-faults mutants check format lint types lock bench bench-quick drill docs clean
+.PHONY: help setup setup-dev up test test-faults mutants check format lint types lock bench bench-quick bench-peers profile drill docs clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -56,12 +56,24 @@ types: setup-dev ## mypy --strict
 lock: setup-dev ## resolve the dependencies anew and lock them with hashes
 	$(BIN)/uv pip compile -q --upgrade --generate-hashes --no-emit-index-url --no-header --python-version 3.11 --universal --extra server pyproject.toml -o requirements/server.txt
 	$(BIN)/uv pip compile -q --upgrade --generate-hashes --no-emit-index-url --no-header --python-version 3.11 --universal --extra server --group dev -c requirements/server.txt pyproject.toml -o requirements/dev.txt
+	$(BIN)/uv pip compile -q --upgrade --generate-hashes --no-emit-index-url --no-header --python-version 3.11 --universal --group pyproject.toml:peers -o requirements/peers.txt
 
-bench: setup-dev ## measure: cost per value from 1x to 1,000x the baseline, and the quantile sketches
-	$(BIN)/python -m benchmarks.ladder $(ARGS)
+.venv-peers/.done: requirements/peers.txt
+	$(PYTHON) -m venv .venv-peers
+	.venv-peers/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/peers.txt
+	@touch $@
 
-bench-quick: ## the same in under a minute
-	@$(MAKE) --no-print-directory bench ARGS=--quick
+bench: setup-dev ## measure ours: cost per value, ingest, end to end, many keys, sketches; writes results, tables, plots
+	@$(BIN)/python -m benchmarks $(ARGS)
+
+bench-quick: setup-dev ## the same for a look, in under a minute; the docs stay as they are
+	@$(BIN)/python -m benchmarks --quick $(ARGS)
+
+bench-peers: setup-dev .venv-peers/.done ## ours beside Faust, Quix Streams and Kafka Streams, in one run (ARGS=--quick)
+	@$(BIN)/python -m benchmarks peers $(ARGS)
+
+profile: setup-dev ## a flame graph of a worker under load, and where its time goes (ARGS="--keys 10000")
+	@$(BIN)/python -m benchmarks.profile $(ARGS)
 
 drill: setup ## kill workers and Kafka of a private installation under load, and count every value (ARGS="--kills 2")
 	@$(BIN)/metrics-app drill --fresh $(ARGS)
@@ -71,4 +83,4 @@ docs: setup ## write docs/settings.md and docs/cli.md anew, from the code
 	$(BIN)/typer metrics_app.cli.main utils docs --name metrics-app --title "The command line" --output docs/cli.md
 
 clean: ## remove the environment, caches and local data
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info data
+	rm -rf .venv .venv-peers .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info data

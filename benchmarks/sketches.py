@@ -1,7 +1,5 @@
 """Our summary beside the quantile sketches one would otherwise take, on heavy-tailed response times, in one run.
 
-    python benchmarks/sketches.py [--quick] [--json FILE]
-
 Bulk is 1,000 values a call where the library takes an array, a loop over its method where it takes one value only;
 single is one value a call, into a row that is past its exact phase. Errors are relative to the exact quantile (linear
 interpolation), the worst of all data sets, of the whole and of PARTS merged sketches.
@@ -9,19 +7,16 @@ interpolation), the worst of all data sets, of the whole and of PARTS merged ske
 
 from __future__ import annotations
 
-import argparse
-import json
-import platform
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import datasketches
 import numpy as np
 from ddsketch import DDSketch
 
+from benchmarks.bench import Bench
 from metrics_app.stats import codec
 from metrics_app.stats.histogram import Values
 from metrics_app.stats.summary import HourlySummary
@@ -172,38 +167,13 @@ def _ns(run: Callable[[], object], count: int, repeats: int) -> float:
     return best / count * 1e9
 
 
-def table(results: list[Result]) -> str:
-    """The results as a Markdown table."""
-    lines = [
-        "| sketch | bulk ns/value | single ns/value | bytes | error p50 | p99 | p99.9 | order or batching matters |",
-        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | --- |",
-    ]
-    for each in results:
-        errors = " | ".join(f"{100 * error:.3f} %" for error in each.errors)
-        order = "yes" if each.batching_changes_answer else "no"
-        lines.append(
-            f"| {each.name} | {each.bulk_ns:.0f} | {each.single_ns:.0f} | {each.encoded_bytes:,} | {errors} | {order} |"
-        )
-    return "\n".join(lines)
-
-
-def main() -> None:
-    """Measures, prints the table and writes the JSON document."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="a tenth of the values, fewer repeats")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="where to write the results")
-    options = parser.parse_args()
-    size, repeats = (48_000, 2) if options.quick else (480_000, 5)
+def run(bench: Bench) -> dict[str, Any]:
+    """The section `sketches`: how many values a data set has, and a row a sketch."""
+    size, repeats = (48_000, 1) if bench.quick else (480_000, 5)
+    bench.expect(len(KINDS))
     data = heavy_tails(size)
-    results = [measure(kind, data, repeats) for kind in KINDS]
-    print(
-        f"{size:,} values a data set, best of {repeats}; Python {platform.python_version()}, numpy {np.__version__}\n"
-    )
-    print(table(results))
-    if options.json is not None:
-        document = {"values": size, "repeats": repeats, "results": [asdict(each) for each in results]}
-        options.json.write_text(json.dumps(document, indent=2) + "\n")
-
-
-if __name__ == "__main__":
-    main()
+    rows = []
+    for kind in KINDS:
+        bench.step(f"sketches: {kind.name}")
+        rows.append(asdict(measure(kind, data, repeats)))
+    return {"sketches": {"values": size, "repeats": repeats, "rows": rows}}

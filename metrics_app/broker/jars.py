@@ -81,7 +81,7 @@ def _verify(path: Path, jar: Jar, advice: str) -> None:
         found = hashlib.file_digest(file, "sha256").hexdigest()
     if found != jar.sha256:
         raise BrokerError(
-            f"{jar.coordinate} is not the file of kafka.lock (sha256 {found}, expected {jar.sha256}): {advice}"
+            f"{jar.coordinate} is not the file that its lock names (sha256 {found}, expected {jar.sha256}): {advice}"
         )
 
 

@@ -55,6 +55,14 @@ def resolve(version: str) -> list[Jar]:
         return [_jar_of(artifact) for artifact in artifacts]
 
 
+def resolve_all(coordinates: list[str]) -> list[Jar]:
+    """Jars of these coordinates (group:artifact:jar:version:scope), each with all it needs at run time."""
+    with tempfile.TemporaryDirectory() as folder:
+        context = MavenContext(repo_cache=Path(folder), timeout=TIMEOUT_S)
+        found = [_jar_of(artifact) for each in coordinates for artifact in _closure(context, each)]
+        return list(dict.fromkeys(found))
+
+
 def _closure(context: MavenContext, coordinate: str) -> list[Any]:
     inputs, transitive = context.resolver.resolve([context.create_dependency(coordinate)])
     found = [*inputs, *(item for item in transitive if item.scope in ("compile", "runtime"))]

@@ -1,0 +1,118 @@
+"""Our own processes as they are run in production, one role each, and what they say of themselves."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import psutil
+
+from benchmarks.bench import Bench
+from metrics_app.broker.ports import free_port
+from metrics_app.settings import PREFIX
+
+Role = Literal["all", "collector", "aggregator"]
+
+READY_S = 120.0
+STOP_S = 60.0
+
+
+@dataclass(frozen=True)
+class Service:
+    """A running process of ours: its base URL, itself, its data folder and its log."""
+
+    url: str
+    process: psutil.Process
+    data_dir: Path
+    log: Path
+
+    def metric(self, name: str) -> float:
+        """The sum of a metric over its labels, from /metrics; 0 when it is not there."""
+        with urllib.request.urlopen(f"{self.url}/metrics", timeout=30) as reply:
+            lines = reply.read().decode().splitlines()
+        return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.split("{")[0].split(" ")[0] == name)
+
+    def await_metric(self, name: str, wanted: float, within_s: float) -> float:
+        """Seconds until the metric has reached a value.
+
+        Raises:
+            TimeoutError: it has not within that time.
+        """
+        started = time.monotonic()
+        while (found := self.metric(name)) < wanted:
+            if time.monotonic() - started > within_s:
+                raise TimeoutError(f"{name} is {found:,.0f}, not {wanted:,.0f}, after {within_s:g} s (see {self.log})")
+            time.sleep(0.05)
+        return time.monotonic() - started
+
+
+@contextmanager
+def service(
+    bench: Bench,
+    role: Role,
+    name: str,
+    *,
+    data_dir: Path | None = None,
+    answers: str = "/readyz",
+    **settings: object,
+) -> Iterator[Service]:
+    """A process of that role, stopped cleanly at the end.
+
+    Args:
+        name: those with the same name work on the same topics.
+        data_dir: its folder; None: a new one.
+        answers: the path that answers 200 when it has started; /livez does long before /readyz.
+        settings: any others, by their names in settings.py.
+    """
+    port, data_dir = free_port(), data_dir or bench.folder / bench.name(role)
+    log = bench.folder / f"{bench.name(role)}.log"
+    values = {
+        "kafka": bench.kafka.bootstrap,
+        "name": name,
+        "samples_topic": name,
+        "dead_letter_topic": f"{name}-dead",
+        **settings,
+    }
+    inherited = {key: value for key, value in os.environ.items() if not key.startswith(PREFIX)}
+    environment = inherited | {f"{PREFIX}{key}".upper(): str(value) for key, value in values.items()}
+    command = [sys.executable, "-m", "metrics_app", role, "--port", str(port), "--data-dir", str(data_dir)]
+    with log.open("wb") as output:
+        child = subprocess.Popen(command, stdout=output, stderr=output, env=environment)
+    try:
+        url = f"http://127.0.0.1:{port}"
+        await_ready(url, child, log, answers)
+        yield Service(url, psutil.Process(child.pid), data_dir, log)
+    finally:
+        child.terminate()
+        try:
+            child.wait(STOP_S)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.wait()
+
+
+def await_ready(url: str, child: subprocess.Popen[bytes], log: Path, path: str) -> None:
+    """Returns when the address answers 200.
+
+    Raises:
+        RuntimeError: it ended, or does not answer in time.
+    """
+    deadline = time.monotonic() + READY_S
+    while time.monotonic() < deadline:
+        if child.poll() is not None:
+            raise RuntimeError(f"{url} ended at its start: {log.read_text()[-2000:]}")
+        try:
+            with urllib.request.urlopen(f"{url}{path}", timeout=5):
+                return
+        except (urllib.error.URLError, OSError):
+            time.sleep(0.05)
+    raise RuntimeError(f"{url} is not ready after {READY_S:g} s: {log.read_text()[-2000:]}")

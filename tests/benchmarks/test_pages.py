@@ -1,0 +1,48 @@
+"""No figure of the documentation is typed by hand."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+
+from benchmarks import pages, results
+from benchmarks.plots import Bar, bars
+from benchmarks.tables import TABLES
+
+
+@pytest.mark.parametrize("page", pages.PAGES, ids=lambda page: str(page.relative_to(pages.ROOT)))
+def test_the_tables_of_a_page_say_what_the_results_say(page):
+    text = page.read_text()
+    assert pages.rendered(text, results.load()) == text, "run python -m benchmarks --pages"
+
+
+def test_the_plots_are_those_of_the_results():
+    for path, svg in pages.drawn(results.load()).items():
+        assert path.read_text() == svg, "run python -m benchmarks --pages"
+
+
+def test_every_table_of_the_results_is_on_a_page():
+    everything = "".join(page.read_text() for page in pages.PAGES)
+    assert {name for name in TABLES if f"<!-- figures: {name} -->" not in everything} == set()
+
+
+def test_another_figure_gives_another_page():
+    document = copy.deepcopy(results.load())
+    document["ladder"][0]["accepted_per_s"] = 123_456
+    readme = (pages.ROOT / "README.md").read_text()
+    assert "| 123,456 |" in pages.rendered(readme, document)
+
+
+def test_what_was_not_measured_stays_as_it_is():
+    readme = (pages.ROOT / "README.md").read_text()
+    assert pages.rendered(readme, {}) == readme
+
+
+def test_bars_are_as_long_as_their_figures_and_drawn_the_same_every_time():
+    rows = [Bar("ours", 100.0, "100/s", ours=True), Bar("a < b", 25.0, "25/s")]
+    drawn = bars("title", "note", rows)
+    assert drawn == bars("title", "note", rows)
+    assert 'width="360.0"' in drawn
+    assert 'width="90.0"' in drawn
+    assert "a &lt; b" in drawn
