@@ -24,9 +24,10 @@ STAGES = (
     ("faust", "Faust: a record's way to the agent"),
     ("mode/", "Faust: a record's way to the agent"),
     ("aiohttp", "HTTP: aiohttp"),
-    ("asyncio", "event loop"),
 )
-OTHER = "other"
+OTHER = "event loop, sockets, threads"
+LOOP = "BaseEventLoop._run_once"  # what is outside of it is the same for every sample, and says nothing
+WAITING = ("select (selectors.py", "wait (threading.py")  # innermost frames of a thread that has nothing to do
 
 WIDTH, ROW, LEAST_PX = 1200, 17, 1.5
 COLOURS = {"metrics_app": "#60a5fa", "faust": "#fbbf24", "mode": "#fbbf24", "aiokafka": "#34d399", "aiohttp": "#f472b6"}
@@ -36,12 +37,18 @@ Stacks = Counter[tuple[str, ...]]
 
 
 def parse(text: str) -> Stacks:
-    """Samples by stack, the outermost frame first, from lines `frame;frame;frame count`; line numbers are dropped."""
+    """Samples by stack, the outermost frame first, from lines `frame;frame;frame count`.
+
+    Line numbers are dropped, and so is what called the event loop. Threads that wait are left out.
+    """
     stacks: Stacks = Counter()
     for line in text.splitlines():
         stack, _, count = line.rpartition(" ")
-        frames = tuple(_without_line(frame) for frame in stack.split(";"))
-        stacks[frames] += int(count)
+        frames = [_without_line(frame) for frame in stack.split(";")]
+        if any(waiting in frames[-1] for waiting in WAITING):
+            continue
+        loops = [index for index, frame in enumerate(frames) if frame.startswith(LOOP)]
+        stacks[tuple(frames[loops[-1] :] if loops else frames)] += int(count)
     return stacks
 
 

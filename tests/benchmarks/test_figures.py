@@ -86,7 +86,8 @@ def test_cost_is_linear_when_no_rung_is_dearer_than_the_one_before(costs_ns, lin
 STACKS = """\
 run (asyncio/runners.py:190);take (metrics_app/aggregator/agent.py:66);decode (metrics_app/wire/record.py:70) 3
 run (asyncio/runners.py:190);take (metrics_app/aggregator/agent.py:67);add (metrics_app/stats/summary.py:1);f (x.py:9) 6
-run (asyncio/runners.py:191) 1
+run (asyncio/runners.py:190);BaseEventLoop._run_once (asyncio/base_events.py:1922);_read (asyncio/sockets.py:3) 1
+run (asyncio/runners.py:190);select (selectors.py:468) 99
 """
 
 
@@ -94,14 +95,17 @@ def test_a_sample_belongs_to_the_innermost_frame_that_is_known():
     assert flame.shares(flame.parse(STACKS)) == {
         "statistics: buckets, exact sums, encoding": 0.6,
         "records: checksum, chunks": 0.3,
-        "event loop": 0.1,
+        "event loop, sockets, threads": 0.1,
     }
 
 
-def test_the_lines_of_a_function_are_one_frame_of_the_flame_graph():
+def test_the_lines_of_a_function_are_one_frame_of_the_flame_graph_and_what_called_the_loop_none():
     root = flame.tree(flame.parse(STACKS))
-    assert {frame: node.count for frame, node in root.called.items()} == {"run (asyncio/runners.py)": 10}
+    assert {frame: node.count for frame, node in root.called.items()} == {
+        "run (asyncio/runners.py)": 9,
+        "BaseEventLoop._run_once (asyncio/base_events.py)": 1,
+    }
     drawn = flame.svg(flame.parse(STACKS), "a <worker>")
     assert drawn == flame.svg(flame.parse(STACKS), "a <worker>")
-    assert drawn.count("<rect") == 1 + 5
+    assert drawn.count("<rect") == 1 + 7
     assert "a &lt;worker&gt;" in drawn
