@@ -12,7 +12,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from itertools import chain
 from typing import Any, Literal, NoReturn, cast
 
@@ -24,8 +24,8 @@ from faust.types import ConsumerT, ServiceT
 from metrics_app import tls
 from metrics_app.aggregator import role as aggregator
 from metrics_app.aggregator.assignor import Assignor
+from metrics_app.aggregator.consumer import RunConsumer
 from metrics_app.aggregator.last_resort import EXIT_CRASHED, EXIT_UNUSABLE
-from metrics_app.aggregator.source_log import ReadOffsets
 from metrics_app.broker import client, topics
 from metrics_app.collector import views as collector
 from metrics_app.connections import BoundedWeb
@@ -67,6 +67,7 @@ class MetricsApp(faust.App):
 
     Attributes:
         before_kafka, after_tables: services of the roles, started at these points and stopped in reverse.
+        committable: the offset up to which a partition of the samples topic is durably folded, to be committed.
         health: readiness checks of this process.
     """
 
@@ -98,6 +99,7 @@ class MetricsApp(faust.App):
         self.folds = role != "collector"
         self.before_kafka: list[ServiceT] = []
         self.after_tables: list[ServiceT] = []
+        self.committable: Callable[[int], int | None] = lambda partition: None
         super().__init__(settings.aggregator_id if self.folds else settings.collector_id, **options)
 
     def _new_web(self) -> BoundedWeb:
@@ -113,8 +115,9 @@ class MetricsApp(faust.App):
         await super().on_stop()
 
     def _new_consumer(self) -> ConsumerT:
-        consumer = super()._new_consumer()
-        cast(Any, consumer)._read_offset = ReadOffsets()
+        cast(Any, self.transport).Consumer = RunConsumer
+        consumer = cast(RunConsumer, super()._new_consumer())
+        consumer.topic, consumer.committable = self.settings.samples_topic, self.committable
         return consumer
 
     async def _wait_for_table_recovery_completed(self) -> bool:
@@ -134,6 +137,7 @@ def create_app(settings: Settings, role: Role) -> MetricsApp:
         query.register(app, settings, telemetry, parts.reader, parts.owners)
         app.before_kafka.extend(parts.before_kafka)
         app.after_tables.extend(parts.services)
+        app.committable = parts.committable
     return app
 
 
@@ -157,7 +161,7 @@ def _options(settings: Settings, telemetry: Telemetry) -> dict[str, Any]:
         "broker_rebalance_timeout": 60.0,
         "broker_request_timeout": 90.0,
         "broker_commit_interval": 1.0,
-        "stream_buffer_maxsize": 64,  # records, each of which may be half a megabyte
+        "stream_buffer_maxsize": 64,  # runs of records, each of which may be half a megabyte
         "stream_wait_empty": False,  # what is not flushed is replayed; waiting for it could last for ever
         "consumer_max_fetch_size": 4 << 20,
         "consumer_auto_offset_reset": "earliest",

@@ -15,21 +15,23 @@ from typing import Any, cast
 
 import faust
 from faust.streams import Stream
-from faust.types import TP, EventT, StreamT
+from faust.types import TP, Message, StreamT
 
+from metrics_app.aggregator.consumer import Record
 from metrics_app.aggregator.dead_letters import StopRule
 from metrics_app.aggregator.partitions import Active, Partitions
 from metrics_app.aggregator.source_log import SourceLog, seek
 from metrics_app.errors import FormatError
 from metrics_app.telemetry import Telemetry
-from metrics_app.wire import record
+from metrics_app.wire import record as wire
 
 logger = logging.getLogger(__name__)
 
 SEEK_AGAIN_S = 2.0  # a seek takes effect within a fetch; until then the records behind the hole are still delivered
+STRETCH_BYTES = 64 << 10  # folded before queries and heartbeats have their turn
 
 
-DeadLetter = Callable[[EventT[Any], str], Awaitable[None]]
+DeadLetter = Callable[[Record, str], Awaitable[None]]
 
 
 class Folding:
@@ -63,60 +65,64 @@ class Folding:
 
     async def consume(self, stream: StreamT[Any]) -> None:
         """Body of the agent; never returns and never raises because of a record."""
-        async for event in cast("Stream[bytes]", stream).noack().events():
-            await self._take(event)
+        async for event in cast("Stream[Any]", stream).noack().events():
+            await self._take(event.message)
             if self.stop_rule.broken:
                 logger.critical("no more records are taken: %s", self.stop_rule.broken)
                 await asyncio.Event().wait()
 
-    async def _take(self, event: EventT[Any]) -> None:
-        message = event.message
-        await self.partitions.all_compared.wait()
-        if message.partition not in self.partitions.owned or self._is_stale(event):
-            return
-        active = self.partitions.of(message.partition)
-        if message.offset <= active.fold.offset:
-            if _log_ms(event) > active.fold.now_ms:  # appended later than all that was folded: it is of another log
-                self.partitions.doubt(message.partition)
+    async def _take(self, run: Message) -> None:
+        """Folds a run, of which some records may be known or not ours any more, and the first ones may be missing."""
+        stretch = 0
+        for record in cast("list[Record]", run.value):
+            await self.partitions.all_compared.wait()
+            if run.partition not in self.partitions.owned or self._is_stale(run) or self.stop_rule.broken:
                 return
-            self.telemetry.replayed.inc()
-            if message.offset <= active.fold.place.offset:
-                event.ack()
-        elif message.offset > active.fold.offset + 1:
-            await self._seek_back(message.tp, active)
-        else:
-            await self._apply(event, active)
-            while self.partitions.dirty_rows() > self.max_dirty_rows and not self._is_stale(event):
+            active = self.partitions.of(run.partition)
+            if record.offset > active.fold.offset + 1:
+                await self._seek_back(run.tp, active)
+                return
+            if record.offset <= active.fold.offset:
+                if record.timestamp > active.fold.now_ms:  # appended later than all that was folded: of another log
+                    self.partitions.doubt(run.partition)
+                    return
+                self.telemetry.replayed.inc()
+                continue
+            await self._apply(record, active)
+            while self.partitions.dirty_rows() > self.max_dirty_rows and not self._is_stale(run):
                 await self.flush()
+            stretch += len(record.value or b"")
+            if stretch >= STRETCH_BYTES:
+                stretch = 0
+                await asyncio.sleep(0)
 
-    def _is_stale(self, event: EventT[Any]) -> bool:
-        return bool(event.message.generation_id != self.app.consumer_generation_id)
+    def _is_stale(self, run: Message) -> bool:
+        return bool(run.generation_id != self.app.consumer_generation_id)
 
-    async def _apply(self, event: EventT[Any], active: Active) -> None:
-        message = event.message
-        reason = self.poison.get((message.tp, message.offset))
+    async def _apply(self, record: Record, active: Active) -> None:
+        tp = TP(record.topic, record.partition)
+        reason = self.poison.get((tp, record.offset))
         try:
-            chunks = [] if reason else record.decode(message.value or b"")
+            chunks = [] if reason else wire.decode(record.value or b"")
         except FormatError as error:
             reason = str(error)
         if reason is not None:
-            await self.dead_letter(event, reason)
-            if self.partitions.active.get(message.partition) is not active:
+            await self.dead_letter(record, reason)
+            if self.partitions.active.get(tp.partition) is not active:
                 return  # the partition moved meanwhile; its next owner puts the record aside again
             chunks = []
         try:
-            with self.partitions.table.store.sound(message.partition):  # no good record is put aside for a bad row
-                tally = active.fold.apply(message.offset, _log_ms(event), chunks)
+            with self.partitions.table.store.sound(tp.partition):  # no good record is put aside for a bad row
+                tally = active.fold.apply(record.offset, record.timestamp, chunks)
         except Exception as error:
             # a bug, met on one record: what it half applied is dropped with the rest of the overlay, and the replay
             # puts this record aside instead
-            logger.exception("%s offset %s cannot be folded", message.tp, message.offset)
-            self.poison[message.tp, message.offset] = f"fold: {error!r}"
-            del self.partitions.active[message.partition]
-            await self._seek_back(message.tp, self.partitions.of(message.partition))
+            logger.exception("%s offset %s cannot be folded", tp, record.offset)
+            self.poison[tp, record.offset] = f"fold: {error!r}"
+            del self.partitions.active[tp.partition]
+            await self._seek_back(tp, self.partitions.of(tp.partition))
             return
         self.stop_rule.note(reason)
-        active.pending.append(event)
         active.tally.add(tally)
         self.telemetry.folded_records.inc()
 
@@ -136,11 +142,6 @@ class Folding:
             self.telemetry.holes.inc()
             logger.warning("%s: offset %s was skipped, seeking back", tp, wanted)
         await seek(self.app.consumer, tp, max(wanted, earliest))
-
-
-def _log_ms(event: EventT[Any]) -> int:
-    """When the broker took the record in, in epoch milliseconds."""
-    return round(event.message.timestamp * 1000)
 
 
 async def prove_completeness(log: SourceLog, partitions: Partitions, telemetry: Telemetry) -> dict[int, int]:

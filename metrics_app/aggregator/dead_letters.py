@@ -53,9 +53,9 @@ def kind_of(reason: str) -> str:
     return reason.partition(":")[0]
 
 
-def headers_of(message: Any, reason: str) -> Headers:
-    """Headers of the dead letter of a consumed message."""
-    return _headers(Origin(message.topic, message.partition, message.offset), reason, round(message.timestamp * 1000))
+def headers_of(consumed: Any, reason: str) -> Headers:
+    """Headers of the dead letter of a consumed record."""
+    return _headers(Origin(consumed.topic, consumed.partition, consumed.offset), reason, consumed.timestamp)
 
 
 def replayed_headers(letter: Letter) -> Headers:

@@ -1,4 +1,4 @@
-"""Makes folded rows durable: changelog first, then the local store, then the acknowledgement of the source offsets.
+"""Makes folded rows durable: changelog first, then the local store, then the place, which is what gets committed.
 
 The order is what a crash between any two steps leaves repairable: rows in the changelog carry the offset up to which
 they are complete, so a replay skips them; the place row, sent only after all rows are acknowledged, says from where on
@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import mode
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError
-from faust.types import TP, EventT
+from faust.types import TP
 
 from metrics_app.aggregator import row as rows
 from metrics_app.aggregator import seal
@@ -43,7 +43,6 @@ class Taken(NamedTuple):
     partition: int
     active: Active
     flush: Flush
-    events: list[EventT[Any]]
     tally: Tally
     seal: Slice
 
@@ -137,18 +136,16 @@ class Flusher(mode.Service):
         return taken
 
     def _take(self, partition: int, active: Active, room: int) -> Taken:
-        events, active.pending = active.pending, []
         tally, active.tally = active.tally, Tally()
         sealing = seal.next_slice(self.table.store, partition, active, room)
         flush = active.fold.take(active.as_of)
         # what goes out in this flush anyway is newer than what the store has
         again = [(row_key, value) for row_key, value in sealing.rows if row_key not in flush.taken]
         flush = flush._replace(place=flush.place._replace(sealed=sealing.sealed))
-        return Taken(partition, active, flush, events, tally, sealing._replace(rows=again))
+        return Taken(partition, active, flush, tally, sealing._replace(rows=again))
 
     def _give_back(self, taken: Taken) -> None:
         taken.active.fold.failed(taken.flush)
-        taken.active.pending = taken.events + taken.active.pending
         taken.active.tally.add(taken.tally)
 
     async def _replicate(self, taken: list[Taken]) -> dict[int, list[range]]:
@@ -205,8 +202,6 @@ class Flusher(mode.Service):
         taken.active.seal_from = taken.seal.go_on_from
         self.telemetry.flushed_rows.inc(len(taken.flush.rows))
         self.telemetry.sealed_rows.inc(len(taken.seal.rows))
-        for event in taken.events:
-            event.ack()
         self._last_place_s[taken.partition] = time.monotonic()
         # the clock as of the flush: what was folded meanwhile is not durable, and its replay needs what it needed
         self.partitions.expire(taken.partition, taken.flush.place.log_ms)

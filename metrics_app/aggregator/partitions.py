@@ -6,9 +6,7 @@ import asyncio
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
-
-from faust.types import EventT
+from typing import Protocol
 
 from metrics_app.aggregator import row as rows
 from metrics_app.aggregator.fold import HOUR_MS, Limits, PartitionFold, Tally
@@ -41,7 +39,6 @@ class Active:
 
     Attributes:
         fold: its state in memory.
-        pending: applied events whose offsets are not acknowledged yet, in offset order.
         tally: what became of the values applied and not flushed yet.
         complete_at: epoch seconds at which the fold held everything the partition had; 0 until first shown.
         asked: an end of the log that is to be reached, and the epoch seconds at which it was the end.
@@ -49,7 +46,6 @@ class Active:
     """
 
     fold: PartitionFold
-    pending: list[EventT[Any]] = field(default_factory=list)
     tally: Tally = field(default_factory=Tally)
     complete_at: float = 0.0
     asked: tuple[int, float] = (0, 0.0)
@@ -184,6 +180,11 @@ class Partitions:
         """The same for the copies of partitions that others own: nobody flushes them here."""
         for partition in self.table.store.partitions_held() - self.owned:
             self.expire(partition, self.table.place(partition).log_ms)
+
+    def committable(self, partition: int) -> int | None:
+        """The offset to commit: before it, all is durable. It is a hint, for on assignment the place is what counts."""
+        active = self.active.get(partition)
+        return None if active is None else active.fold.place.offset + 1
 
     def dirty_rows(self) -> int:
         """Rows changed and not flushed."""

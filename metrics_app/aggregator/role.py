@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import faust
 import mode
-from faust.types import EventT
 
 from metrics_app.aggregator.agent import Folding
+from metrics_app.aggregator.consumer import Record
 from metrics_app.aggregator.dead_letters import StopRule, headers_of, kind_of
 from metrics_app.aggregator.flusher import Flusher
 from metrics_app.aggregator.fold import Limits
@@ -32,12 +33,14 @@ class Aggregator(NamedTuple):
     Attributes:
         before_kafka: to be started before the worker joins the group.
         services: to be started with the tables.
+        committable: what is to be committed of a partition of the samples topic.
     """
 
     reader: TableReader
     owners: GroupOwners
     before_kafka: list[mode.Service]
     services: list[mode.Service]
+    committable: Callable[[int], int | None]
 
 
 def register(app: faust.App, settings: Settings, telemetry: Telemetry, health: Health) -> Aggregator:
@@ -56,9 +59,8 @@ def register(app: faust.App, settings: Settings, telemetry: Telemetry, health: H
         new_producer=lambda: client.producer(settings, linger_ms=5),
     )
 
-    async def dead_letter(event: EventT[Any], reason: str) -> None:
-        headers = headers_of(event.message, reason)
-        await flusher.dead_letter(settings.dead_letter_topic, event.message.value or b"", headers)
+    async def dead_letter(record: Record, reason: str) -> None:
+        await flusher.dead_letter(settings.dead_letter_topic, record.value or b"", headers_of(record, reason))
         telemetry.dead_lettered.labels(kind_of(reason)).inc()
 
     rule = StopRule(settings.dead_letters_in_row, settings.dead_letters_percent)
@@ -85,6 +87,7 @@ def register(app: faust.App, settings: Settings, telemetry: Telemetry, health: H
         GroupOwners(app, table, settings.url),
         before_kafka=[SoleUse(settings.data_dir), LoopGuard(settings.session_timeout_s)],
         services=[flusher, upkeep, watchdog],
+        committable=partitions.committable,
     )
 
 

@@ -24,18 +24,13 @@ HOUR = 498_740
 SAMPLES = TP("samples", 1)
 
 
-class Event:
-    """A delivered record."""
-
-    def __init__(self, offset: int, value: bytes, generation: int, acked: list[int], later_s: float = 0.0) -> None:
-        self.message = SimpleNamespace(
-            topic="samples", tp=SAMPLES, partition=1, offset=offset, value=value, generation_id=generation,
-            timestamp=HOUR * HOUR_MS / 1000 + later_s,
-        )  # fmt: skip
-        self._acked = acked
-
-    def ack(self) -> None:
-        self._acked.append(self.message.offset)
+def run_of(records: dict[int, bytes], generation: int = 1, later_ms: int = 0) -> Any:
+    """A delivered run."""
+    value = [
+        SimpleNamespace(topic="samples", partition=1, offset=offset, value=each, timestamp=HOUR * HOUR_MS + later_ms)
+        for offset, each in records.items()
+    ]
+    return SimpleNamespace(tp=SAMPLES, partition=1, value=value, generation_id=generation)
 
 
 class Consumer:
@@ -61,14 +56,13 @@ class Worker:
         self.partitions = Partitions(table, Limits())
         self.partitions.assign({1})
         self.dead: list[tuple[int, str]] = []
-        self.acked: list[int] = []
         self.telemetry = Telemetry()
         self.folding = Folding(
             self.app, self.partitions, self.telemetry, 1000, dead_letter=self._bury, flush=self.flush
         )
 
-    async def _bury(self, event: Any, reason: str) -> None:
-        self.dead.append((event.message.offset, reason))
+    async def _bury(self, record: Any, reason: str) -> None:
+        self.dead.append((record.offset, reason))
 
     async def flush(self) -> None:
         for partition, active in self.partitions.active.items():
@@ -79,12 +73,15 @@ class Worker:
             )
             active.fold.flushed(flush)
 
-    async def deliver(
-        self, *offsets: int, generation: int = 1, value: bytes | None = None, later_s: float = 0.0
-    ) -> None:
+    async def deliver(self, *offsets: int, generation: int = 1, value: bytes | None = None, later_ms: int = 0) -> None:
+        """Records in runs of one."""
         for offset in offsets:
-            event: Any = Event(offset, value or one(2**offset), generation, self.acked, later_s)
-            await self.folding._take(event)
+            await self.run(offset, generation=generation, value=value, later_ms=later_ms)
+
+    async def run(self, *offsets: int, generation: int = 1, value: bytes | None = None, later_ms: int = 0) -> None:
+        """Records in one run."""
+        records = {offset: value or one(2**offset) for offset in offsets}
+        await self.folding._take(run_of(records, generation, later_ms))
 
     def sum(self) -> float:
         row = self.partitions.of(1).fold.find(b"k", HOUR)
@@ -171,21 +168,72 @@ async def test_what_was_not_flushed_is_dropped_at_revoke_and_at_assign_and_comes
     assert worker.sum() == 7.0
 
 
-async def test_a_replayed_record_below_the_place_is_acknowledged_at_once(worker):
+async def test_what_is_committed_is_what_is_durable(worker):
+    assert worker.partitions.committable(1) is None
     await worker.deliver(0, 1)
+    assert worker.partitions.committable(1) == 0
     await worker.flush()
-    await worker.deliver(0, 1)
-    assert worker.acked == [0, 1]
+    await worker.deliver(2)
+    assert worker.partitions.committable(1) == 2
+    worker.partitions.revoke()
+    assert worker.partitions.committable(1) is None
+
+
+async def test_a_run_is_folded_from_the_next_record_on(worker):
+    await worker.run(0, 1)
+    await worker.run(1, 2, 3)
+    assert worker.sum() == 15.0
+    assert worker.telemetry.replayed._value.get() == 1
+
+
+async def test_a_run_is_folded_up_to_a_hole(worker):
+    await worker.run(0, 1, 3, 4)
+    assert worker.sum() == 3.0
+    assert worker.app.consumer.sought == [(SAMPLES, 2)]
+
+
+async def test_a_run_that_a_rebalance_interrupts_is_not_folded_on(worker):
+    """It waits here for room in the middle."""
+    worker.folding.max_dirty_rows = 0
+    flushing, rebalanced = asyncio.Event(), asyncio.Event()
+
+    async def flush() -> None:
+        flushing.set()
+        await rebalanced.wait()
+
+    worker.folding.flush = flush
+    taking = asyncio.create_task(worker.run(0, 1, 2))
+    await flushing.wait()
+    worker.app.consumer_generation_id = 2
+    worker.partitions.assign({1})
+    rebalanced.set()
+    await taking
+    assert worker.sum() == 0.0
+
+
+async def test_a_long_run_lets_others_have_their_turn(worker):
+    """Queries and heartbeats are answered by the same loop."""
+    turns = 0
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            await asyncio.sleep(0)
+            turns += 1
+
+    asking = asyncio.create_task(others())
+    await worker.run(*range(64), value=record.encode([Chunk(b"k", HOUR, bytes(8 * 2048))]))
+    asking.cancel()
+    assert turns >= 10
 
 
 async def test_a_lower_offset_that_was_appended_later_than_all_that_was_folded_is_of_another_log(worker):
     """The topic was made anew, and has outgrown the old one between two looks at its end."""
     await worker.deliver(0, 1)
     await worker.flush()
-    await worker.deliver(0, later_s=0.001)
+    await worker.deliver(0, later_ms=1)
     assert worker.partitions.places == {}, "compared with the log before anything more is folded"
     assert not worker.partitions.all_compared.is_set()
-    assert worker.acked == []
 
 
 @pytest.mark.parametrize("value", [b"garbage", b"", one(1)[:-1], b"\x80\x04K\x01."])
@@ -269,15 +317,14 @@ async def test_a_good_record_is_not_put_aside_because_of_a_damaged_row(worker):
 
 async def test_too_many_dead_letters_stop_the_agent_and_what_is_folded_stays(worker):
     worker.folding.stop_rule = StopRule(in_row=3)
-    events = [Event(0, one(1.0), 1, worker.acked)] + [Event(at, b"garbage", 1, worker.acked) for at in range(1, 9)]
+    run = run_of({0: one(1.0), **dict.fromkeys(range(1, 9), b"garbage")})
 
     class Stream:
         def noack(self) -> Any:
             return self
 
         async def events(self) -> Any:
-            for event in events:
-                yield event
+            yield SimpleNamespace(message=run)
 
     consuming = asyncio.create_task(worker.folding.consume(Stream()))
     await asyncio.sleep(0.05)

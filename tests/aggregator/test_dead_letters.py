@@ -26,7 +26,7 @@ from metrics_app.wire.chunk import Chunk
 
 HOUR = 498_740
 ORIGIN = Origin("samples", 3, 1234)
-MESSAGE: Any = SimpleNamespace(topic="samples", partition=3, offset=1234, timestamp=1_700_000_000.123)
+MESSAGE: Any = SimpleNamespace(topic="samples", partition=3, offset=1234, timestamp=1_700_000_000_123)
 
 
 def one(*values: float) -> bytes:

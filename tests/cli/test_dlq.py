@@ -43,7 +43,7 @@ async def fill(here: Settings) -> None:
         await producer.send_and_wait(here.dead_letter_topic, b"not a letter")
         for offset, reason, value in [*LETTERS, LETTERS[0]]:
             message = SimpleNamespace(
-                topic=here.samples_topic, partition=PARTITION, offset=offset, timestamp=HOUR * 3600.0
+                topic=here.samples_topic, partition=PARTITION, offset=offset, timestamp=HOUR * 3_600_000
             )
             await producer.send_and_wait(here.dead_letter_topic, value, headers=headers_of(message, reason))
 

@@ -3,7 +3,7 @@
 Faked are Kafka (the two logs, the group, the producers' way to the broker), the delivery by Faust, and the clock. At
 the end of each story, and in its middle where it says so, everything heals and every copy must equal a model made of
 dicts: the owner, the standbys as they are, and a worker rebuilt from the changelog alone. On the way no row of a disk
-may go back, and no offset be acknowledged twice or before it is durable.
+may go back, and no offset be committed before what is below it is durable.
 
 "Compactions held back" counts how often the log cleaner would have taken the newest state of a row: a stale write of a
 worker presumed dead was the last one, and the row had not been sealed since (test_stories.py).

@@ -35,22 +35,6 @@ class Crash(BaseException):
     """The process ends here."""
 
 
-class Event:
-    """A delivered record; it may be acknowledged once, and only when it is durable."""
-
-    def __init__(self, worker: Worker, message: SimpleNamespace) -> None:
-        self.worker = worker
-        self.message = message
-        self.acked = False
-
-    def ack(self) -> None:
-        """As Faust's."""
-        self.worker.crash_if("ack")
-        assert not self.acked, f"offset {self.message.offset} is acknowledged twice"
-        self.acked = True
-        self.worker.world.acknowledged(self.message)
-
-
 class Disk:
     """The RocksDB databases of a worker; outlives its processes. One for many examples, as opening costs much."""
 
@@ -78,7 +62,7 @@ class Worker:
 
     Attributes:
         state: "up", "zombie" (up, but the group has gone on without it and it has not noticed), "down".
-        crash_at: where in the settling of the next flush the process ends: "before write", "after write", "ack".
+        crash_at: where in the settling of the next flush the process ends: "before write", "after write".
     """
 
     def __init__(self, world: World, disk: Disk) -> None:
@@ -162,19 +146,20 @@ class Worker:
         self.table.store.apply_changelog_batch(events, bytes, bytes)
         self._recovering = False
 
-    def take(self, partition: int, offset: int, generation: int) -> None:
-        """Faust delivers a record to the agent."""
-        event: Any = Event(self, self.world.message(partition, offset, generation))
-        self.taking = self.world.loop.create_task(self.folding._take(event))
+    def take(self, partition: int, offsets: range, generation: int) -> None:
+        """Faust delivers a run of records to the agent."""
+        run: Any = self.world.run(partition, offsets, generation)
+        self.taking = self.world.loop.create_task(self.folding._take(run))
         self.world.settle()
 
-    def deliver(self, partition: int) -> bool:
-        """The next record, if there is one and the agent is free."""
+    def deliver(self, partition: int, longest: int = 1) -> bool:
+        """The next record, or a run of some, if there is any and the agent is free."""
         position = self.positions.get(partition)
         if self.state == "down" or position is None or self.is_taking or position >= len(self.world.samples[partition]):
             return False
-        self.positions[partition] = position + 1
-        self.take(partition, position, self.app.consumer_generation_id)
+        end = min(position + 1 + position % longest, len(self.world.samples[partition]))
+        self.positions[partition] = end
+        self.take(partition, range(position, end), self.app.consumer_generation_id)
         return True
 
     async def seek(self, tp: TP, offset: int) -> None:
@@ -185,8 +170,8 @@ class Worker:
         """As the consumer's."""
         return dict.fromkeys(tps, 0)
 
-    async def _bury(self, event: Any, _reason: str) -> None:
-        origin = b"%d %d" % (event.message.partition, event.message.offset)
+    async def _bury(self, record: Any, _reason: str) -> None:
+        origin = b"%d %d" % (record.partition, record.offset)
         await self.flusher.dead_letter(DEAD, origin, [])
 
     def _write(self, tp: TP, written: Iterable[tuple[bytes, bytes]], changelog_offset: int | None) -> None:

@@ -75,6 +75,16 @@ class World:
         for worker in self.workers:
             if worker.state != "down" and not worker.check_tasks():
                 worker.crash()
+            self._commit(worker)
+
+    def _commit(self, worker: Worker) -> None:
+        """A worker commits at any time; before the offset there must be nothing that is not durable."""
+        for partition, changelog in enumerate(self.changelogs):
+            offset = worker.partitions.committable(partition)
+            if offset is not None:
+                assert offset <= changelog.durable + 1, f"offset {offset} committed, durable is {changelog.durable}"
+                if worker.app.consumer_generation_id == self.generation:
+                    self.committed[partition] = max(self.committed[partition], offset)
 
     def pass_time(self, seconds: float) -> None:
         """Deadlines pass, zombies find out, and what is late enough never arrives."""
@@ -105,20 +115,16 @@ class World:
             return len(self.dead)
         return self.changelogs[partition].append(key, value, self.loop.now_s)
 
-    def message(self, partition: int, offset: int, generation: int) -> SimpleNamespace:
-        """A record of the samples topic as Faust wraps it."""
-        sample = self.samples[partition][offset]
-        return SimpleNamespace(
-            topic="samples", tp=TP("samples", partition), partition=partition, offset=offset, value=sample.value,
-            generation_id=generation, timestamp=sample.timestamp_ms / 1000,
-        )  # fmt: skip
-
-    def acknowledged(self, message: SimpleNamespace) -> None:
-        """An event was acknowledged: it must not be needed any more."""
-        durable = self.changelogs[message.partition].durable
-        assert message.offset <= durable, f"offset {message.offset} acknowledged, durable is {durable}"
-        if message.generation_id == self.generation:
-            self.committed[message.partition] = max(self.committed[message.partition], message.offset + 1)
+    def run(self, partition: int, offsets: range, generation: int) -> SimpleNamespace:
+        """Records of the samples topic as Faust hands them on."""
+        value = [
+            SimpleNamespace(
+                topic="samples", partition=partition, offset=offset, value=sample.value, timestamp=sample.timestamp_ms
+            )
+            for offset in offsets
+            for sample in [self.samples[partition][offset]]
+        ]
+        return SimpleNamespace(tp=TP("samples", partition), partition=partition, value=value, generation_id=generation)
 
     def compact(self) -> None:
         """The log cleaner runs over what it may touch."""
@@ -200,7 +206,7 @@ class World:
     def _fold_all(self, worker: Worker, partition: int) -> None:
         end = len(self.samples[partition])
         for _ in range(20):
-            while worker.deliver(partition):
+            while worker.deliver(partition, 2):
                 pass
             self.pass_time(2.5)  # a seek that was ignored is repeated after 2 s
             if worker.partitions.of(partition).fold.offset == end - 1:
