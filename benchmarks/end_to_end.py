@@ -39,7 +39,7 @@ def run(bench: Bench) -> dict[str, Any]:
 
 
 def _measure(bench: Bench, form: Form, collector: Service, aggregator: Service) -> dict[str, Any]:
-    seconds = 2.0 if bench.quick else 6.0
+    seconds = 1.0 if bench.quick else 6.0
     held: dict[str, Any] = {"form": form, "batch": BATCHES[form], "held_per_s": 0}
     for rate in RATES[form][: 1 if bench.quick else None]:
         bench.step(f"end to end: {rate:,} values/s as {form}")

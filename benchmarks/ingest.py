@@ -93,7 +93,7 @@ def run(bench: Bench) -> dict[str, Any]:
     Raises:
         RuntimeError: a request was not accepted, or the counters of the collector say otherwise.
     """
-    seconds = 1.5 if bench.quick else 6.0
+    seconds = 0.7 if bench.quick else 6.0
     bench.expect(len(FORMS))
     with service(bench, "collector", bench.name("ingest"), request_deadline_s=30) as collector:
         return {"ingest": [measure(bench, collector, form, seconds) for form in FORMS]}

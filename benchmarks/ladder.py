@@ -51,7 +51,7 @@ def run(bench: Bench) -> dict[str, Any]:
         RuntimeError: a step lost or doubled a value.
     """
     bench.expect(len(STEPS))
-    rows = list(_climb(bench, 2.0 if bench.quick else 20.0))
+    rows = list(_climb(bench, 1.0 if bench.quick else 20.0))
     if wrong := [row for row in rows if row["lost"] or row["double"]]:
         raise RuntimeError(f"values were lost or doubled: {wrong}")
     return {"ladder": rows, "linear": is_linear(rows)}

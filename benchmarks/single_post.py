@@ -30,7 +30,7 @@ def run(bench: Bench) -> dict[str, Any]:
     Raises:
         RuntimeError: a request was not accepted.
     """
-    turns, seconds = (1, 2.0) if bench.quick else (TURNS, 4.0)
+    turns, seconds = (1, 1.2) if bench.quick else (TURNS, 4.0)
     bench.expect(2 * turns)
     rates: dict[str, list[int]] = {"bare": [], "ours": []}
     with service(bench, "collector", bench.name("single"), request_deadline_s=30) as ours, bare(bench) as bare_url:

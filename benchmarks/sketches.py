@@ -169,7 +169,7 @@ def _ns(run: Callable[[], object], count: int, repeats: int) -> float:
 
 def run(bench: Bench) -> dict[str, Any]:
     """The section `sketches`: how many values a data set has, and a row a sketch."""
-    size, repeats = (48_000, 1) if bench.quick else (480_000, 5)
+    size, repeats = (16_000, 1) if bench.quick else (480_000, 5)
     bench.expect(len(KINDS))
     data = heavy_tails(size)
     rows = []

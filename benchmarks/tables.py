@@ -26,8 +26,8 @@ NAMES = {
     "ours_json": "ours, of JSON objects",
     "naive_faust": "the obvious Faust app",
     "quix_streams": "Quix Streams",
-    "kafka_streams": "Kafka Streams, 2 threads",
-    "kafka_streams_eos": "Kafka Streams, 2 threads, exactly once",
+    "kafka_streams": "Kafka Streams",
+    "kafka_streams_eos": "Kafka Streams, exactly once",
 }
 
 

