@@ -87,7 +87,9 @@ class Telemetry:
             registry=registry,
         )
         self.sealed_rows = Counter(
-            "metrics_app_sealed_rows", "Rows of closed hours written once more.", registry=registry
+            "metrics_app_sealed_rows",
+            "Rows written to the changelog once more: their hour had closed, or an older state was last.",
+            registry=registry,
         )
         self.dead_lettered = Counter(
             "metrics_app_dead_lettered_records",

@@ -22,6 +22,7 @@ from metrics_app.aggregator import row as rows
 from metrics_app.aggregator import seal
 from metrics_app.aggregator.dead_letters import LEFT_OUT
 from metrics_app.aggregator.fold import Flush, Tally
+from metrics_app.aggregator.gaps import Gap, ReadChangelog, Records
 from metrics_app.aggregator.partitions import Active, Partitions
 from metrics_app.aggregator.seal import Slice
 from metrics_app.aggregator.table import HourlyTable
@@ -33,18 +34,22 @@ logger = logging.getLogger(__name__)
 PLACE_INTERVAL_S = 5.0  # an idle partition still says this often how far it is: standbys and recovery rely on it
 RETRY_S = 0.5
 
-Records = list[tuple[bytes, bytes]]
 Sent = tuple[int, asyncio.Future[Any]]  # how many records a batch has, and its ack
 
 
 class Taken(NamedTuple):
-    """What one flush takes from one partition."""
+    """What one flush takes from one partition.
+
+    Attributes:
+        again: rows, as they are stored, to be written once more: their hour has closed, or an older state came last.
+    """
 
     partition: int
     active: Active
     flush: Flush
     tally: Tally
     seal: Slice
+    again: Records
 
 
 class Flusher(mode.Service):
@@ -54,6 +59,7 @@ class Flusher(mode.Service):
         deadline_s: longest wait for the acks of a flush, below the session timeout: a worker presumed dead must not
             write any more.
         new_producer: makes an idempotent producer with acks=all; used again after a failure.
+        read_changelog: reads what others wrote between our records.
     Attributes:
         failing_since: monotonic time of the first failure since the last flush that succeeded; None when it did.
     """
@@ -66,6 +72,7 @@ class Flusher(mode.Service):
         interval_s: float,
         deadline_s: float,
         new_producer: Callable[[], AIOKafkaProducer],
+        read_changelog: ReadChangelog,
     ) -> None:
         super().__init__()
         self.table = table
@@ -74,6 +81,7 @@ class Flusher(mode.Service):
         self.interval_s = interval_s
         self.deadline_s = deadline_s
         self.new_producer = new_producer
+        self.read_changelog = read_changelog
         self.producer: AIOKafkaProducer | None = None
         self.failing_since: float | None = None
         self._one_at_a_time = asyncio.Lock()
@@ -116,6 +124,7 @@ class Flusher(mode.Service):
                 raise
             for one in taken:
                 self._settle(one, sent[one.partition])
+            await self._read_gaps(taken)
             self.failing_since = None
             self.telemetry.flush_latency.observe(time.monotonic() - started)
             self.telemetry.flushes.inc()
@@ -125,24 +134,33 @@ class Flusher(mode.Service):
         fold = active.fold
         idle_s = time.monotonic() - self._last_place_s.get(partition, 0.0)
         is_due = bool(fold.dirty) or fold.offset != fold.place.offset or idle_s >= PLACE_INTERVAL_S
-        return is_due or seal.is_due(active)
+        return is_due or seal.is_due(active) or bool(self.table.store.outvoted[partition])
 
     def _take_all(self) -> list[Taken]:
         taken, room = [], seal.MOST_ROWS
         for partition, active in self.partitions.active.items():
             if self._is_due(partition, active):
                 taken.append(self._take(partition, active, room))
-                room -= len(taken[-1].seal.rows)
+                room -= len(taken[-1].again)
         return taken
 
     def _take(self, partition: int, active: Active, room: int) -> Taken:
         tally, active.tally = active.tally, Tally()
         sealing = seal.next_slice(self.table.store, partition, active, room)
         flush = active.fold.take(active.as_of)
+        stored = dict([*sealing.rows, *self._outvoted(partition, room - len(sealing.rows))])
         # what goes out in this flush anyway is newer than what the store has
-        again = [(row_key, value) for row_key, value in sealing.rows if row_key not in flush.taken]
+        again = [(row_key, value) for row_key, value in stored.items() if row_key not in flush.taken]
         flush = flush._replace(place=flush.place._replace(sealed=sealing.sealed))
-        return Taken(partition, active, flush, tally, sealing._replace(rows=again))
+        return Taken(partition, active, flush, tally, sealing, again)
+
+    def _outvoted(self, partition: int, most: int) -> Records:
+        store = self.table.store
+        found = {
+            row_key: store.read(partition, row_key) for row_key in sorted(store.outvoted[partition])[: max(0, most)]
+        }
+        store.outvoted[partition] -= {row_key for row_key, value in found.items() if value is None}  # expired
+        return [(row_key, value) for row_key, value in found.items() if value is not None]
 
     def _give_back(self, taken: Taken) -> None:
         taken.active.fold.failed(taken.flush)
@@ -151,7 +169,7 @@ class Flusher(mode.Service):
     async def _replicate(self, taken: list[Taken]) -> dict[int, list[range]]:
         """Sends rows, awaits their acks, then the places; returns the changelog offsets that each partition's got."""
         producer = await self._connected()
-        written = {one.partition: [*one.seal.rows, *one.flush.rows] for one in taken}
+        written = {one.partition: [*one.again, *one.flush.rows] for one in taken}
         places = {one.partition: [(rows.PLACE_KEY, rows.encode_place(one.flush.place))] for one in taken}
         sent = await self._send(producer, written)
         for partition, spans in (await self._send(producer, places)).items():
@@ -180,16 +198,40 @@ class Flusher(mode.Service):
             sent.append((at - start, ack))
         return sent
 
-    def _reached(self, changelog_tp: TP, sent: list[range]) -> int | None:
+    def _reached(self, changelog_tp: TP, active: Active, sent: list[range]) -> int | None:
         """The changelog offset up to which the local copy has everything; None when it stays what it was.
 
-        Between our records may lie some of a worker presumed dead, with newer states than ours. They are read when this
-        partition is next assigned, so the copy must not say that it has them.
+        Between our records may lie some of others, with newer states than ours (`gaps`).
         """
         before = self.table.store.persisted_offset(changelog_tp)
-        first, last = min(span.start for span in sent), max(span.stop for span in sent) - 1
-        follows = first == (0 if before is None else before + 1)
-        return last if follows and last - first == sum(len(span) for span in sent) - 1 else None
+        start = 0 if before is None else before + 1
+        first, stop = min(span.start for span in sent), max(span.stop for span in sent)
+        if active.gap is None and (first, stop - first) == (start, sum(len(span) for span in sent)):
+            return stop - 1
+        active.gap = active.gap or Gap(start, stop)
+        active.gap.stop = stop
+        return None
+
+    async def _read_gaps(self, taken: list[Taken]) -> None:
+        for one in taken:
+            gap, changelog_tp = one.active.gap, self.table.changelog_tp(one.partition)
+            if gap is None or self.should_stop:
+                continue
+            try:
+                records = await self.read_changelog(changelog_tp, gap.start, gap.stop)
+            except (KafkaError, TimeoutError, OSError) as error:
+                logger.warning("%s: could not read from %s to %s: %r", changelog_tp, gap.start, gap.stop, error)
+                continue
+            if self.partitions.active.get(one.partition) is one.active:
+                gap.take(self.table.store, one.partition, records)
+                self._close(changelog_tp, one.active, gap)
+
+    def _close(self, changelog_tp: TP, active: Active, gap: Gap) -> None:
+        """Claims the offset up to which a gap was read, once our own place has passed all that was in it."""
+        place = active.fold.place
+        if gap.newest <= (place.epoch, place.offset):
+            self.table.store.write(changelog_tp, [], gap.stop - 1)
+            active.gap = None
 
     def _settle(self, taken: Taken, sent: list[range]) -> None:
         self._count(taken.tally)
@@ -197,11 +239,13 @@ class Flusher(mode.Service):
             return  # moved while the acks were on their way: the changelog has the rows, whoever owns it replays
         place_row = (rows.PLACE_KEY, rows.encode_place(taken.flush.place))
         changelog_tp = self.table.changelog_tp(taken.partition)
-        self.table.store.write(changelog_tp, [*taken.flush.rows, place_row], self._reached(changelog_tp, sent))
+        reached = self._reached(changelog_tp, taken.active, sent)
+        self.table.store.write(changelog_tp, [*taken.flush.rows, place_row], reached)
+        self.table.store.outvoted[taken.partition] -= {row_key for row_key, _ in [*taken.again, *taken.flush.rows]}
         taken.active.fold.flushed(taken.flush)
         taken.active.seal_from = taken.seal.go_on_from
         self.telemetry.flushed_rows.inc(len(taken.flush.rows))
-        self.telemetry.sealed_rows.inc(len(taken.seal.rows))
+        self.telemetry.sealed_rows.inc(len(taken.again))
         self._last_place_s[taken.partition] = time.monotonic()
         # the clock as of the flush: what was folded meanwhile is not durable, and its replay needs what it needed
         self.partitions.expire(taken.partition, taken.flush.place.log_ms)

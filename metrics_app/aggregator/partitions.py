@@ -10,6 +10,7 @@ from typing import Protocol
 
 from metrics_app.aggregator import row as rows
 from metrics_app.aggregator.fold import HOUR_MS, Limits, PartitionFold, Tally
+from metrics_app.aggregator.gaps import Gap
 from metrics_app.aggregator.row import NOWHERE, Place
 from metrics_app.aggregator.source_log import Span, continued
 from metrics_app.aggregator.table import HourlyTable
@@ -43,6 +44,7 @@ class Active:
         complete_at: epoch seconds at which the fold held everything the partition had; 0 until first shown.
         asked: an end of the log that is to be reached, and the epoch seconds at which it was the end.
         seal_from: row key from which sealing goes on; None when it begins with the first hour not sealed.
+        gap: what others wrote to the changelog between our records; None when all since recovery is ours.
     """
 
     fold: PartitionFold
@@ -50,6 +52,7 @@ class Active:
     complete_at: float = 0.0
     asked: tuple[int, float] = (0, 0.0)
     seal_from: bytes | None = None
+    gap: Gap | None = None
 
     @property
     def as_of(self) -> float:

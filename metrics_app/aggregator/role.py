@@ -13,6 +13,7 @@ from metrics_app.aggregator.consumer import Record
 from metrics_app.aggregator.dead_letters import StopRule, headers_of, kind_of
 from metrics_app.aggregator.flusher import Flusher
 from metrics_app.aggregator.fold import Limits
+from metrics_app.aggregator.gaps import changelog_reader
 from metrics_app.aggregator.partitions import Partitions
 from metrics_app.aggregator.reader import GroupOwners, TableReader
 from metrics_app.aggregator.sole_use import SoleUse
@@ -57,6 +58,7 @@ def register(app: faust.App, settings: Settings, telemetry: Telemetry, health: H
         interval_s=settings.flush_interval_s,
         deadline_s=client.REQUEST_SHARE * settings.session_timeout_s,
         new_producer=lambda: client.producer(settings, linger_ms=5),
+        read_changelog=changelog_reader(settings),
     )
 
     async def dead_letter(record: Record, reason: str) -> None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import logging
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn
@@ -24,7 +25,7 @@ from faust.types import TP, CollectionT, EventT
 from metrics_app.aggregator import local_state
 from metrics_app.aggregator.last_resort import EXIT_CRASHED, leave
 from metrics_app.aggregator.local_state import DamagedError
-from metrics_app.aggregator.row import Version, version_of
+from metrics_app.aggregator.row import PLACE_KEY, Version, version_of
 from metrics_app.errors import FormatError
 
 logger = logging.getLogger(__name__)
@@ -65,10 +66,15 @@ class HourStore(rocksdb.Store):
     Attributes:
         on_rebuild: told the reason, one word, whenever a partition is to be recovered from nothing.
         give_up: ends the process, with that sentence.
+        outvoted: by partition, rows of which the changelog, as far as it was read, has an older state last.
     """
 
     on_rebuild: Callable[[str], None] = staticmethod(lambda reason: None)
     give_up: Callable[[str], NoReturn] = staticmethod(lambda why: leave(EXIT_CRASHED, why))
+
+    def __init__(self, *args: Any, **named: Any) -> None:
+        super().__init__(*args, **named)
+        self.outvoted: dict[int, set[bytes]] = defaultdict(set)
 
     def held(self, partition: int) -> rocksdict.Rdict | None:
         """The open database of a partition; None when this worker does not hold it."""
@@ -126,6 +132,7 @@ class HourStore(rocksdb.Store):
     def rebuild(self, partition: int, reason: str, detail: str) -> None:
         """Puts the copy of a partition aside; recovery starts from nothing."""
         self._close(partition)
+        self.outvoted.pop(partition, None)
         kept = local_state.put_aside(self.partition_path(partition))
         logger.error("partition %s is rebuilt from the changelog: %s: %s; kept as %s", partition, reason, detail, kept)
         self.on_rebuild(reason)
@@ -161,15 +168,33 @@ class HourStore(rocksdb.Store):
             self.write(tp, newest.get(tp, {}).items(), offset)
 
     def _keep_newer(self, partition: int, pending: dict[bytes, bytes], row_key: bytes, value: bytes) -> None:
+        version = self._version(partition, value)
+        current = pending.get(row_key) or self.read(partition, row_key)
+        if version > OLDEST and self._is_newest(partition, row_key, version, current):
+            pending[row_key] = value
+
+    def compare(self, partition: int, row_key: bytes, value: bytes) -> Version:
+        """Version of a changelog record, which is compared with the row in place and not taken in."""
+        version = self._version(partition, value)
+        if version > OLDEST:
+            self._is_newest(partition, row_key, version, self.read(partition, row_key))
+        return version
+
+    def _version(self, partition: int, value: bytes) -> Version:
         try:
-            version = version_of(value)
+            return version_of(value)
         except FormatError as error:
             logger.error("changelog of partition %s: ignored a record: %s", partition, error)
-            return
-        current = pending.get(row_key) or self.read(partition, row_key)
+            return OLDEST
+
+    def _is_newest(self, partition: int, row_key: bytes, version: Version, current: bytes | None) -> bool:
         with self.sound(partition):
-            if version >= (OLDEST if current is None else version_of(current)):
-                pending[row_key] = value
+            is_newest = current is None or version >= version_of(current)
+        if is_newest:
+            self.outvoted[partition].discard(row_key)
+        elif row_key != PLACE_KEY:  # a place that goes back costs a replay, and is written every few seconds anyway
+            self.outvoted[partition].add(row_key)
+        return is_newest
 
     def _open_for_partition(self, partition: int) -> rocksdict.Rdict:
         path = self.partition_path(partition)

@@ -55,7 +55,7 @@ def topics(settings: Settings) -> list[Topic]:
     changelog = {
         "cleanup.policy": "compact,delete",
         "retention.ms": str((settings.retention_days + 2) * DAY_MS),
-        # an hour is written once more when it has closed; until then no older state may be compacted into its place
+        # an older state that is last is written over within seconds, and at the latest when its hour has closed
         "min.compaction.lag.ms": str(2 * HOUR_MS),
         "segment.ms": str(HOUR_MS),
     }

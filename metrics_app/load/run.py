@@ -87,8 +87,10 @@ async def perform(
         try:
             with progress(f"sending {plan.rate:,.0f} values/s", plan.requests) as advance:
                 sending_s = await loop.run(_sending(plan, pool, encoder, sender, ledger, advance), until)
-        finally:
-            stop.set()
+        except BaseException:
+            probing.cancel()
+            raise
+        stop.set()
         await probing
     verdict = await read_back(plan, ledger, progress)
     return Run(run_id, ledger, verdict, loop, sending_s, freshness, sender.reasons, sender.attempts)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from metrics_app.aggregator.flusher import Flusher, Records
+from metrics_app.aggregator.flusher import Flusher
 from metrics_app.aggregator.fold import Limits
+from metrics_app.aggregator.gaps import Records, changelog_reader
 from metrics_app.aggregator.partitions import Partitions
 from metrics_app.broker import client, topics
 from metrics_app.settings import Settings
@@ -28,7 +29,9 @@ async def flusher(table, here):
     await topics.wait(here, print)
     await topics.ensure(here)
     table.changelog_topic.topics = [here.changelog_topic]
-    flusher = Flusher(table, Partitions(table, Limits()), Telemetry(), 1.0, 8.0, lambda: client.producer(here))
+    flusher = Flusher(
+        table, Partitions(table, Limits()), Telemetry(), 1.0, 8.0, lambda: client.producer(here), changelog_reader(here)
+    )
     yield flusher
     await flusher._drop_producer()
 
@@ -58,3 +61,10 @@ async def test_the_offsets_of_a_flush_are_those_its_rows_have_in_the_changelog(f
     assert (first[2], first[3]) == ([range(1)], [])
     found = await written(here, 0, 42)
     assert found == [(offset, key, value) for offset, (key, value) in enumerate(rows + rows[:2])]
+
+
+async def test_what_others_wrote_between_our_records_is_read_and_no_more(flusher, here):
+    producer = await flusher._connected()
+    await flusher._send(producer, {0: [(b"key-%d" % n, b"%d" % n) for n in range(10)]})
+    tp = flusher.table.changelog_tp(0)
+    assert await flusher.read_changelog(tp, 3, 6) == [(b"key-%d" % n, b"%d" % n) for n in (3, 4, 5)]

@@ -50,9 +50,13 @@ def producer(monkeypatch: pytest.MonkeyPatch) -> Producer:
     return Producer()
 
 
+async def nothing_between(*_: Any) -> list[tuple[bytes, bytes]]:
+    return []
+
+
 @pytest.fixture
 def flusher(table: Any, producer: Any) -> Flusher:
-    return Flusher(table, Partitions(table, Limits()), Telemetry(), 1.0, 8.0, lambda: producer)
+    return Flusher(table, Partitions(table, Limits()), Telemetry(), 1.0, 8.0, lambda: producer, nothing_between)
 
 
 async def test_a_letter_that_is_too_large_for_its_topic_is_kept_without_the_record_and_says_so(

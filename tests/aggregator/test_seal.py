@@ -9,8 +9,9 @@ import pytest
 
 from metrics_app.aggregator import row as rows
 from metrics_app.aggregator import seal
-from metrics_app.aggregator.flusher import Flusher, Records
+from metrics_app.aggregator.flusher import Flusher
 from metrics_app.aggregator.fold import HOUR_MS, Limits
+from metrics_app.aggregator.gaps import Records
 from metrics_app.aggregator.partitions import Partitions
 from metrics_app.telemetry import Telemetry
 from metrics_app.wire.chunk import Chunk
@@ -36,13 +37,17 @@ class Changelog:
         return {1: [range(before, len(self.written))]}
 
 
+async def nothing_between(*_: Any) -> list[tuple[bytes, bytes]]:
+    return []
+
+
 class Worker:
     """Owns partition 1; its flushes go to a list."""
 
     def __init__(self, table: Any, changelog: Changelog, monkeypatch: pytest.MonkeyPatch) -> None:
         self.partitions = Partitions(table, Limits())
         self.partitions.assign({1})
-        self.flusher = Flusher(table, self.partitions, Telemetry(), 1.0, 8.0, object)
+        self.flusher = Flusher(table, self.partitions, Telemetry(), 1.0, 8.0, object, nothing_between)
         self.flusher.producer = object()
         self.changelog = changelog
         self.offset = self.partitions.of(1).fold.offset

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 import pytest
+from faust.types import TP
 from hypothesis import Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
@@ -12,9 +13,10 @@ from metrics_app.aggregator import row as rows
 from metrics_app.aggregator.fences import IdIndex
 from metrics_app.aggregator.flusher import Flusher, Taken
 from metrics_app.aggregator.fold import Flush, PartitionFold, Tally
-from metrics_app.aggregator.partitions import Partitions
+from metrics_app.aggregator.gaps import Gap
+from metrics_app.aggregator.partitions import Active, Partitions
 from metrics_app.aggregator.row import NO_STAMP, NOWHERE, Version
-from metrics_app.aggregator.store import HourStore
+from metrics_app.aggregator.store import OLDEST, HourStore
 from metrics_app.wire.chunk import Chunk
 from tests.sim.machine import Machine
 from tests.sim.test_simulation import QUICK
@@ -106,7 +108,17 @@ def memory_kept_over_a_rebalance(patch: pytest.MonkeyPatch) -> None:
 
 
 def records_of_others_passed_over(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Flusher, "_reached", lambda _flusher, _tp, sent: max(span.stop for span in sent) - 1)
+    patch.setattr(Flusher, "_reached", lambda _flusher, _tp, _active, sent: max(span.stop for span in sent) - 1)
+
+
+def a_gap_claimed_before_our_place_has_passed_it(patch: pytest.MonkeyPatch) -> None:
+    close = Flusher._close
+
+    def mutant(flusher: Flusher, tp: TP, active: Active, gap: Gap) -> None:
+        gap.newest = OLDEST
+        close(flusher, tp, active, gap)
+
+    patch.setattr(Flusher, "_close", mutant)
 
 
 def committed_before_the_flush(patch: pytest.MonkeyPatch) -> None:
@@ -139,6 +151,7 @@ MUTANTS: list[Patch] = [
     the_later_sight_of_an_id_is_forgotten,
     memory_kept_over_a_rebalance,
     records_of_others_passed_over,
+    a_gap_claimed_before_our_place_has_passed_it,
     committed_before_the_flush,
     written_locally_before_the_changelog,
 ]

@@ -6,7 +6,7 @@ dicts: the owner, the standbys as they are, and a worker rebuilt from the change
 may go back, and no offset be committed before what is below it is durable.
 
 "Compactions held back" counts how often the log cleaner would have taken the newest state of a row: a stale write of a
-worker presumed dead was the last one, and the row had not been sealed since (test_stories.py).
+worker presumed dead was the last one, and no owner had got to write over it since (test_stories.py).
 """
 
 from __future__ import annotations

@@ -109,9 +109,6 @@ def test_a_stale_row_that_was_written_last_is_written_over_when_its_hour_has_clo
     assert world.held_back == 0
 
 
-@pytest.mark.xfail(
-    strict=True, reason="hours close by the clock of the log, compaction goes by the clock of the broker"
-)
 def test_a_stale_row_is_written_over_also_in_a_partition_that_gets_no_more_records(world):
     leave_a_stale_row_last(world)
     world.pass_time(COMPACTION_LAG_S + 61)
@@ -119,7 +116,6 @@ def test_a_stale_row_is_written_over_also_in_a_partition_that_gets_no_more_recor
     assert world.held_back == 0
 
 
-@pytest.mark.xfail(strict=True, reason="a row is sealed once; what lands later than that is not written over")
 def test_a_stale_row_is_written_over_also_when_its_hour_had_closed_before(world):
     """As when late values come in, or when a backlog is folded."""
     world.pass_time(3600 + 61)

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
 import faust
+from aiokafka.errors import KafkaConnectionError
 from faust.types import TP
 
 from metrics_app.aggregator import row as rows
@@ -85,7 +86,10 @@ class Worker:
         self.positions: dict[int, int] = {}
         self._read_offset = ReadOffsets()
         make_producer: Any = self.link.producer
-        self.flusher = Flusher(self.table, self.partitions, TELEMETRY, 1.0, DEADLINE_S, make_producer)
+        self.table.store.outvoted.clear()
+        self.flusher = Flusher(
+            self.table, self.partitions, TELEMETRY, 1.0, DEADLINE_S, make_producer, self.read_between
+        )
         self.folding = Folding(self.app, self.partitions, TELEMETRY, MAX_DIRTY_ROWS, self._bury, self.flusher.flush)
         self.flushing: asyncio.Task[None] | None = None
         self.taking: asyncio.Task[None] | None = None
@@ -136,6 +140,13 @@ class Worker:
         self.positions = dict(assigned)
         for partition in assigned:
             self.read_changelog(partition)
+
+    async def read_between(self, tp: TP, start: int, stop: int) -> list[tuple[bytes, bytes]]:
+        """What the flusher asks for when others have written between its records."""
+        if self.link.mode == "down":
+            raise KafkaConnectionError("down")
+        changes = self.world.changelogs[tp.partition].changes
+        return [(change.key, change.value) for change in changes if start <= change.offset < stop]
 
     def read_changelog(self, partition: int, count: int | None = None) -> None:
         """Recovery (to the end), or a standby's reading (some records)."""
