@@ -52,6 +52,7 @@ class Buffer:
         self._changed = threading.Condition()
         self._batches: deque[Waiting] = deque()
         self._sending: Waiting | None = None
+        self._woken = False
         self._dropped = dropped
         self.items = 0
         self.bytes = 0
@@ -65,7 +66,7 @@ class Buffer:
         with self._changed:
             self._batches.append(batch)
             self._weigh(batch, 1)
-            while len(self._batches) > 1 and (self.items > self._max_items or self.bytes > self._max_bytes):
+            while self._batches and (self.items > self._max_items or self.bytes > self._max_bytes):
                 oldest = self._batches.popleft()
                 self._dropped["overflow"] += oldest.count
                 self._forget(oldest)
@@ -74,9 +75,15 @@ class Buffer:
     def take(self, wait_s: float) -> Waiting | None:
         """The oldest batch, to be sent; None when there is none for so long."""
         with self._changed:
-            self._changed.wait_for(lambda: self._batches, wait_s)
+            self._changed.wait_for(lambda: self._batches or self._woken, wait_s)
             self._sending = self._batches.popleft() if self._batches else None
             return self._sending
+
+    def wake(self) -> None:
+        """Has `take` not wait any more, now and from now on."""
+        with self._changed:
+            self._woken = True
+            self._changed.notify_all()
 
     def give_back(self) -> None:
         """The batch that was taken was not sent: it is the oldest again."""

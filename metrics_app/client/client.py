@@ -49,7 +49,7 @@ class BaseClient:
         # an attribute, so that a call costs one step less than through the method below
         self.record = self._intake.record if self.enabled else _ignore  # type: ignore[method-assign]
         if self.enabled:
-            self._engine.start()
+            self._engine.open()
             lifecycle.register(self)
 
     def record(self, key: str, ms: float) -> None:
@@ -77,6 +77,7 @@ class BaseClient:
     def begin_again(self) -> None:
         """In the child of a fork: nothing recorded, another sender, no threads until the first value."""
         self._intake.clear()
+        self._engine.abandon()
         self._engine = Engine(self._intake, self._urls, self._options)
         if self._closed:
             self._intake.close()

@@ -18,7 +18,7 @@ from metrics_app.wire.dropped import header_of
 
 logger = logging.getLogger("metrics_app.client")
 
-IDLE_S = 1.0  # longest wait for a batch, after which it is looked whether the client was closed
+IDLE_S = 10.0
 
 
 class Delivery:
@@ -46,7 +46,7 @@ class Delivery:
     def run(self) -> None:
         """Sends until the time of `hurry` is over, or all is sent after it."""
         while monotonic() < self._until:
-            waiting = self._buffer.take(0.0 if self._hurry.is_set() else IDLE_S)
+            waiting = self._buffer.take(IDLE_S)
             if waiting is None:
                 if self._hurry.is_set():
                     break
@@ -68,6 +68,7 @@ class Delivery:
         for address in self._addresses.all:
             address.not_before = 0.0
         self._hurry.set()
+        self._buffer.wake()
 
     def _send(self, waiting: Waiting) -> None:
         now = monotonic()
@@ -114,15 +115,16 @@ class Delivery:
             self._say_once(attempt.detail, "%s rejected a series, which is dropped: %s", address.url, attempt.detail)
             self._dropped.total["rejected"] += batch.count - attempt.accepted
         self._buffer.done()
-        self.pace.sent(batch.count, monotonic(), behind=len(self._buffer) > 1)
+        self.pace.sent(batch.count, monotonic(), behind=len(self._buffer) > 0)
 
     def _failed(self, address: Address, attempt: Attempt) -> None:
         if not address.failures:
             logger.warning("%s: %s; values are kept and sent later or elsewhere", address.url, attempt.detail)
         # an address where nobody listens costs nobody anything
         patient = attempt.result is Result.NOT_NOW and not self._budget.spend()
-        self._addresses.failed(address, monotonic(), attempt.detail, attempt.retry_after_s, patient)
-        self.pace.failed()
+        now = monotonic()
+        self._addresses.failed(address, now, attempt.detail, attempt.retry_after_s, patient)
+        self.pace.failed(now)
         self._buffer.give_back()
         if self._hurry.is_set():
             self._last_chances.discard(address.url)

@@ -8,12 +8,15 @@ The gathering never waits for the network, so what the app's threads leave is ta
 from __future__ import annotations
 
 import logging
+import sys
 import threading
 from collections.abc import Sequence
+from pathlib import Path
 from time import monotonic
+from typing import TYPE_CHECKING
 
 from metrics_app.client.addresses import Addresses
-from metrics_app.client.batch import MAX_ITEMS
+from metrics_app.client.batch import MAX_ITEMS, Batch
 from metrics_app.client.buffer import Buffer
 from metrics_app.client.delivery import Delivery
 from metrics_app.client.gathering import Gathering
@@ -21,6 +24,9 @@ from metrics_app.client.intake import Intake
 from metrics_app.client.options import Options
 from metrics_app.client.stats import Dropped, Stats, states
 from metrics_app.client.transport import Transport
+
+if TYPE_CHECKING:
+    from metrics_app.client.spool import Spool
 
 logger = logging.getLogger("metrics_app.client")
 
@@ -35,7 +41,8 @@ class Engine:
         self._options = options
         self._addresses = Addresses(urls, options.backoff_first_s, options.backoff_max_s)
         self._dropped = Dropped()
-        self._buffer = Buffer(options.max_values, options.max_bytes, self._dropped.total)
+        self._spool = _spool(options)
+        self._buffer = _buffer(options, self._dropped, self._spool)
         self._gathering = Gathering(options)
         transport = Transport(options.headers, options.connect_timeout_s)
         self._delivery = Delivery(self._addresses, transport, self._buffer, self._dropped, options)
@@ -44,7 +51,7 @@ class Engine:
         self._stopping = threading.Event()
         self._threads: list[threading.Thread] = []
         self._explained: set[str] = set()
-        self._recorded = 0
+        self._recorded = self._recovered = 0
         self._waiting_since = 0.0
 
     def relieve(self) -> None:
@@ -52,7 +59,7 @@ class Engine:
         self.start()
         if self._one_gathers.acquire(blocking=False):
             try:
-                self._gather()
+                self._gather(seal=False)
             finally:
                 self._one_gathers.release()
 
@@ -73,6 +80,16 @@ class Engine:
         finally:
             self._one_starts.release()
 
+    def open(self) -> None:
+        """Starts, and finds out now whether the spool can be used.
+
+        Raises:
+            OSError: it cannot.
+        """
+        if self._spool is not None:
+            self._spool.open()
+        self.start()
+
     def flush(self, timeout_s: float) -> bool:
         """Whether everything recorded until now was sent, or dropped, within the time."""
         until = monotonic() + timeout_s
@@ -91,14 +108,18 @@ class Engine:
         until = monotonic() + timeout_s
         for thread in self._threads:
             thread.join(max(0.0, until - monotonic()))
+        if self._spool is not None:
+            self._spool.close()
         if self._buffer.count:
-            logger.warning("%s values were not sent before the client was closed", self._buffer.count)
+            where = "lost" if self._spool is None else "left in the spool"
+            logger.warning("%s values that were not sent before the end are %s", self._buffer.count, where)
 
     def stats(self) -> Stats:
         """Counts as of now."""
         delivery, buffer = self._delivery, self._buffer
         return Stats(
             recorded=self._recorded,
+            recovered=self._recovered,
             sent=delivery.sent,
             waiting=buffer.count,
             waiting_bytes=buffer.bytes,
@@ -109,10 +130,26 @@ class Engine:
             addresses=states(self._addresses.all),
         )
 
+    def abandon(self) -> None:
+        """In the child of a fork: lets go of the parent's files."""
+        if self._spool is not None:
+            self._spool.abandon()
+
     def _keep_gathering(self) -> None:
+        if self._spool is not None:
+            self._take_over(self._spool)
         while not self._stopping.wait(TICK_S):
             with self._one_gathers:
-                self._gather()
+                self._gather(seal=self._is_due(monotonic()))
+
+    def _take_over(self, spool: Spool) -> None:
+        left_behind = spool.left_behind()
+        for batch in left_behind:
+            self._recovered += batch.count
+            self._buffer.put(batch)
+        if left_behind:
+            self._delivery.pace.recovered(self._recovered, monotonic())
+            logger.info("%s values that an earlier process left in the spool are sent", self._recovered)
 
     def _gather_all(self, timeout_s: float) -> None:
         if self._one_gathers.acquire(timeout=max(0.0, timeout_s)):
@@ -121,7 +158,7 @@ class Engine:
             finally:
                 self._one_gathers.release()
 
-    def _gather(self, seal: bool = False) -> None:
+    def _gather(self, seal: bool) -> None:
         try:
             count = 0
             for taken in self._intake.collect():
@@ -131,9 +168,9 @@ class Engine:
             now = monotonic()
             self._delivery.pace.came_in(count, now)
             self._note_faults()
-            if self._is_due(now) or seal:
+            if seal or self._gathering.values >= MAX_ITEMS:
                 for batch in self._gathering.seal():
-                    self._buffer.put(batch)
+                    self._keep(batch)
                 self._waiting_since = 0.0
         except Exception:
             logger.exception("a bug in the client; values may be lost")
@@ -143,10 +180,17 @@ class Engine:
         if gathering.empty:
             return False
         self._waiting_since = self._waiting_since or now
-        if now - self._waiting_since >= options.interval_s or gathering.values >= MAX_ITEMS:
+        if now - self._waiting_since >= options.interval_s:
             return True
         # more batches than can be sent would only be smaller ones
         return gathering.values >= options.batch_values and not len(self._buffer)
+
+    def _keep(self, batch: Batch) -> None:
+        kept = batch if self._spool is None else self._spool.keep(batch)
+        if kept is None:
+            self._dropped.total["disk"] += batch.count
+        else:
+            self._buffer.put(kept)
 
     def _note_faults(self) -> None:
         for reason, detail in self._intake.faults():
@@ -157,3 +201,19 @@ class Engine:
         if about not in self._explained:
             self._explained.add(about)
             logger.warning("%s; from now on such are only counted (%s)", text, about)
+
+
+def _buffer(options: Options, dropped: Dropped, spool: Spool | None) -> Buffer:
+    if spool is None:
+        return Buffer(options.max_values, options.max_bytes, dropped.total)
+    return Buffer(sys.maxsize, spool.room_bytes, dropped.total, spool.let_go)
+
+
+def _spool(options: Options) -> Spool | None:
+    if options.spool is None:
+        return None
+    try:
+        from metrics_app.client.spool import Spool  # here, because Windows has no locks of the kind it needs
+    except ImportError:
+        raise ValueError("spool: needs a POSIX system") from None
+    return Spool(Path(options.spool), options.spool_bytes, options.max_bytes, options.spool_sync)

@@ -17,6 +17,7 @@ from metrics_app.wire.chunk import VALUE_BYTES
 
 SLICE = 1024  # values handled in one step of C code, during which no other thread of the app runs
 RUN = 16_384  # values of a series at most
+PARTS = 4  # of what may wait is a batch at most one, so that a few always may
 BUCKET_BYTES = 3  # of a histogram in a body, about
 WINDOW_S = 1.0
 KEPT_HOURS = 3
@@ -57,7 +58,10 @@ class Gathering:
     """
 
     def __init__(self, options: Options) -> None:
-        self._options = options
+        self._above = options.histogram_above
+        self._max_items = min(MAX_ITEMS, max(1, options.max_values // PARTS))
+        self._max_bytes = min(MAX_BODY_BYTES, options.max_bytes // PARTS)
+        self._run = max(1, min(RUN, self._max_items, self._max_bytes // VALUE_BYTES // 2))
         self.numbering = Numbering()
         self.values = 0
         self._open: dict[tuple[str, int], _Open] = {}
@@ -78,15 +82,18 @@ class Gathering:
         if not self.numbering.knows(hour):  # the clock was set back by hours
             self._sealed += self.seal()
             self.numbering = Numbering()
-        for at in range(0, len(values), SLICE):
-            self._add(key, hour, values[at : at + SLICE] if len(values) > SLICE else values)
+        step = min(SLICE, self._run)
+        for at in range(0, len(values), step):
+            self._add(key, hour, values[at : at + step] if len(values) > step else values)
         self.numbering.forget(hour - KEPT_HOURS)
 
     def _add(self, key: str, hour: int, values: list[float]) -> None:
         first = self.numbering.take(key, hour, len(values))
         summed = self._is_hot(key, len(values))
         series = self._open.get((key, hour))
-        if series is not None and (summed != (series.histogram is not None) or len(series.values) >= RUN):
+        if series is not None and (
+            summed != (series.histogram is not None) or len(series.values) + len(values) > self._run
+        ):
             self._done.append((key, hour, self._open.pop((key, hour))))
             series = None
         if series is None:
@@ -96,16 +103,15 @@ class Gathering:
             self.values += len(values)
 
     def _is_hot(self, key: str, count: int) -> bool:
-        above = self._options.histogram_above
-        if not above:
+        if not self._above:
             return False
         now = monotonic()
         if now >= self._window_ends:
-            self._hot = {hot for hot, values in self._rate.items() if values > above}
+            self._hot = {hot for hot, values in self._rate.items() if values > self._above}
             self._rate.clear()
             self._window_ends = now + WINDOW_S
         self._rate[key] += count
-        return key in self._hot or self._rate[key] > above
+        return key in self._hot or self._rate[key] > self._above
 
     def seal(self) -> Iterator[Batch]:
         """Everything gathered, in batches that a collector takes."""
@@ -117,7 +123,7 @@ class Gathering:
         for key, hour, one in series:
             its_items = one.items
             its_size = SERIES_BYTES + len(key) + its_items * (BUCKET_BYTES if one.histogram else VALUE_BYTES)
-            if part and (items + its_items > MAX_ITEMS or size + its_size > MAX_BODY_BYTES):
+            if part and (items + its_items > self._max_items or size + its_size > self._max_bytes):
                 yield batch_of(self.numbering.sender, part, count, items)
                 part, count, items, size = [], 0, 0, 0
             part.append(_sealed(key, hour, one))

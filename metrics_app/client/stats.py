@@ -21,11 +21,12 @@ class AddressState:
 class Stats:
     """A moment's counts, in values since the client was made or forked.
 
-    recorded = sent + waiting + those dropped for another reason than that they were no values ("key", "keys", "value",
-    "closed"), if no spool of an earlier process was taken over.
+    recorded + recovered = sent + waiting + those dropped for another reason than that they were no values ("key",
+    "keys", "value", "closed"), once `flush` has returned.
 
     Attributes:
         recorded: taken from the app.
+        recovered: of those an earlier process had left in the spool.
         sent: accepted by a collector, so in Kafka.
         waiting: not yet sent, in memory or in the spool.
         waiting_bytes: what they take.
@@ -36,6 +37,7 @@ class Stats:
     """
 
     recorded: int
+    recovered: int
     sent: int
     waiting: int
     waiting_bytes: int

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import encodings.idna  # noqa: F401 # else imported at the first connection: a fork meanwhile would leave it locked
 from collections.abc import Mapping
 from enum import Enum
 from http import HTTPStatus

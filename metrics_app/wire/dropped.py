@@ -20,7 +20,7 @@ REASONS = {
     "overflow": "the oldest, left out to make room for the newest",
     "refused": "in a batch that a collector refused for good",
     "rejected": "in a series that a collector rejected",
-    "disk": "in a part of the spool that could not be read",
+    "disk": "the spool could not be written or read",
     "closed": "recorded after the client was closed",
     "bug": "lost to a fault of the client itself",
 }

@@ -69,6 +69,7 @@ class Collector:
         class Server(ThreadingHTTPServer):
             daemon_threads = True
             allow_reuse_address = True
+            request_queue_size = 128
             block_on_close = False
 
             def handle_error(self, request: Any, client_address: Any) -> None:

@@ -1,0 +1,222 @@
+"""One process's part of the spool: files to which batches are appended, and notes of those that need not be kept.
+
+    <owner>.lock            locked by the process that owns the others; free once that has ended, however it ended
+    <owner>-000001.spool    records, one after the other: kind, length and CRC-32 of what follows, then
+
+        B   gzipped, number of values, number of items, body of a request
+        D   segment and place of a batch that was sent or dropped
+
+Nothing is ever overwritten. A record cut short, or damaged, ends its file: what is behind it is not read. Files are
+deleted from the oldest on, so a note never goes before the batch it is about.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import struct
+import threading
+import uuid
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from metrics_app.client.batch import Batch
+
+LOCK, SEGMENT = ".lock", ".spool"
+
+_HEAD = struct.Struct("<cII")  # kind, length, CRC-32
+_BATCH = struct.Struct("<?QI")
+_DONE = struct.Struct("<II")
+_FILE_MODE = 0o600
+
+
+@dataclass(slots=True)
+class _Segment:
+    number: int
+    path: Path
+    size: int = 0
+    live: int = 0
+
+
+@dataclass(slots=True, eq=False)
+class Stored:
+    """A batch on disk; it can be read as long as it was not let go."""
+
+    owner: Segments
+    segment: _Segment
+    place: int
+    size: int
+    count: int
+    items: int
+
+    def load(self) -> Batch | None:
+        """The batch; None when it cannot be read any more."""
+        try:
+            with self.segment.path.open("rb") as file:
+                file.seek(self.place)
+                record = file.read(self.size)
+        except OSError:
+            return None
+        return next((_batch_of(payload) for _, kind, payload in _records(record) if kind == b"B"), None)
+
+    def let_go(self) -> None:
+        """Need not be kept any more."""
+        self.owner.let_go(self)
+
+
+class Segments:
+    """The files of one owner.
+
+    Args:
+        folder: where they are; exists.
+        segment_bytes: size from which on another file is begun.
+        sync: whether an append is on the disk itself when it returns.
+        owner: an earlier process, whose files are taken over; None: files of our own.
+
+    Raises:
+        BlockingIOError: the owner is alive.
+        OSError: the folder cannot be used.
+    """
+
+    def __init__(self, folder: Path, segment_bytes: int, sync: bool, owner: str | None = None) -> None:
+        self._folder = folder
+        self._segment_bytes = segment_bytes
+        self._sync = sync
+        self._owner = owner or uuid.uuid4().hex
+        self._taken_over = owner is not None
+        self.unreadable_bytes = 0
+        self._guard = threading.Lock()
+        self._segments: list[_Segment] = []
+        self._file = -1
+        self._lock = os.open(folder / f"{self._owner}{LOCK}", os.O_CREAT | os.O_RDWR, _FILE_MODE)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(self._lock)
+            raise
+
+    def append(self, batch: Batch) -> Stored:
+        """Keeps a batch.
+
+        Raises:
+            OSError: it is not kept.
+        """
+        payload = _BATCH.pack(batch.gzipped, batch.count, batch.items) + batch.body
+        with self._guard:
+            if self._lock < 0:
+                raise OSError("it was closed")
+            segment, place = self._write(b"B", payload)
+            segment.live += 1
+        return Stored(self, segment, place, _HEAD.size + len(payload), batch.count, batch.items)
+
+    def let_go(self, stored: Stored) -> None:
+        """Notes that a batch need not be kept, and deletes what is not needed then."""
+        with self._guard:
+            if self._lock < 0:
+                return
+            stored.segment.live -= 1
+            # should it fail, a batch is sent once more after a restart, under the same numbers
+            with contextlib.suppress(OSError):
+                self._write(b"D", _DONE.pack(stored.segment.number, stored.place))
+                while len(self._segments) > 1 and not self._segments[0].live:
+                    self._segments.pop(0).path.unlink(missing_ok=True)
+            needless = self._taken_over and not self._has_live
+        if needless:
+            self.close()
+
+    @property
+    def _has_live(self) -> bool:
+        return any(segment.live for segment in self._segments)
+
+    def read(self) -> list[Stored]:
+        """The batches that an earlier process left behind, oldest first; when there are none, its files are deleted."""
+        found: dict[tuple[int, int], Stored] = {}
+        paths = {int(path.stem.rpartition("-")[2]): path for path in self._folder.glob(f"{self._owner}-*{SEGMENT}")}
+        for number, path in sorted(paths.items()):
+            segment = _Segment(number, path)
+            self._segments.append(segment)
+            data = path.read_bytes()
+            for place, kind, payload in _records(data):
+                segment.size = place + _HEAD.size + len(payload)
+                if kind == b"B":
+                    _, count, items = _BATCH.unpack_from(payload)
+                    size = _HEAD.size + len(payload)
+                    found[segment.number, place] = Stored(self, segment, place, size, count, items)
+                    segment.live += 1
+                else:
+                    done = found.pop(_DONE.unpack(payload), None)
+                    if done is not None:
+                        done.segment.live -= 1
+            self.unreadable_bytes += len(data) - segment.size
+        if not found:
+            self.close()
+        return list(found.values())
+
+    def close(self) -> None:
+        """Lets another process have what is left; deletes all files if that is nothing."""
+        with self._guard:
+            if self._lock >= 0 and not self._has_live:
+                for segment in self._segments:
+                    segment.path.unlink(missing_ok=True)
+                self._segments.clear()
+                (self._folder / f"{self._owner}{LOCK}").unlink(missing_ok=True)
+            self.abandon()
+
+    def abandon(self) -> None:
+        """Closes the files. In the child of a fork they stay locked for the parent."""
+        for descriptor in (self._file, self._lock):
+            if descriptor >= 0:
+                os.close(descriptor)
+        self._file = self._lock = -1
+
+    def _write(self, kind: bytes, payload: bytes) -> tuple[_Segment, int]:
+        segment = self._current(kind)
+        place = segment.size
+        record = _HEAD.pack(kind, len(payload), zlib.crc32(payload)) + payload
+        try:
+            if os.write(self._file, record) < len(record):
+                raise OSError("the disk is full")
+            if self._sync:
+                os.fsync(self._file)
+        except OSError:
+            os.ftruncate(self._file, place)
+            raise
+        segment.size += len(record)
+        return segment, place
+
+    def _current(self, kind: bytes) -> _Segment:
+        """The segment to append to; notes go to the last one there is, however large it is."""
+        full = self._segments and self._segments[-1].size >= self._segment_bytes and kind == b"B"
+        if not self._segments or full:
+            number = self._segments[-1].number + 1 if self._segments else 1
+            self._segments.append(_Segment(number, self._folder / f"{self._owner}-{number:06}{SEGMENT}"))
+            self._open(self._segments[-1])
+        elif self._file < 0:
+            self._open(self._segments[-1])
+        return self._segments[-1]
+
+    def _open(self, segment: _Segment) -> None:
+        if self._file >= 0:
+            os.close(self._file)
+        self._file = os.open(segment.path, os.O_CREAT | os.O_WRONLY | os.O_APPEND, _FILE_MODE)
+        os.ftruncate(self._file, segment.size)  # without a record cut short
+
+
+def _records(data: bytes) -> Iterator[tuple[int, bytes, bytes]]:
+    """(place, kind, payload) of each whole record."""
+    at = 0
+    while at + _HEAD.size <= len(data):
+        kind, length, crc = _HEAD.unpack_from(data, at)
+        payload = data[at + _HEAD.size : at + _HEAD.size + length]
+        if len(payload) < length or zlib.crc32(payload) != crc or kind not in (b"B", b"D"):
+            return
+        yield at, kind, payload
+        at += _HEAD.size + length
+
+
+def _batch_of(payload: bytes) -> Batch:
+    gzipped, count, items = _BATCH.unpack_from(payload)
+    return Batch(count, items, gzipped, payload[_BATCH.size :])

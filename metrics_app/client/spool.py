@@ -1,0 +1,102 @@
+"""Batches on disk while they wait, so that they survive the process: of this one, and of those that ended before.
+
+What is written without `sync` survives the end of the process, kill -9 too, but not a power cut. What was recorded in
+the last `interval_s` before the end was not in a batch yet, and is lost. A batch keeps its bytes, so whoever sends it
+sends the same sender and numbers, and it counts once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from pathlib import Path
+
+from metrics_app.client.batch import Batch
+from metrics_app.client.buffer import Waiting
+from metrics_app.client.segments import LOCK, Segments, Stored
+
+logger = logging.getLogger("metrics_app.client")
+
+MOST_SEGMENT_BYTES = 4 << 20
+SEGMENTS = 16  # that the bytes allowed are divided into, at least
+
+
+class Spool:
+    """The spool of one process.
+
+    Args:
+        folder: made if it is not there; other processes may use it too.
+        max_bytes: of all files.
+        max_memory_bytes: of batches that cannot be written.
+        sync: whether batches are on the disk itself before they count as kept.
+    """
+
+    def __init__(self, folder: Path, max_bytes: int, max_memory_bytes: int, sync: bool) -> None:
+        self._folder = folder
+        self._segment_bytes = min(MOST_SEGMENT_BYTES, max_bytes // SEGMENTS)
+        self._sync = sync
+        self._own: Segments | None = None
+        self._taken_over: list[Segments] = []
+        self._complained = False
+        self._max_memory_bytes = max_memory_bytes
+        self._in_memory = 0
+        # files are deleted as a whole: the last one of ours, and the first, may hold little that waits
+        self.room_bytes = max_bytes - 2 * self._segment_bytes
+
+    def open(self) -> Segments:
+        """The files of this process; made when they are first needed.
+
+        Raises:
+            OSError: the folder cannot be used.
+        """
+        if self._own is None:
+            self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._own = Segments(self._folder, self._segment_bytes, self._sync)
+        return self._own
+
+    def keep(self, batch: Batch) -> Waiting | None:
+        """The batch on disk; in memory, if that is impossible; None, if there is no room there either."""
+        try:
+            return self.open().append(batch)
+        except OSError as error:
+            if not self._complained:
+                logger.error("the spool in %s cannot be written, values wait in memory: %s", self._folder, error)
+            self._complained = True
+        if self._in_memory + batch.size > self._max_memory_bytes:
+            return None
+        self._in_memory += batch.size
+        return batch
+
+    def let_go(self, batch: Waiting) -> None:
+        """A batch was sent or dropped."""
+        if isinstance(batch, Stored):
+            batch.let_go()
+        else:
+            self._in_memory -= batch.size
+
+    def left_behind(self) -> list[Stored]:
+        """Batches of processes that have ended, which are this one's from now on; oldest first."""
+        found: list[Stored] = []
+        for lock in sorted(self._folder.glob(f"*{LOCK}")):
+            with contextlib.suppress(OSError):  # its owner is alive, or another process was faster
+                segments = Segments(self._folder, self._segment_bytes, self._sync, lock.stem)
+                self._taken_over.append(segments)
+                found += segments.read()
+                if segments.unreadable_bytes:
+                    logger.warning("the last %s bytes of a file in %s are cut short", segments.unreadable_bytes, lock)
+        return found
+
+    def close(self) -> None:
+        """Lets other processes have what is left."""
+        for segments in self._all():
+            with contextlib.suppress(OSError):
+                segments.close()
+
+    def abandon(self) -> None:
+        """In the child of a fork: all of it is the parent's."""
+        for segments in self._all():
+            with contextlib.suppress(OSError):
+                segments.abandon()
+
+    def _all(self) -> list[Segments]:
+        return self._taken_over if self._own is None else [self._own, *self._taken_over]

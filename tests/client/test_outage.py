@@ -1,0 +1,242 @@
+"""T30, T31: the service is away, and the app does not notice; it is back, and every value counts once."""
+
+from __future__ import annotations
+
+import random
+import statistics
+import threading
+import time
+import tracemalloc
+from collections import Counter
+from typing import Any
+
+import pytest
+
+from metrics_app import MetricsClient
+
+from .collector import Collector
+from .conftest import Connect
+
+LEAST_S = 4.0
+LONG_S = 60.0  # with times a tenth of the real ones: ten minutes
+MAX_BYTES = 1 << 20
+
+
+class App:
+    """Threads that record at a rate, and note what each call cost and raised."""
+
+    def __init__(self, client: MetricsClient, threads: int = 2, rate: float = 4000) -> None:
+        self.client = client
+        self.took_ns: list[int] = []
+        self.raised: list[BaseException] = []
+        self.recorded = 0
+        self._pause_s = 50 * threads / rate
+        self._done = threading.Event()
+        self._threads = [threading.Thread(target=self._work) for _ in range(threads)]
+
+    def __enter__(self) -> App:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._done.set()
+        for thread in self._threads:
+            thread.join()
+        self.recorded = len(self.took_ns)
+
+    def _work(self) -> None:
+        record, clock = self.client.record, time.perf_counter_ns
+        try:
+            while not self._done.wait(self._pause_s):
+                for value in [random.random() for _ in range(50)]:
+                    started = clock()
+                    record("a", value)
+                    self.took_ns.append(clock() - started)
+        except BaseException as error:
+            self.raised.append(error)
+
+    @property
+    def p99_us(self) -> float:
+        return statistics.quantiles(self.took_ns, n=100)[98] / 1000
+
+
+def outage(connect: Connect, collector: Collector, fault: Any, lasts_s: float) -> tuple[App, MetricsClient]:
+    url = collector.url
+    if fault == "gone":
+        collector.stop()
+    elif fault == "dns":
+        url = "http://collector.invalid:8080"
+    else:
+        collector.mode = fault
+    client = connect(url, max_bytes=MAX_BYTES, interval_s=0.1, backoff_max_s=3.0, timeout_s=0.5, histogram_above=0)
+    with App(client) as app:
+        time.sleep(lasts_s)
+    return app, client
+
+
+FAULTS = ["gone", "hole", "slow", 503, 500, "dns"]
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("lasts_s", [LEAST_S, pytest.param(LONG_S, marks=pytest.mark.slow)])
+def test_an_app_does_not_notice_that_the_service_is_away_and_all_that_is_kept_counts_once_when_it_is_back(
+    connect: Connect, collector: Collector, fault: Any, lasts_s: float
+) -> None:
+    app, client = outage(connect, collector, fault, lasts_s)
+    stats = client.stats()
+    print(f"{app.recorded} calls, p99 {app.p99_us:.1f} us; {stats}")
+    assert app.raised == []
+    assert app.p99_us <= 50
+    assert stats.waiting_bytes <= MAX_BYTES
+    if fault == "dns":
+        assert "resolve" in stats.addresses[0].problem
+        return
+    collector.mode = "ok"
+    if fault == "gone":
+        collector.start()
+    assert client.flush(60)
+    stats = client.stats()
+    dropped = sum(stats.dropped.values())
+    assert stats.recorded == app.recorded == stats.sent + dropped
+    assert collector.counted("a") == stats.sent
+    assert collector.missing("a") == dropped
+    assert set(stats.dropped) <= ({"refused", "overflow"} if fault == 500 else {"overflow"})
+    assert (dropped > 0) == (fault == 500 or (lasts_s == LONG_S and fault != "slow"))
+
+
+def test_memory_does_not_grow_while_the_service_is_away(connect: Connect, collector: Collector) -> None:
+    collector.mode = 503
+    client = connect(collector, max_bytes=256 << 10, interval_s=0.05, histogram_above=0, backoff_max_s=0.5)
+
+    def record(batches: int) -> int:
+        for _ in range(batches):
+            for _ in range(2000):
+                client.record("a", random.random())
+            time.sleep(0.02)
+        time.sleep(0.2)
+        return tracemalloc.get_traced_memory()[0]
+
+    tracemalloc.start()
+    try:
+        record(50)
+        full = record(10)
+        later = record(100)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    print(f"{full} bytes when full, {later} later, {peak} at most")
+    assert client.stats().dropped["overflow"] > 100_000
+    assert later < full + (64 << 10)
+    assert peak < (256 << 10) + (4 << 20), "with what the threads and the collector in this process work on"
+
+
+@pytest.mark.parametrize("backlog_s", [8.0, pytest.param(60.0, marks=pytest.mark.slow)])
+def test_clients_that_come_back_together_send_at_most_three_times_as_much_as_ever(
+    connect: Connect, collector: Collector, backlog_s: float
+) -> None:
+    """T31: the backlog of ten clients."""
+    clients, rate = 10, 300.0
+    collector.mode = 503
+    made = [
+        connect(collector, interval_s=0.5, batch_values=10_000, backoff_max_s=backlog_s / 8) for _ in range(clients)
+    ]
+    apps = [App(client, threads=1, rate=rate) for client in made]
+    for app in apps:
+        app.__enter__()
+    time.sleep(backlog_s)
+    collector.mode = "ok"
+    back = time.monotonic()
+    time.sleep(backlog_s)
+    for app in apps:
+        app.__exit__()
+    assert all(client.flush(60) for client in made)
+    recorded = sum(app.recorded for app in apps)
+    assert collector.counted("a") == recorded
+    assert collector.missing("a") == collector.duplicates("a") == 0
+    by_second = Counter(int(at - back) for at, _, _ in collector.seen)
+    values = Counter[int]()
+    for at, count, _ in collector.seen:
+        values[int(at - back)] += count
+    usual = recorded / (2 * backlog_s)
+    print(f"usually {usual:.0f}/s, at most {max(values.values())}/s in {max(by_second.values())} requests/s: {values}")
+    assert max(values.values()) <= 3 * usual
+    assert sum(client.stats().retries for client in made) <= 0.2 * sum(by_second.values()) + 10 * clients + 60 * clients
+
+
+def test_the_next_address_is_tried_at_once_when_one_cannot_be_reached(connect: Connect, collector: Collector) -> None:
+    with Collector() as other:
+        other.stop()
+        client = connect(collector, other, backoff_first_s=20, backoff_max_s=30, interval_s=0.05)
+        for _ in range(20):
+            client.record("a", 1.0)
+            assert client.flush(5)
+        stats = client.stats()
+        assert collector.counted("a") == 20
+        assert stats.retries <= 2, "the one that is away is left alone"
+        assert sorted(address.failures > 0 for address in stats.addresses) == [False, True]
+
+
+def test_load_is_spread_over_the_addresses_and_one_that_is_back_takes_part_again(
+    connect: Connect, collector: Collector
+) -> None:
+    with Collector(fold=collector.fold) as other:
+        client = connect(collector, other)
+        for _ in range(10):
+            client.record("a", 1.0)
+            assert client.flush(5)
+        assert collector.requests == other.requests == 5
+        other.stop()
+        for _ in range(10):
+            client.record("a", 1.0)
+            assert client.flush(5)
+        other.start()
+        before = other.requests
+        until = time.monotonic() + 10
+        while other.requests == before:
+            client.record("a", 1.0)
+            assert client.flush(5)
+            assert time.monotonic() < until
+
+
+def test_a_reply_that_is_lost_does_not_count_twice(connect: Connect, collector: Collector) -> None:
+    client = connect(collector, histogram_above=100)
+    collector.mode = "cut"
+    for _ in range(300):
+        client.record("a", 1.5)
+    client.record("b", 1.5)
+    assert not client.flush(1)
+    collector.mode = "ok"
+    assert client.flush(10)
+    assert (collector.counted("a"), collector.total("a"), collector.missing("a")) == (300, 450.0, 0)
+    assert collector.counted("b") == 1
+    assert collector.duplicates("a") >= 300
+
+
+def test_retry_after_is_obeyed(connect: Connect, collector: Collector) -> None:
+    collector.mode, collector.headers = 503, {"Retry-After": "2"}
+    client = connect(collector)
+    client.record("a", 1.0)
+    assert not client.flush(1.5)
+    assert collector.requests == 1
+    collector.mode = "ok"
+    started = time.monotonic()
+    assert client.flush(10)
+    assert time.monotonic() - started < 5
+
+
+def test_429_502_503_and_504_are_tried_again_and_nothing_else(connect: Connect, collector: Collector) -> None:
+    for status in (429, 502, 503, 504):
+        client = connect(collector)
+        collector.mode = status
+        client.record("a", 1.0)
+        assert not client.flush(0.3), status
+        collector.mode = "ok"
+        assert client.flush(10), status
+    for status in (400, 401, 404, 408, 413, 415, 422, 500, 501, 200, 301):
+        client = connect(collector)
+        collector.mode = status
+        client.record("a", 1.0)
+        assert client.flush(10), status
+        assert client.stats().dropped == {"refused": 1}, status
+    assert collector.counted("a") == 4

@@ -1,0 +1,166 @@
+"""What is in the spool outlives the process that put it there, and is sent once."""
+
+from __future__ import annotations
+
+import os
+import random
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from metrics_app.client.batch import Batch
+from metrics_app.client.segments import SEGMENT, Segments, Stored
+from metrics_app.client.spool import Spool
+
+from .collector import Collector
+from .conftest import Connect
+
+MANY = 64 << 20
+
+
+def batch(number: int, size: int = 100) -> Batch:
+    return Batch(number, 1, bool(number % 2), random.Random(number).randbytes(size))
+
+
+def spool(folder: Path, max_bytes: int = MANY) -> Spool:
+    return Spool(folder, max_bytes, 1 << 20, sync=False)
+
+
+def crashed(one: Spool) -> None:
+    """Its process was killed: the files are closed as they are."""
+    one.abandon()
+
+
+def left(folder: Path) -> list[Batch | None]:
+    heir = spool(folder)
+    found = [stored.load() for stored in heir.left_behind()]
+    crashed(heir)
+    return found
+
+
+def test_what_was_kept_and_not_let_go_is_left_behind_in_order(tmp_path: Path) -> None:
+    first = spool(tmp_path)
+    kept = [first.keep(batch(number)) for number in range(10)]
+    for number in (0, 1, 5):
+        waiting = kept[number]
+        assert waiting is not None
+        first.let_go(waiting)
+    assert left(tmp_path) == [], "as long as it is alive, nobody takes its batches"
+    crashed(first)
+    for _ in range(2):  # an heir may be killed as well
+        assert left(tmp_path) == [batch(number) for number in (2, 3, 4, 6, 7, 8, 9)]
+
+
+def test_an_heir_notes_what_it_has_sent_and_cleans_up(tmp_path: Path) -> None:
+    first = spool(tmp_path)
+    for number in range(3):
+        first.keep(batch(number))
+    crashed(first)
+    heir = spool(tmp_path)
+    found = heir.left_behind()
+    heir.let_go(found[0])
+    crashed(heir)
+    assert left(tmp_path) == [batch(1), batch(2)]
+    last = spool(tmp_path)
+    for stored in last.left_behind():
+        last.let_go(stored)
+    last.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_spool_that_is_closed_empty_leaves_nothing_and_one_that_is_not_leaves_its_batches(tmp_path: Path) -> None:
+    one = spool(tmp_path)
+    kept = one.keep(batch(1))
+    assert kept is not None
+    one.let_go(kept)
+    one.close()
+    assert list(tmp_path.iterdir()) == []
+    two = spool(tmp_path)
+    two.keep(batch(2))
+    two.close()
+    assert left(tmp_path) == [batch(2)]
+
+
+def test_files_that_are_not_needed_go_while_the_process_runs(tmp_path: Path) -> None:
+    one = Segments(tmp_path, segment_bytes=1000, sync=True)
+    waiting: list[Stored] = []
+    for number in range(200):
+        waiting.append(one.append(batch(number)))
+        if len(waiting) > 5:
+            waiting.pop(0).let_go()
+        assert sum(path.stat().st_size for path in tmp_path.glob(f"*{SEGMENT}")) < 4000
+    assert [stored.load() for stored in waiting] == [batch(number) for number in range(195, 200)]
+
+
+@settings(max_examples=200)
+@given(st.integers(0, 2000), st.booleans())
+def test_however_a_file_is_cut_or_damaged_what_is_before_is_read_and_nothing_is_made_up(
+    tmp_path_factory: pytest.TempPathFactory, at: int, cut: bool
+) -> None:
+    folder = tmp_path_factory.mktemp("spool")
+    one = spool(folder)
+    ends = [stored.place + stored.size for stored in map(one.keep, map(batch, range(15))) if isinstance(stored, Stored)]
+    crashed(one)
+    (path,) = folder.glob(f"*{SEGMENT}")
+    data = bytearray(path.read_bytes())
+    at = min(at, len(data) - 1)
+    if cut:
+        del data[at:]
+    else:
+        data[at] ^= 0x10
+    path.write_bytes(data)
+    whole = sum(end <= at for end in ends)
+    assert left(folder) == [batch(number) for number in range(whole)]
+    heir = spool(folder)
+    found = heir.left_behind()
+    if found:
+        heir.let_go(found.pop())
+        crashed(heir)
+        assert len(left(folder)) == len(found), "its notes can be read though the file was cut short before them"
+
+
+def test_a_folder_that_cannot_be_used_is_said_at_once(tmp_path: Path, connect: Connect, collector: Collector) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match="file"):
+        connect(collector, spool=tmp_path / "file")
+
+
+def test_a_disk_that_fails_later_costs_nothing_as_long_as_there_is_memory(
+    tmp_path: Path, connect: Connect, collector: Collector
+) -> None:
+    collector.mode = 503
+    client = connect(collector, spool=tmp_path / "spool", max_bytes=64 << 10, histogram_above=0)
+    client.record("a", 1.0)
+    assert not client.flush(0.3)
+    own = client._engine._spool.open()  # type: ignore[union-attr]
+    os.close(own._file)
+    own._file = os.open("/dev/full", os.O_WRONLY)
+    client.record("a", 2.0)
+    assert not client.flush(0.3)
+    for _ in range(20_000):
+        client.record("b", random.random())
+    assert not client.flush(0.3)
+    collector.mode = "ok"
+    assert client.flush(10)
+    assert (collector.counted("a"), collector.total("a")) == (2, 3.0)
+    assert client.stats().dropped == {"disk": 20_000 - collector.counted("b")}
+    assert 0 < 8 * collector.counted("b") < 64 << 10, "as much as memory may hold"
+
+
+def test_the_spool_is_bounded_and_the_newest_are_kept(tmp_path: Path, connect: Connect, collector: Collector) -> None:
+    collector.mode = 503
+    client = connect(collector, spool=tmp_path, spool_bytes=1 << 20, interval_s=0.02, histogram_above=0)
+    for number in range(60):
+        for _ in range(5000):
+            client.record("a", number + random.random())
+        client.flush(0)
+        assert sum(path.stat().st_size for path in tmp_path.iterdir()) <= 1 << 20
+    collector.mode = "ok"
+    assert client.flush(20)
+    stats = client.stats()
+    assert stats.sent + stats.dropped["overflow"] == stats.recorded == 300_000
+    assert collector.counted("a") == stats.sent > 80_000
+    assert collector.missing("a") == stats.dropped["overflow"]
+    assert collector.rows()["a"][0].summary.min > 30
