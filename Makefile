@@ -72,7 +72,7 @@ bench-quick: setup-dev ## the same for a look, in under a minute; the docs stay 
 bench-peers: setup-dev .venv-peers/.done ## ours beside Faust, Quix Streams and Kafka Streams, in one run (ARGS=--quick)
 	@$(BIN)/python -m benchmarks peers $(ARGS)
 
-profile: setup-dev ## a flame graph of a worker under load, and where its time goes (ARGS="--keys 10000")
+profile: setup-dev ## flame graphs of our processes under load, and where their time goes
 	@$(BIN)/python -m benchmarks.profile $(ARGS)
 
 drill: setup ## kill workers and Kafka of a private installation under load, and count every value (ARGS="--kills 2")

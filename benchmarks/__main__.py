@@ -12,6 +12,7 @@ from rich.console import Console
 
 from benchmarks import pages, results
 from benchmarks.bench import Bench
+from metrics_app.errors import BrokerError
 
 # what is measured, in this order, and the module whose `run(bench)` gives sections of the results document
 BENCHMARKS = {
@@ -26,7 +27,7 @@ BENCHMARKS = {
 APART = {"peers"}  # needs .venv-peers, and runs only when named
 MODULES = {"peers": "benchmarks.peers.compare"}
 EXAMPLES = """examples:
-  python -m benchmarks                      all of ours, about eight minutes
+  python -m benchmarks                      all of ours, about ten minutes
   python -m benchmarks --quick              the same in under a minute, for a look: writes results-quick.json
   python -m benchmarks peers --quick        ours and the peers
   python -m benchmarks --pages              write the tables and plots of the docs anew from results.json
@@ -34,16 +35,23 @@ EXAMPLES = """examples:
 
 
 def main() -> int:
-    """Runs what is named, writes the results, and then the tables and plots of the documentation."""
+    """Runs what is named, writes the results, and then the tables and plots of the documentation.
+
+    Exit code 0; 1 when something was counted wrong or not in time, and so gave no figures.
+    """
     options = _options()
     console = Console(width=150)
     if not options.pages:
         path = options.json or (results.QUICK_RESULTS if options.quick else results.RESULTS)
-        with Bench(options.quick) as bench:
-            for name in options.names or [name for name in BENCHMARKS if name not in APART]:
-                found = run(bench, name)
-                results.update(path, found)
-                pages.show(console, results.load(path), found)
+        try:
+            with Bench(options.quick) as bench:
+                for name in options.names or [name for name in BENCHMARKS if name not in APART]:
+                    found = run(bench, name)
+                    results.update(path, found)
+                    pages.show(console, results.load(path), found)
+        except (RuntimeError, TimeoutError, BrokerError) as error:
+            Console(stderr=True).print(f"no figures: {error}", style="red", highlight=False, markup=False)
+            return 1
         console.print(f"written to {path}")
     if options.pages or not (options.quick or options.json):
         for page in pages.write(results.load()):

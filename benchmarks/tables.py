@@ -84,6 +84,15 @@ def peers(document: Document) -> Table:
     return Table(header, rows)
 
 
+def rates(document: Document) -> Table:
+    """The fold beside the others, in short."""
+    figures = {name: f"{rate:,}" for name, rate in document["rates"].items()}
+    ratios = {name: f"{ratio:,.0f}" for name, ratio in document["ratios"].items()}
+    header = ["", *(NAMES[name] for name in figures)]
+    times = [ratios.get(name, "1") for name in figures]
+    return Table(header, [["samples/s", *figures.values()], ["ours is so many times as fast", *times]])
+
+
 def cpu(document: Document) -> Table:
     """From a request, or a producer, to the row."""
     header = ["CPU a sample", "way in", "worker", "both", "its worker alone, to both of ours"]
@@ -288,6 +297,7 @@ class Shown(NamedTuple):
 TABLES = {
     "ladder": Shown("ladder", ladder),
     "peers": Shown("peers", peers),
+    "rates": Shown("rates", rates),
     "cpu": Shown("peers", cpu),
     "by-batch": Shown("peers", by_batch),
     "ingest": Shown("ingest", ingest),

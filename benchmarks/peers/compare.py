@@ -41,6 +41,8 @@ def run(bench: Bench) -> dict[str, Any]:
     Raises:
         RuntimeError: somebody did not count exactly, or not in time: then there are no figures at all.
     """
+    if not contender.PEERS_PYTHON.exists():
+        raise RuntimeError("the others are installed apart, by `make bench-peers`")
     rounds, seconds, small = (1, QUICK_SECONDS, {}) if bench.quick else (ROUNDS, SECONDS, SMALL_BATCHES)
     bench.expect(2 + 3 + rounds * (1 + len(CONTENDERS)) + len(small))
     hour = backlog.this_hour()
