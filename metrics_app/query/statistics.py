@@ -17,7 +17,7 @@ from metrics_app.query.reply import Sheet, Table
 from metrics_app.stats import hour as hours
 
 PAGING = ("limit", "after")
-THRESHOLD_MAX = 2.0**60
+THRESHOLD_MAX = 1e15  # beyond every value there can be
 
 _OF_ALL = ("as_of", "stale", "role")
 _OF_EACH = ("start", "end", "value", "unit", "count", "final", "exact", "error_bound", "lo", "hi", "ci95_lo", "ci95_hi")
@@ -95,7 +95,7 @@ def _threshold(name: str, given: dict[str, str]) -> float:
     except ValueError:
         threshold = -1.0
     if not 0.0 <= threshold <= THRESHOLD_MAX:
-        raise InvalidQueryError(name, text[:SHOWN], "a number from 0 to 2^60, in the unit of the values")
+        raise InvalidQueryError(name, text[:SHOWN], "a number from 0 to 10^15, in the unit of the values")
     return threshold + 0.0  # makes -0.0 a plain zero
 
 
