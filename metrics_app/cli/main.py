@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from metrics_app.cli import aggregator, all_roles, collector, dlq, drill, kafka, load, query, send, settings, up
+from metrics_app.cli import aggregator, all_roles, collector, dlq, drill, kafka, keys, load, query, send, settings, up
 from metrics_app.cli.terminal import examples, print_line, say
 from metrics_app.errors import BrokerError, ClientError, MetricsError, SettingsError
 
@@ -77,6 +77,7 @@ for name, command, panel, epilog in (
     ("all", all_roles.all_roles, SERVICE, all_roles.EXAMPLES),
     ("send", send.send, USE, send.EXAMPLES),
     ("query", query.query, USE, query.EXAMPLES),
+    ("keys", keys.keys, USE, keys.EXAMPLES),
     ("load", load.load, USE, load.EXAMPLES),
     ("drill", drill.drill, USE, drill.EXAMPLES),
     ("settings", settings.settings, USE, settings.EXAMPLES),

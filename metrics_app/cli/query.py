@@ -1,16 +1,15 @@
-"""`metrics-app query`: one statistic of one key and hour."""
+"""`metrics-app query`: what was recorded for one key in an hour, a day or a range."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Annotated, Any
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 import typer
-from rich.markup import escape
-from rich.table import Table
 
+from metrics_app.cli.answers import pretty
 from metrics_app.cli.service import DEFAULT_URL, Url, ask
 from metrics_app.cli.terminal import examples, out, print_json
 from metrics_app.errors import ClientError, InvalidQueryError, NoDataError
@@ -18,37 +17,54 @@ from metrics_app.errors import ClientError, InvalidQueryError, NoDataError
 EXAMPLES = examples(
     "metrics-app query checkout median",
     "metrics-app query checkout p99 2026-11-23 22",
+    "metrics-app query checkout p99 2026-11-23",
+    "metrics-app query checkout average --from 2026-11-01 --to 2026-12-01",
+    "metrics-app query checkout under 2026-11-23 --threshold 250",
+    "metrics-app query checkout compare 2026-11-23 22 --with 2026-11-22/22",
     "metrics-app query checkout summary --json",
 )
+STAT_HELP = "average, min, max, median, count, sum, stddev, p95, p99.9, summary; under, compare, histogram."
 
 
 def query(
     key: Annotated[str, typer.Argument(help="Key.")],
-    stat: Annotated[str, typer.Argument(help="average, min, max, median, count, sum, stddev, p95, p99.9, summary ...")],
+    stat: Annotated[str, typer.Argument(help=STAT_HELP)],
     date: Annotated[str | None, typer.Argument(help="UTC date, YYYY-MM-DD.", show_default="today")] = None,
-    hour: Annotated[str | None, typer.Argument(help="UTC hour, 0 to 23.", show_default="the current hour")] = None,
+    hour: Annotated[
+        str | None, typer.Argument(help="UTC hour, 0 to 23; without it, but with a date, the whole day.")
+    ] = None,
+    start: Annotated[
+        str | None, typer.Option("--from", help="Start of a range: a date, date/hour or RFC 3339; with --to.")
+    ] = None,
+    end: Annotated[str | None, typer.Option("--to", help="End of the range, which is not in it.")] = None,
+    baseline: Annotated[
+        str | None, typer.Option("--with", help="For compare: when the time to compare with starts.")
+    ] = None,
+    threshold: Annotated[float | None, typer.Option(help="For under: the share of values up to this one.")] = None,
+    unit: Annotated[str, typer.Option(help="Unit of the threshold: that of the service.")] = "ms",
     url: Url = DEFAULT_URL,
     json: Annotated[bool, typer.Option("--json", help="Print the answer as it came.")] = False,
 ) -> None:
-    """Ask for one statistic of one key in one hour; the current UTC hour unless another is named."""
-    now = datetime.now(UTC)
-    if date is not None and hour is None:
-        raise typer.BadParameter("an hour must follow the date")
-    answer = fetch(url, key, stat, date or f"{now:%Y-%m-%d}", hour or str(now.hour))
-    if json:
+    """Ask what was recorded for one key; in the current UTC hour unless another time is named."""
+    if date is not None and (start is not None or end is not None):
+        raise typer.BadParameter("either a date, or --from and --to")
+    given = {"from": start, "to": end, "with": baseline, unit: threshold}
+    parameters = {name: str(value) for name, value in given.items() if value is not None}
+    answer = fetch(url, [key, stat, *_when(date, hour, in_path=start is None and end is None)], parameters)
+    if json or "buckets" in answer:
         print_json(answer)
     else:
         out.print(pretty(answer))
 
 
-def fetch(url: str, key: str, stat: str, date: str, hour: str) -> dict[str, Any]:
+def fetch(url: str, path: list[str], parameters: dict[str, str]) -> dict[str, Any]:
     """The answer of the service.
 
     Raises:
         NoDataError, InvalidQueryError, ClientError: it has none, with its own reason.
     """
-    path = "/".join(quote(part, safe="") for part in (key, stat, date, hour))
-    reply = ask("GET", f"{url.rstrip('/')}/{path}")
+    asked = f"?{urlencode(parameters)}" if parameters else ""
+    reply = ask("GET", f"{url.rstrip('/')}/{'/'.join(quote(part, safe='') for part in path)}{asked}")
     document = reply.document
     if reply.status == HTTPStatus.OK:
         return document
@@ -58,48 +74,8 @@ def fetch(url: str, key: str, stat: str, date: str, hour: str) -> dict[str, Any]
     raise error(str(document.get("detail", f"status {reply.status}")))
 
 
-def pretty(answer: dict[str, Any]) -> Table:
-    """The answer as two columns: the value with its unit first, then how good and how complete it is."""
-    unit = answer.get("unit", "")
-    table = Table(box=None, show_header=False)
-    table.add_column(style="dim")
-    table.add_column()
-    for name, value in values(answer).items():
-        table.add_row(name, f"[bold]{number(value)}[/bold]{'' if name == 'count' else f' {escape(unit)}'}")
-    window = answer.get("window", {})
-    table.add_row("window", f"{window.get('start')} to {window.get('end')}")
-    table.add_row("values", f"{answer.get('count', 0):,}")
-    table.add_row("precision", precision(answer))
-    table.add_row("completeness", completeness(answer))
-    return table
-
-
-def values(answer: dict[str, Any]) -> dict[str, float]:
-    """The values asked for by name; several for `summary`."""
-    several: dict[str, float] | None = answer.get("values")
-    return {answer["stat"]: answer["value"]} if several is None else several
-
-
-def precision(answer: dict[str, Any]) -> str:
-    """How close the value is to the true one, in words."""
-    if answer.get("exact", True):
-        return "exact"
-    bound = f"within {100 * answer.get('error_bound', 0):.2f} %"
-    low, high = answer.get("lo"), answer.get("hi")
-    return bound if low is None or high is None else f"{bound}, surely in [{number(low)}, {number(high)}]"
-
-
-def completeness(answer: dict[str, Any]) -> str:
-    """What is known to be missing or still to come, in words."""
-    parts = ["final" if answer.get("final") else "hour still open"]
-    parts += [f"{answer[name]:,} {name}" for name in ("missing", "duplicates", "late") if answer.get(name)]
-    if answer.get("stale"):
-        parts.append("from a standby, may lag")
-    if "as_of" in answer:
-        parts.append(f"as of {answer['as_of']}")
-    return ", ".join(parts)
-
-
-def number(value: float) -> str:
-    """A number for people: thousands separated, six significant digits or the whole integer part."""
-    return f"{value:,}" if isinstance(value, int) else f"{value:,.6g}" if abs(value) < 1e6 else f"{value:,.1f}"
+def _when(date: str | None, hour: str | None, in_path: bool) -> list[str]:
+    if date is not None:
+        return [date] if hour is None else [date, hour]
+    now = datetime.now(UTC)
+    return [f"{now:%Y-%m-%d}", str(now.hour)] if in_path else []

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from metrics_app import __version__
 from metrics_app.cli.main import app
 
-COMMANDS = ["up", "kafka", "collector", "aggregator", "all", "send", "query", "load", "drill", "settings"]
+COMMANDS = ["up", "kafka", "collector", "aggregator", "all", "send", "query", "keys", "load", "drill", "settings"]
 HEAVY = {"faust", "numpy", "aiohttp", "aiokafka"}
 DOCUMENT = Path(__file__).parents[2] / "docs" / "cli.md"
 NOBODY = "http://127.0.0.1:1"

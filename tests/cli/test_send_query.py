@@ -9,8 +9,8 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 from typer.testing import CliRunner, Result
 
+from metrics_app.cli.answers import completeness, number, precision
 from metrics_app.cli.main import app
-from metrics_app.cli.query import completeness, number, precision
 
 ANSWER = {
     "key": "a/b c",
@@ -111,5 +111,91 @@ async def test_no_data_and_a_malformed_part_are_errors_with_the_reason_of_the_se
 
 def test_what_is_known_of_an_answer_is_put_in_words() -> None:
     assert precision({"exact": True}) == "exact"
-    assert completeness({"final": False, "stale": True}) == "hour still open, from a standby, may lag"
+    assert completeness({"final": False, "stale": True}) == "still open, may lag"
     assert [number(value) for value in (1234567, 12.5, 1234567.891)] == ["1,234,567", "12.5", "1,234,567.9"]
+
+
+@pytest.mark.parametrize(
+    ("command", "path"),
+    [
+        ("p95 2026-11-23", "/a/p95/2026-11-23"),
+        ("p95 --from 2026-11-23/4 --to 2026-11-24", "/a/p95?from=2026-11-23%2F4&to=2026-11-24"),
+        ("under 2026-11-23 4 --threshold 250", "/a/under/2026-11-23/4?ms=250.0"),
+        ("under 2026-11-23 4 --threshold 0.25 --unit s", "/a/under/2026-11-23/4?s=0.25"),
+        ("compare 2026-11-23 4 --with 2026-11-22/4", "/a/compare/2026-11-23/4?with=2026-11-22%2F4"),
+    ],
+)
+async def test_time_and_parameters_become_the_url(command: str, path: str) -> None:
+    service = Service(200, ANSWER)
+    result = await service.run("query", "a", *command.split())
+    assert (result.exit_code, service.asked) == (0, [(path, "")])
+
+
+async def test_a_date_and_a_range_at_once_are_refused() -> None:
+    service = Service(200, ANSWER)
+    result = await service.run("query", "a", "p95", "2026-11-23", "--from", "2026-11-22")
+    assert (result.exit_code, service.asked) == (2, [])
+
+
+async def test_a_day_is_printed_with_the_hours_that_have_data() -> None:
+    hours: list[dict[str, Any]] = [
+        {"start": f"2026-11-23T{hour:02}:00:00Z", "value": None, "count": 0} for hour in range(24)
+    ]
+    hours[7] |= {"value": 1234.5, "count": 6543}
+    result = await Service(200, {**ANSWER, "hours": hours, "next": None}).run("query", "a", "median", "2026-11-23")
+    assert [line.split() for line in result.stdout.splitlines() if "T" in line and "to" not in line.split()][-1] == [
+        "2026-11-23T07:00:00Z", "1,234.5", "ms", "6,543",
+    ]  # fmt: skip
+    assert "T08:00" not in result.stdout
+
+
+async def test_a_comparison_is_printed_with_its_verdict_and_shifts() -> None:
+    shift = {"stat": "p50", "value": 5.0, "baseline": 4.0, "shift": 1.0, "ratio": 1.25}
+    answer = {
+        **ANSWER,
+        "verdict": "slower",
+        "reason": "p50 rose",
+        "shifts": [
+            {**shift, "shift_ci95": {"lo": 0.5, "hi": 1.5}, "ratio_ci95": None},
+            {**shift, "stat": "p99", "shift_ci95": None, "ratio": None, "ratio_ci95": None},
+        ],
+        "baseline": {"count": 9, "window": {"start": "2026-11-22T22:00:00Z", "end": "2026-11-22T23:00:00Z"}},
+    }
+    printed = (await Service(200, answer).run("query", "a", "compare", "2026-11-23", "22", "--with", "x")).stdout
+    assert "slower: p50 rose" in printed
+    assert ["p50", "4", "5", "1", "[0.5,", "1.5]", "1.25"] in [line.split() for line in printed.splitlines()]
+    assert "too few values" in printed
+
+
+async def test_a_share_is_a_percentage() -> None:
+    share = {**ANSWER, "stat": "under", "value": 0.9965, "unit": "share", "threshold": 250.0, "threshold_unit": "ms"}
+    assert "99.65 % up to 250 ms" in (await Service(200, share).run("query", "a", "under", "--threshold", "250")).stdout
+
+
+class Pages(Service):
+    """Lists keys in pages, of which a partition may be missing."""
+
+    async def answer(self, request: web.Request) -> web.Response:
+        self.asked.append((request.raw_path, ""))
+        after = request.query.get("after")
+        page = {"date": "2026-11-23", "keys": ["a", "[b]"], "next": "[b]", "unanswered": [], **self._document}
+        return web.json_response(page if after is None else {**page, "keys": ["c"], "next": None})
+
+
+async def test_keys_are_printed_a_line_each_over_all_pages_of_one_day() -> None:
+    service = Pages(200, {})
+    result = await service.run("keys", "--prefix", "a b")
+    assert (result.exit_code, result.stdout) == (0, "a\n[b]\nc\n")
+    assert [path for path, _ in service.asked] == ["/keys?prefix=a+b", "/keys?prefix=a+b&date=2026-11-23&after=%5Bb%5D"]
+
+
+async def test_no_more_keys_are_asked_for_than_wanted() -> None:
+    service = Pages(200, {})
+    assert (await service.run("keys", "--limit", "2")).stdout == "a\n[b]\n"
+    assert [path for path, _ in service.asked] == ["/keys?limit=2"]
+
+
+async def test_an_incomplete_list_of_keys_says_so_and_fails_the_command() -> None:
+    result = await Pages(200, {"unanswered": [3]}).run("keys", "--json")
+    assert (result.exit_code, json.loads(result.stdout)["complete"]) == (1, False)
+    assert "partitions 3" in result.stderr
