@@ -47,7 +47,7 @@ def main() -> int:
             with Bench(options.quick) as bench:
                 for name in options.names or [name for name in BENCHMARKS if name not in APART]:
                     found = run(bench, name)
-                    results.update(path, found)
+                    results.update(path, found, bench.busy)
                     pages.show(console, results.load(path), found)
         except (RuntimeError, TimeoutError, BrokerError) as error:
             Console(stderr=True).print(f"no figures: {error}", style="red", highlight=False, markup=False)

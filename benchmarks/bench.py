@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import tempfile
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -26,12 +27,14 @@ class Bench:
 
     Attributes:
         quick: measure for a fraction of the time.
+        busy: processes that ran or wanted to when the run began, on average over a minute.
     """
 
     quick: bool = False
     _stack: ExitStack = field(default_factory=ExitStack)
 
     def __post_init__(self) -> None:
+        self.busy = os.getloadavg()[0]
         columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
         self._console = Console(stderr=True)
         self._bar = Progress(*columns, console=self._console, disable=not self._console.is_terminal)

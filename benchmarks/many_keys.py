@@ -55,7 +55,7 @@ def _measure(bench: Bench, name: str, samples: Samples, hour: int) -> dict[str, 
     with service(bench, "aggregator", name, data_dir=folder, answers="/livez") as worker:
         drain = backlog.folded(bench, worker, samples.count)
         written = worker.metric("metrics_app_flushed_rows_total")
-    sizes = _checked(folder, samples, hour)
+    sizes = checked(folder, samples, hour)
     return drain.to_json() | {
         "keys": samples.keys,
         "collector_cpu_ns": way.cpu_ns,
@@ -65,7 +65,7 @@ def _measure(bench: Bench, name: str, samples: Samples, hour: int) -> dict[str, 
     }
 
 
-def _checked(folder: Path, samples: Samples, hour: int) -> list[int]:
+def checked(folder: Path, samples: Samples, hour: int) -> list[int]:
     """The sizes of the encoded rows in a store that holds exactly the samples.
 
     Raises:

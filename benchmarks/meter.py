@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import psutil
 
-WARM_UP = 0.2  # the clock starts when this share of the samples is in: classes are loaded, hot code is compiled
+WARM_UP = 1 / 3  # the clock starts when this share of the samples is in: classes are loaded, hot code is compiled
 
 
 class Point(NamedTuple):

@@ -67,7 +67,7 @@ def main() -> int:
             cases[name] |= {"samples": stacks.total(), "shares": flame.shares(stacks)}
             (folder / f"flame-{name}.svg").write_text(flame.svg(stacks, f"{name}: {stacks.total():,} samples"))
     document = {"profile": cases}
-    results.update(results.QUICK_RESULTS if options.quick else results.RESULTS, document)
+    results.update(results.QUICK_RESULTS if options.quick else results.RESULTS, document, bench.busy)
     pages.show(Console(width=150), document, document)
     print(f"flame graphs: {folder}/flame-*.svg")
     if not options.quick:

@@ -19,9 +19,15 @@ def load(path: Path = RESULTS) -> dict[str, Any]:
     return document
 
 
-def update(path: Path, sections: dict[str, Any]) -> None:
-    """Replace these sections and the machine facts; the others stay as they are."""
-    path.write_text(json.dumps(load(path) | {"machine": machine()} | sections, indent=1) + "\n")
+def update(path: Path, sections: dict[str, Any], busy: float) -> None:
+    """Replace these sections and the machine facts; the others stay as they are.
+
+    Args:
+        busy: processes that ran or wanted to before the benchmark began, which its figures suffer from.
+    """
+    known = load(path)
+    busyness = known.get("busy", {}) | dict.fromkeys(sections, round(busy, 1))
+    path.write_text(json.dumps(known | {"machine": machine(), "busy": busyness} | sections, indent=1) + "\n")
 
 
 def machine() -> dict[str, Any]:

@@ -130,7 +130,10 @@ def _filled(bench: Bench, seconds: float, hour: int) -> tuple[dict[str, Way], di
             topics[each.name] = topics[each.shares]
             continue
         bench.step(f"filling for {each.name}")
-        theirs, topic = Samples(KEYS, round(each.rate * seconds)), bench.name(each.name.replace("_", "-"))
+        theirs, topic = (
+            Samples(KEYS, max(each.least, round(each.rate * seconds))),
+            bench.name(each.name.replace("_", "-")),
+        )
         topics[each.name] = topic, theirs
         way = contender.produce(bench, topic, theirs, hour - 1, each.closing)
         ways["producer"] = min(ways.get("producer", way), way)

@@ -17,14 +17,15 @@ def test_a_drain_is_timed_from_the_end_of_the_warm_up_to_the_last_sample():
     points = [
         Point(0.0, 0, 0.0, 0.0),
         Point(5.0, 10, 3.0, 1.0),  # slow: starting, compiling
-        Point(6.0, 200, 4.0, 2.0),  # a fifth is in
+        Point(5.5, 333, 3.5, 1.5),
+        Point(6.0, 334, 4.0, 2.0),  # a third is in
         Point(8.0, 1000, 5.0, 2.4),
         Point(9.0, 1000, 7.0, 9.0),  # idle: not part of it
     ]
     found = drain(points, rss_mb=77)
-    assert (found.samples, found.seconds, found.per_s, found.rss_mb) == (1000, 2.0, 400, 77)
-    assert found.cpu_ns == round(1e9 * 1.0 / 800)
-    assert found.broker_cpu_ns == round(1e9 * 0.4 / 800)
+    assert (found.samples, found.seconds, found.per_s, found.rss_mb) == (1000, 2.0, 333, 77)
+    assert found.cpu_ns == round(1e9 * 1.0 / 666)
+    assert found.broker_cpu_ns == round(1e9 * 0.4 / 666)
 
 
 def test_a_backlog_too_small_to_time_gives_no_figure():
