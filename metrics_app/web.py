@@ -50,12 +50,17 @@ def problem_of(error: MetricsError) -> web.Response:
 def problem_middleware(telemetry: Telemetry) -> Any:
     """Middleware that turns every error, ours or the framework's, into a problem document and counts the reply."""
 
+    counters: dict[tuple[str, int], Any] = {}  # looking a counter up by its labels takes longer than counting
+
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
         reply = await _answer(request, handler)
         resource = request.match_info.route.resource
         route = resource.canonical if resource is not None else "none"
-        telemetry.requests.labels(route, str(reply.status)).inc()
+        counter = counters.get((route, reply.status))
+        if counter is None:
+            counter = counters[route, reply.status] = telemetry.requests.labels(route, str(reply.status))
+        counter.inc()
         reply.headers["Server"] = "metrics-app"  # the versions of what we run on are nobody's business
         return reply
 

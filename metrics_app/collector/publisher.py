@@ -15,6 +15,7 @@ from contextlib import suppress
 import mode
 
 from metrics_app.collector.connection import Connection
+from metrics_app.collector.deadlines import Deadlines
 from metrics_app.collector.lane import Lane, Ticket, Waiting
 from metrics_app.errors import OverloadedError
 from metrics_app.settings import Settings
@@ -40,6 +41,7 @@ class Publisher(mode.Service):
         self._connection = Connection(settings, telemetry)
         self.add_dependency(self._connection)
         self._pending_bytes = 0
+        self._deadlines = Deadlines(settings.request_deadline_s)
         self._idle = asyncio.Event()
         self._idle.set()
         self._lanes = [
@@ -66,6 +68,7 @@ class Publisher(mode.Service):
         ticket = Ticket(len(chunks), asyncio.get_running_loop().create_future())
         for chunk, size in zip(chunks, sizes, strict=True):
             self._lanes[partition_of(chunk.key, len(self._lanes))].put(Waiting(chunk, size, ticket))
+        self._deadlines.watch(ticket.outcome)
         await self._outcome(ticket)
 
     async def on_start(self) -> None:
@@ -100,8 +103,7 @@ class Publisher(mode.Service):
         deadline_s = self._settings.request_deadline_s
         reason = "kafka"
         try:
-            async with asyncio.timeout(deadline_s):
-                failure = await ticket.outcome
+            failure = await ticket.outcome
         except TimeoutError:
             failure, reason = f"Kafka did not acknowledge within {deadline_s:g} s", "deadline"
         if failure is not None:

@@ -35,7 +35,7 @@ def read(body: bytes, gathering: Gathering) -> None:
     if array and first != b'"':
         _group(_items(body, first, gathering), gathering)
     else:
-        _group([_single(body, gathering)], gathering)
+        _group([_single(body, PAIR if array else SAMPLE, gathering)], gathering)
 
 
 def read_lines(body: bytes, gathering: Gathering) -> None:
@@ -81,7 +81,11 @@ def _items_apart(body: bytes, gathering: Gathering) -> Iterable[Item | None]:
     return (read_item(index, memoryview(raw), gathering) for index, raw in enumerate(raws))
 
 
-def _single(body: bytes, gathering: Gathering) -> Item | None:
+def _single(body: bytes, decoder: Decoder[Sample] | Decoder[Pair], gathering: Gathering) -> Item | None:
+    try:
+        return decoder.decode(body)
+    except UNREADABLE:
+        pass
     try:
         MEMBERS.decode(body)
     except UNREADABLE as error:
