@@ -15,7 +15,7 @@ from metrics_app.holdings import ACTIVE, Found, SummaryReader
 from metrics_app.query.question import Window
 from metrics_app.stats.summary import HourlySummary
 
-STEP_HOURS = 8  # a step takes about a millisecond
+STEP_HOURS = 4  # of a summary of all statistics they take about 3 ms, else 1 ms
 
 Cell = Callable[[int, Found | None], Any]
 

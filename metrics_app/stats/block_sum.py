@@ -12,12 +12,21 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
-from metrics_app.stats.exact_sum import UNIT_BITS, Sums
+from metrics_app.stats.exact_sum import NOTHING, UNIT_BITS, Sums
 
 BLOCK = 2048  # values at once; 2 * DIGIT_BITS + 11 is 53, the bits of a float64
 
 _DIGIT_BITS = 21
 _RADIX = 2.0**_DIGIT_BITS
+
+
+def of_sorted(values: NDArray[np.float64]) -> Sums:
+    """Sums of an ascending array of any length."""
+    sums = NOTHING
+    for start in range(0, len(values), BLOCK):
+        block = values[start : start + BLOCK]
+        sums = sums.plus(of_block(block, float(block[0]), float(block[-1])))
+    return sums
 
 
 def of_block(values: NDArray[np.float64], low: float, high: float) -> Sums:

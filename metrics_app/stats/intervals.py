@@ -22,9 +22,9 @@ import numpy as np
 from metrics_app.stats.summary import HourlySummary
 
 TAIL_95 = 0.025
-EXACT_UP_TO = 10**8  # values; beyond, the normal approximation, three ranks wider on each side
+SPREAD_MAX = 500.0  # ranks; a wider binomial is taken for normal, and the interval three ranks wider on each side
 
-_REACH = 12.0  # standard deviations of the binomial that are looked at: the rest is below 1e-20
+_REACH = 8.0  # standard deviations, and 20 ranks, that are looked at: the rest is below 1e-12
 _MARGIN = 1e-9  # relative; more than the sums below can be off
 
 
@@ -53,7 +53,8 @@ def ranks(count: int, q: float, tail: float) -> tuple[int, int] | None:
     """Ranks, from 0, of the ends of the interval among `count` sorted values; None when there are too few values."""
     if not 0.0 < q < 1.0 or not count:
         return None
-    lower, upper = _exact(count, q, tail) if count <= EXACT_UP_TO else _normal(count, q, tail)
+    narrow = math.sqrt(count * q * (1.0 - q)) <= SPREAD_MAX
+    lower, upper = _exact(count, q, tail) if narrow else _normal(count, q, tail)
     return (lower - 1, upper - 1) if lower >= 1 and upper <= count else None
 
 
