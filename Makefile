@@ -16,6 +16,7 @@ setup-dev: .venv/.dev ## install what developing needs as well
 	$(PYTHON) -m venv .venv
 
 .venv/.server: requirements/server.txt pyproject.toml | .venv/bin/python
+	@echo "installing what running needs into .venv: about a minute the first time"
 	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/server.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@

@@ -49,6 +49,7 @@ def replay(
         typer.Option(help="Replay the letters of this reason only: its part before the colon, such as fold."),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Send dead letters that can be read to the samples topic again; those that cannot stay where they are.
 
@@ -57,6 +58,9 @@ def replay(
     from metrics_app import settings
 
     done = asyncio.run(_replay(settings.load(), only, dry_run))
+    if json:
+        print_json({"dry_run": dry_run, **{name: done[name] for name in ("replayed", "unreadable", "other")}})
+        return
     verb = "would be replayed" if dry_run else "replayed"
     say(f"{done['replayed']:,} {verb}, {done['unreadable']:,} cannot be read and stay, {done['other']:,} not asked for")
 

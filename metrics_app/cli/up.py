@@ -92,8 +92,9 @@ async def _show_waiting(children: Sequence[Child], spinner: Status) -> None:
     if err.is_terminal:
         spinner.start()
     said = time.monotonic()
+    before = {child.name: _size(child.log) for child in children}  # what an earlier run logged is not what we wait for
     while waiting := [child for child in children if not child.ready.is_set()]:
-        last = tail(waiting[0].log, 1)
+        last = tail(waiting[0].log, 1) if _size(waiting[0].log) != before[waiting[0].name] else []
         doing = last[0][:100] if last else ""
         spinner.update(f"waiting for {waiting[0].name}  [dim]{escape(doing)}[/dim]")
         if not err.is_terminal and time.monotonic() - said > SAY_INTERVAL_S:
@@ -102,9 +103,13 @@ async def _show_waiting(children: Sequence[Child], spinner: Status) -> None:
         await asyncio.sleep(LOOK_INTERVAL_S)
 
 
+def _size(log: Path) -> int:
+    return log.stat().st_size if log.exists() else 0
+
+
 async def _follow(children: Sequence[Child]) -> None:
     """Prints what the children log from now on, each line with the child's name; returns never."""
-    seen = {child.name: child.log.stat().st_size if child.log.exists() else 0 for child in children}
+    seen = {child.name: _size(child.log) for child in children}
     while True:
         for child in children:
             if child.log.exists():

@@ -83,6 +83,8 @@ def test_a_dry_run_and_a_reason_that_nothing_has_send_nothing(installation: Sett
     assert "0 replayed, 0 cannot be read and stay, 2 not asked for" in dlq(
         installation, "replay", "--only", "other"
     ).stderr.replace("\n", " ")
+    told = json.loads(dlq(installation, "replay", "--dry-run", "--json").stdout)
+    assert told == {"dry_run": True, "replayed": 1, "unreadable": 1, "other": 0}
     assert asyncio.run(samples(installation)) == []
 
 
