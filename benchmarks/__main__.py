@@ -22,6 +22,8 @@ BENCHMARKS = {
     "end_to_end": "from POST to answer: the highest rate held, and freshness at half of it",
     "many_keys": "up to a million keys: row updates, memory, disk, exactness; recovery",
     "sketches": "our quantiles beside DDSketch, KLL, t-digest and REQ",
+    "client": "record(): what a call costs, and how many a process can do",
+    "middleware": "response times of apps with the client's middleware, and collectors up, down and silent",
     "peers": "the fold beside Faust as it is usually used, Quix Streams and Kafka Streams (make bench-peers)",
 }
 APART = {"peers"}  # needs .venv-peers, and runs only when named

@@ -21,6 +21,7 @@ PAGES = (
     ROOT / "README.md",
     ROOT / "docs" / "DESIGN.md",
     ROOT / "docs" / "performance.md",
+    ROOT / "docs" / "clients.md",
     ROOT / "docs" / "adr" / "0003-quantiles.md",
 )
 PLOTS = ROOT / "docs" / "plots"

@@ -176,6 +176,29 @@ def recovery(document: Document) -> Table:
     return Table(header, rows)
 
 
+def client(document: Document) -> Table:
+    """What a call of record costs."""
+    header = ["record()", "calls/s", "CPU a call, all threads", "of an empty call", "p50", "p99", "dropped", "exact"]
+    rows = []
+    for row in document["client"]:
+        calls = [f"{row['per_s']:,}", us(row["cpu_ns"]), us(row["empty_ns"])]
+        times = [f"{row['p50_us']:.1f} µs", f"{row['p99_us']:.1f} µs"]
+        rows.append([row["case"], *calls, *times, f"{row['dropped']:,}", "yes" if row["exact"] else "no"])
+    return Table(header, rows)
+
+
+def middleware(document: Document) -> Table:
+    """What an app's users notice of it."""
+    states = {"without": "without it", "up": "collectors up", "down": "down", "silent": "silent"}
+    header = ["response times, p50 and p99 in ms", *states.values()]
+    rows = []
+    for row in document["middleware"]:
+        moved = {"without": ""} | {state: f" ({by:+.1f} %)" for state, by in row["p99_moved_percent"].items()}
+        figures = [f"{row[state]['p50_ms']:.2f}, {row[state]['p99_ms']:.2f}{moved[state]}" for state in states]
+        rows.append([row["app"], *figures])
+    return Table(header, rows)
+
+
 def sketches(document: Document) -> Table:
     """Quantile sketches."""
     header = ["sketch", "bulk ns/value", "single ns/value", "bytes", "error p50", "p99", "p99.9"]
@@ -305,6 +328,8 @@ TABLES = {
     "end-to-end": Shown("end_to_end", end_to_end),
     "many-keys": Shown("many_keys", many_keys),
     "recovery": Shown("recovery", recovery),
+    "client": Shown("client", client),
+    "middleware": Shown("middleware", middleware),
     "sketches": Shown("sketches", sketches),
     "profile": Shown("profile", profile),
     "aims": Shown("machine", aims),

@@ -101,7 +101,8 @@ class Collector:
             time.sleep(1.0)
         encoding = request.headers.get("Content-Encoding", "")
         body = inflate(sent, 8 << 20) if encoding else sent
-        parsed = parse(body, request.headers["Content-Type"], time.time(), LIMITS)
+        request_id = request.headers.get("Idempotency-Key", "").encode()
+        parsed = parse(body, request.headers["Content-Type"], time.time(), LIMITS, request_id)
         with self.lock:
             self.fold.apply(self.fold.offset + 1, int(time.time() * 1000), parsed.chunks)
             self.seen.append((time.monotonic(), parsed.accepted, encoding))

@@ -1,0 +1,128 @@
+"""What an app's users notice of the middleware: its response times without it, with collectors up, down and silent.
+
+Four copies of the same app run at once and are asked in turns, A B C D, B C D A, and so on, so that what else happens
+on the machine happens to all. Requests start on a schedule, whatever the replies do, and are timed from then.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+from benchmarks.bench import Bench
+from benchmarks.services import READY_S, service
+from metrics_app.broker.ports import free_port
+
+RATE = 400.0
+CONNECTIONS = 16
+TURN_S = 2.0
+ROUNDS = 10
+SETTLE_S = 0.2  # of each turn's beginning that does not count
+PERCENTILES = (50, 99)
+SERVERS = {
+    "Starlette on uvicorn": ["uvicorn", "benchmarks.shop:starlette", "--log-level", "critical", "--port"],
+    "Flask on gunicorn": [
+        "gunicorn", "benchmarks.shop:flask", "--threads", "16", "--keep-alive", "60", "--log-level", "critical", "-b",
+    ],
+}  # fmt: skip
+STATES = ("without", "up", "down", "silent")
+
+
+def run(bench: Bench) -> dict[str, Any]:
+    """The section `middleware`, a row for each app: percentiles in ms by state, and p99 beside that without."""
+    rounds = 2 if bench.quick else ROUNDS
+    bench.expect(len(SERVERS))
+    with ExitStack() as stack:
+        up = stack.enter_context(service(bench, "all", bench.name("middleware")))
+        hole = stack.enter_context(_silent())
+        collectors = {"without": "", "up": up.url, "down": f"http://127.0.0.1:{free_port()}", "silent": hole}
+        found = []
+        for name, command in SERVERS.items():
+            bench.step(f"middleware: {name}")
+            with ExitStack() as servers:
+                ports = {state: servers.enter_context(_serving(command, collectors[state])) for state in STATES}
+                found.append({"app": name, **asyncio.run(_in_turns(ports, rounds))})
+        return {"middleware": found}
+
+
+@contextmanager
+def _silent() -> Iterator[str]:
+    """The address of somebody who takes connections and never says a word."""
+    with socket.create_server(("127.0.0.1", 0), backlog=128) as listening:
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+
+
+@contextmanager
+def _serving(command: list[str], collectors: str) -> Iterator[int]:
+    """The port of a copy of the app."""
+    port = free_port()
+    address = f"127.0.0.1:{port}" if command[-1] == "-b" else str(port)
+    environment = os.environ | {"SHOP_COLLECTORS": collectors}
+    child = subprocess.Popen([sys.executable, "-m", *command, address], env=environment, stderr=subprocess.DEVNULL)
+    try:
+        until = time.monotonic() + READY_S
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", port), 1).close()
+                break
+            except OSError:
+                if time.monotonic() > until or child.poll() is not None:
+                    raise RuntimeError(f"{command} does not start") from None
+                time.sleep(0.05)
+        yield port
+    finally:
+        child.send_signal(signal.SIGTERM)
+        child.wait(30)
+
+
+async def _in_turns(ports: dict[str, int], rounds: int) -> dict[str, Any]:
+    took: dict[str, list[float]] = {state: [] for state in ports}
+    for number in range(rounds):
+        for turn in range(len(STATES)):
+            state = STATES[(number + turn) % len(STATES)]
+            took[state] += await _ask(ports[state])
+    figures: dict[str, Any] = {
+        state: {f"p{percent}_ms": _percentile(found, percent) for percent in PERCENTILES}
+        for state, found in took.items()
+    }
+    alone = figures["without"]["p99_ms"]
+    moved = {state: round(100 * (figures[state]["p99_ms"] / alone - 1), 1) for state in STATES[1:]}
+    return {"requests": len(took["without"]), **figures, "p99_moved_percent": moved}
+
+
+async def _ask(port: int) -> list[float]:
+    """Milliseconds from when each request was due until its reply was whole."""
+    took: list[float] = []
+    began = time.perf_counter() + 0.05
+    await asyncio.gather(*(_on_schedule(port, began, number, took) for number in range(CONNECTIONS)))
+    return took
+
+
+async def _on_schedule(port: int, began: float, number: int, took: list[float]) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    request = b"GET /orders/4711 HTTP/1.1\r\nHost: shop\r\n\r\n"
+    pause_s = CONNECTIONS / RATE
+    due = began + number / RATE
+    while due < began + TURN_S:
+        await asyncio.sleep(max(0.0, due - time.perf_counter()))
+        writer.write(request)
+        head = await reader.readuntil(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 200"), head
+        length = int(head.lower().split(b"content-length:")[1].split(b"\r\n")[0])
+        await reader.readexactly(length)
+        if due > began + SETTLE_S:
+            took.append((time.perf_counter() - due) * 1000)
+        due += pause_s
+    writer.close()
+
+
+def _percentile(values: list[float], percent: int) -> float:
+    return round(sorted(values)[int(len(values) * percent / 100)], 2)
