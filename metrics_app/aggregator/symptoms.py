@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+from collections.abc import Container
 from typing import Any, cast
 
 import faust
@@ -63,7 +65,7 @@ class Symptoms:
         if not partitions.all_compared.is_set():
             return {"compare": Symptom(None, limit_s, "places cannot be compared with the samples topic")}
         return {
-            f"lag {partition}": Symptom(
+            _lag(partition): Symptom(
                 active.fold.offset, limit_s, f"partition {partition} has records and none is folded"
             )
             for partition, active in partitions.active.items()
@@ -85,8 +87,24 @@ class Symptoms:
             for partition in topic["partitions"]
         )
 
-    async def remedy(self) -> None:
-        """Ends a recovery that waits for records which were compacted or deleted before it could read them."""
+    async def remedy(self, lasting: Container[str]) -> None:
+        """Asks again for records that Faust has fetched and dropped; ends a recovery that waits for what is gone.
+
+        Without a later record in its partition, what was dropped is no hole that the fold could see.
+
+        Args:
+            lasting: the symptoms that have lasted for a while.
+        """
+        await self._end_recovery()
+        for partition, active in list(self.folding.partitions.active.items()):
+            if _lag(partition) in lasting:
+                wanted = active.fold.offset + 1
+                logger.warning("partition %s: offset %s does not come, asking for it again", partition, wanted)
+                with contextlib.suppress(KafkaError, TimeoutError, ConsumerNotStarted):  # the watchdog goes on
+                    await asyncio.wait_for(self.upkeep.log_of_samples.seek(partition, wanted), POSITION_S)
+
+    async def _end_recovery(self) -> None:
+        """When the records that it waits for were compacted or deleted before it could read them."""
         if not self._recovery.in_recovery or not self._tables.changelog_queue.empty():
             return
         for tp, end in list(self._recovery.active_highwaters.items()):
@@ -97,3 +115,7 @@ class Symptoms:
             if position is not None and position > end and self._recovery.active_offsets.get(tp, end) < end:
                 logger.warning("%s: nothing is left to recover up to offset %s", tp, end)
                 self._recovery.active_offsets[tp] = end
+
+
+def _lag(partition: int) -> str:
+    return f"lag {partition}"

@@ -30,10 +30,15 @@ class Parts:
         partitions = SimpleNamespace(all_compared=compared, active={1: self.active})
         self.folding = SimpleNamespace(partitions=partitions, stop_rule=SimpleNamespace(broken=None))
         self.flusher = SimpleNamespace(failing_since=None)
-        self.upkeep = SimpleNamespace(is_settled=True, proofs=3, lags={1: 0})
+        self.sought: list[tuple[int, int]] = []
+        log = SimpleNamespace(seek=self._seek)
+        self.upkeep = SimpleNamespace(is_settled=True, proofs=3, lags={1: 0}, log_of_samples=log)
 
     async def _position(self, tp: TP) -> int:
         return self.position
+
+    async def _seek(self, partition: int, offset: int) -> None:
+        self.sought.append((partition, offset))
 
     @property
     def symptoms(self) -> Any:
@@ -90,8 +95,15 @@ async def test_a_recovery_ends_when_there_is_nothing_left_to_read(parts, positio
     parts.position = position
     for number in range(waiting):
         parts.queue.put_nowait(number)
-    await parts.symptoms.remedy()
+    await parts.symptoms.remedy(set())
     assert parts.recovery.active_offsets == {CHANGELOG: offset}
+
+
+async def test_records_that_do_not_come_are_asked_for_again(parts):
+    await parts.symptoms.remedy({"lag 2", "flush"})
+    assert parts.sought == []
+    await parts.symptoms.remedy({"lag 1"})
+    assert parts.sought == [(1, 5)]
 
 
 @pytest.mark.kafka

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from collections.abc import Container
 from typing import Any, NoReturn
 
 import pytest
@@ -33,8 +34,8 @@ class Worker:
     async def _answers(self) -> bool:
         return self.kafka_is_there
 
-    async def _remedy(self) -> None:
-        self.remedies += 1
+    async def _remedy(self, lasting: Container[str]) -> None:
+        self.remedies += "recovery" in lasting
 
     def _end(self, why: str) -> NoReturn:
         raise Ended(why)

@@ -14,7 +14,7 @@ from aiokafka import AIOKafkaProducer
 
 from tests.faults.installation import Installation
 from tests.faults.process import Process
-from tests.faults.stalling import STALL_FILE
+from tests.faults.stalling import DROP, STALL_FILE
 from tests.faults.test_state import Ledger
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(240)]
@@ -64,6 +64,21 @@ def test_a_consumer_that_stops_fetching_ends_the_worker_and_the_next_one_goes_on
     stall.unlink()
     installation.restart("a")
     ledger.assert_exact()
+
+
+@pytest.mark.slow
+def test_records_that_faust_fetched_and_dropped_are_asked_for_again_though_no_later_one_comes(
+    installation: Installation, ledger: Ledger, stall: Path
+) -> None:
+    starts = installation.workers["a"].starts
+    ledger.assert_exact()
+    stall.write_text(DROP)
+    time.sleep(2)  # a fetch under way ends after a second
+    ledger.send(keys=ledger.one_partition())
+    ledger.assert_exact()
+    assert not stall.exists(), "nothing was dropped"
+    assert installation.workers["a"].starts == starts
+    assert installation.workers["a"].is_running
 
 
 @pytest.mark.slow

@@ -56,6 +56,10 @@ class Ledger:
             assert reply.status == 202
         self.counts.update(dict.fromkeys(keys, values))
 
+    def one_partition(self) -> list[str]:
+        """The keys of one partition."""
+        return [key for key in KEYS if partition_of(key_bytes(key), PARTITIONS) == DAMAGED]
+
     def found(self) -> dict[str, int]:
         """Count of each key; -1 where there is no answer now."""
         return {key: self._ask(key) for key in self.counts}
