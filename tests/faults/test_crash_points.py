@@ -54,21 +54,19 @@ class Crashing:
 
 
 @pytest.mark.parametrize(
-    ("where", "times"),
+    "where",
     [
-        pytest.param(points.TELLING, 1, id="short", marks=pytest.mark.slow),  # tests/sim does it at every step, faster
-        pytest.param(points.RUNNING + points.STARTING, 3, id="all", marks=pytest.mark.slow),
+        pytest.param(points.TELLING, id="short", marks=pytest.mark.slow),  # tests/sim does it at every step, faster
+        *[pytest.param(points.RUNNING + points.STARTING, id=f"all-{turn}", marks=pytest.mark.slow) for turn in "abc"],
     ],
 )
-async def test_a_crash_between_any_two_steps_neither_loses_nor_doubles(
-    tmp_path: Path, where: tuple[str, ...], times: int
-):
+async def test_a_crash_between_any_two_steps_neither_loses_nor_doubles(tmp_path: Path, where: tuple[str, ...]):
     """T05, white box: os._exit at the point, under load, and exact again from the changelog alone."""
     installation = Installation(tmp_path, {"a": "all", "b": "all"})
     crashing = Crashing(installation)
 
     async def crash_everywhere(_: Installation) -> None:
-        for point in where * times:
+        for point in where:
             await crashing.at(point)
         await installation.fresh()
 
