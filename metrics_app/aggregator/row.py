@@ -160,17 +160,16 @@ def decode_row(value: bytes, exact_distinct: int) -> Row:
     (epoch, stamp), body = _open(value)
     try:
         late, duplicates, unfenced, senders = _COUNTS.unpack_from(body)
-        row = Row(HourlySummary(exact_distinct), epoch, stamp, late, duplicates, unfenced)
+        fences: dict[bytes, Ranges] = {}
         at = _COUNTS.size
         for _ in range(senders):
             sender, count = _SENDER.unpack_from(body, at)
             at += _SENDER.size
-            row.senders[sender] = Ranges(list(struct.unpack_from(f"<{2 * count}Q", body, at)))
+            fences[sender] = Ranges(list(struct.unpack_from(f"<{2 * count}Q", body, at)))
             at += 16 * count
     except struct.error as error:
         raise FormatError("row", str(error)) from error
-    row.summary = codec.decode(body[at:], exact_distinct)
-    return row
+    return Row(codec.decode(body[at:], exact_distinct), epoch, stamp, late, duplicates, unfenced, fences)
 
 
 def encode_ids(epoch: int, offset: int, ids: list[bytes]) -> bytes:
