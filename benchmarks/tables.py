@@ -304,10 +304,10 @@ def aims(document: Document) -> Table:
 def machine(document: Document) -> Table:
     """What the figures depend on."""
     found = document["machine"]
-    memory = f"{found['memory_gib']} GiB"
-    return Table(
-        ["cores", "memory", "Python", "system"], [[str(found["cores"]), memory, found["python"], found["system"]]]
-    )
+    busy = document.get("busy", {}).values()
+    others = f"{min(busy):g} to {max(busy):g}" if busy else "not noted"
+    row = [str(found["cores"]), f"{found['memory_gib']} GiB", found["python"], found["system"], others]
+    return Table(["cores", "memory", "Python", "system", "processes running before a benchmark began"], [row])
 
 
 class Shown(NamedTuple):
