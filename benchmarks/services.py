@@ -24,6 +24,7 @@ Role = Literal["all", "collector", "aggregator"]
 
 READY_S = 120.0
 STOP_S = 60.0
+ANSWER_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -36,9 +37,16 @@ class Service:
     log: Path
 
     def metric(self, name: str) -> float:
-        """The sum of a metric over its labels, from /metrics; 0 when it is not there."""
-        with urllib.request.urlopen(f"{self.url}/metrics", timeout=30) as reply:
-            lines = reply.read().decode().splitlines()
+        """The sum of a metric over its labels, from /metrics; 0 when it is not there.
+
+        Raises:
+            RuntimeError: the process does not answer; with the end of its log.
+        """
+        try:
+            with urllib.request.urlopen(f"{self.url}/metrics", timeout=ANSWER_S) as reply:
+                lines = reply.read().decode().splitlines()
+        except OSError as error:
+            raise RuntimeError(f"{self.url} does not answer ({error}): {self.log.read_text()[-2000:]}") from error
         return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.split("{")[0].split(" ")[0] == name)
 
     def await_metric(self, name: str, wanted: float, within_s: float) -> float:

@@ -21,7 +21,7 @@ import org.apache.kafka.streams.state.WindowStore;
 /**
  * Kafka Streams: count, sum, min and max of each key and hour, in the RocksDB window store with its changelog.
  *
- * Arguments: bootstrap servers, topic, samples, threads, processing guarantee, state folder. All else is the default:
+ * Arguments: bootstrap servers, topic, samples, application id, state folder, threads, guarantee. All else is the default:
  * the record cache of 10 MB, which spares most writes to the store, and a commit each 30 s (exactly once: each 100 ms).
  */
 public final class HourlyStats {
@@ -77,11 +77,11 @@ public final class HourlyStats {
 
     private static Properties properties(String[] arguments) {
         var properties = new Properties();
-        properties.put(StreamsConfig.APPLICATION_ID_CONFIG, "kafka-streams-" + arguments[4]);
+        properties.put(StreamsConfig.APPLICATION_ID_CONFIG, arguments[3]);
         properties.put(StreamsConfig.BOOTSTRAP_SERVERS_CONFIG, arguments[0]);
-        properties.put(StreamsConfig.NUM_STREAM_THREADS_CONFIG, Integer.parseInt(arguments[3]));
-        properties.put(StreamsConfig.PROCESSING_GUARANTEE_CONFIG, arguments[4]);
-        properties.put(StreamsConfig.STATE_DIR_CONFIG, arguments[5]);
+        properties.put(StreamsConfig.NUM_STREAM_THREADS_CONFIG, Integer.parseInt(arguments[5]));
+        properties.put(StreamsConfig.PROCESSING_GUARANTEE_CONFIG, arguments[6]);
+        properties.put(StreamsConfig.STATE_DIR_CONFIG, arguments[4]);
         properties.put("auto.offset.reset", "earliest");
         return properties;
     }

@@ -37,7 +37,7 @@ class Contender:
     Attributes:
         name: its key in the results.
         rate: samples a second it is expected to do, which says how many it gets.
-        command: from the arguments every one takes (bootstrap, topic, samples, state folder) to its command line.
+        command: from what every one is told (bootstrap, topic, samples, group, state folder) to its command line.
         closing: whether it needs samples of a later hour to say what it counted.
         least: samples it gets at least, for Java compiles what is hot while it runs.
         shares: whose backlog it drains; empty: one of its own.
@@ -61,9 +61,8 @@ def _faust(bench: Bench, arguments: list[str]) -> list[str]:
 
 def _streams(guarantee: str) -> Callable[[Bench, list[str]], list[str]]:
     def command(bench: Bench, arguments: list[str]) -> list[str]:
-        *most, folder = arguments
         path = java.class_path(bench.folder / "classes")
-        return java.command(path, *most, STREAM_THREADS, guarantee, folder)
+        return java.command(path, *arguments, STREAM_THREADS, guarantee)
 
     return command
 
@@ -106,7 +105,7 @@ def run(bench: Bench, contender: Contender, topic: str, samples: Samples) -> tup
     """
     folder = bench.folder / bench.name(contender.name)
     folder.mkdir()
-    arguments = [bench.kafka.bootstrap, topic, str(samples.count), str(folder / "state")]
+    arguments = [bench.kafka.bootstrap, topic, str(samples.count), folder.name, str(folder / "state")]
     log = folder / "log"
     command = contender.command(bench, arguments)
     with log.open("wb") as errors:

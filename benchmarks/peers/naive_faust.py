@@ -1,6 +1,6 @@
 """The obvious Faust app: one message is one event, folded into a tumbling RocksDB table.
 
-python -m benchmarks.peers.naive_faust BOOTSTRAP TOPIC COUNT FOLDER PORT
+python -m benchmarks.peers.naive_faust BOOTSTRAP TOPIC COUNT GROUP FOLDER PORT
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ HOUR = timedelta(hours=1)
 
 def main() -> None:
     """Runs the app until it has counted everything."""
-    bootstrap, topic, count, folder, port = sys.argv[1:]
+    bootstrap, topic, count, group, folder, port = sys.argv[1:]
     app = faust.App(
-        "naive-faust",
+        group,
         broker=f"kafka://{bootstrap}",
         store="rocksdb://?driver=rocksdict",
         datadir=folder,

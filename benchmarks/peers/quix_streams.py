@@ -1,6 +1,6 @@
 """Quix Streams: a tumbling window of an hour, reduced to count, sum, min and max.
 
-    python -m benchmarks.peers.quix_streams BOOTSTRAP TOPIC COUNT FOLDER
+    python -m benchmarks.peers.quix_streams BOOTSTRAP TOPIC COUNT GROUP FOLDER
 
 Run in the peers' environment. What it counted is said when the windows close, by the closing samples.
 """
@@ -20,10 +20,10 @@ Row = list[float]
 
 def main() -> None:
     """Runs the app until every window is closed."""
-    bootstrap, topic, count, folder = sys.argv[1:]
+    bootstrap, topic, count, group, folder = sys.argv[1:]
     app = Application(
         broker_address=bootstrap,
-        consumer_group="quix-streams",
+        consumer_group=group,
         auto_offset_reset="earliest",
         state_dir=folder,
         loglevel="WARNING",
