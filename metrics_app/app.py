@@ -26,6 +26,7 @@ from metrics_app.aggregator import role as aggregator
 from metrics_app.aggregator.assignor import Assignor
 from metrics_app.aggregator.consumer import RunConsumer
 from metrics_app.aggregator.last_resort import EXIT_CRASHED, EXIT_UNUSABLE
+from metrics_app.aggregator.replica import Tables
 from metrics_app.broker import client, topics
 from metrics_app.collector import views as collector
 from metrics_app.connections import BoundedWeb
@@ -156,6 +157,7 @@ def _options(settings: Settings, telemetry: Telemetry) -> dict[str, Any]:
         "topic_disable_leader": True,
         "table_standby_replicas": settings.standby_replicas,
         "PartitionAssignor": Assignor,
+        "TableManager": Tables,
         "broker_session_timeout": float(settings.session_timeout_s),
         "broker_heartbeat_interval": settings.session_timeout_s / 4,
         "broker_rebalance_timeout": 60.0,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple, Protocol
 
+from metrics_app.errors import OwnerUnavailableError
 from metrics_app.stats.summary import HourlySummary
 
 ACTIVE = "active"
@@ -65,6 +66,9 @@ class SummaryReader(Protocol):
         Raises:
             OwnerUnavailableError: as `read`.
         """
+
+    def unavailable(self, partition: int) -> OwnerUnavailableError:
+        """Why `holds` is None, and how far the recovery has come if that is why."""
 
 
 class Owners(Protocol):

@@ -19,7 +19,7 @@ ALLOWED = {
     "health": {"telemetry", "web"},
     "logs": {"settings"},
     "connections": set(),
-    "holdings": {"stats"},
+    "holdings": {"errors", "stats"},
     "tls": {"errors", "settings"},
     "stats": {"errors"},
     "wire": {"errors", "stats"},

@@ -12,7 +12,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import TopicPartition
 from faust.types import TP
 
 from metrics_app.aggregator.row import Version
@@ -56,8 +56,7 @@ def changelog_reader(settings: Settings) -> ReadChangelog:
     async def read(tp: TP, start: int, stop: int) -> Records:
         source = TopicPartition(tp.topic, tp.partition)
         found: Records = []
-        options = client.client_options(settings)
-        async with asyncio.timeout(READ_S), AIOKafkaConsumer(**options, auto_offset_reset="earliest") as consumer:
+        async with asyncio.timeout(READ_S), client.reader(settings) as consumer:
             consumer.assign([source])
             consumer.seek(source, start)
             while await consumer.position(source) < stop:

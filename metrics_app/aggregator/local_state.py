@@ -18,6 +18,7 @@ from metrics_app.aggregator.last_resort import EXIT_UNUSABLE, leave
 
 IDENTITY_KEY = b"__metrics\0identity"
 MANIFEST_KEY = b"__metrics\0manifest"
+WHOLE_KEY = b"__metrics\0whole"
 MARK = "REBUILD"  # a file in the folder of a database that is to be built anew; holds the reason
 BAD_SUFFIX = ".bad"
 

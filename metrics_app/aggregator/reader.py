@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import Protocol
 
 import faust
 
@@ -10,45 +11,64 @@ from metrics_app.aggregator import listing
 from metrics_app.aggregator import row as rows
 from metrics_app.aggregator.assignor import Assignor
 from metrics_app.aggregator.partitions import Partitions
-from metrics_app.aggregator.row import NOWHERE, Row
+from metrics_app.aggregator.row import Row
 from metrics_app.aggregator.table import HourlyTable
-from metrics_app.errors import OwnerUnavailableError
-from metrics_app.holdings import ACTIVE, STANDBY, Found
+from metrics_app.errors import OwnerUnavailableError, Progress
+from metrics_app.holdings import ACTIVE, RECOVERING, STANDBY, Found
 
 FRESH_S = 5.0  # an active copy that has not been shown complete for this long says that it may be stale
 
 
-class TableReader:
-    """Rows of this worker: of its active partitions from memory or store, of its standby ones from the store."""
+class Copies(Protocol):
+    """How the copies of partitions come along; `replica.Tables`."""
 
-    def __init__(self, app: faust.App, table: HourlyTable, partitions: Partitions) -> None:
+    @property
+    def current(self) -> set[int]:
+        """Standby partitions whose copies have had all there was."""
+
+    @property
+    def progress(self) -> dict[int, Progress]:
+        """Of owned partitions that are being recovered."""
+
+
+class TableReader:
+    """Rows of this worker: of its active partitions from memory or store, of any other copy from the store."""
+
+    def __init__(self, app: faust.App, table: HourlyTable, partitions: Partitions, copies: Copies) -> None:
         self.app = app
         self.table = table
         self.partitions = partitions
+        self.copies = copies
 
     def holds(self, partition: int) -> str | None:
-        """The role in which this worker can answer for a partition now, None when it cannot."""
-        if self.app.rebalancing or not self.app.tables.actives_ready:
+        """The role in which this worker can answer for a partition now, None when it cannot.
+
+        While partitions move, nothing is folded and Faust lets go of everything in memory; the copies on disk stay, and
+        are as good as they were. One that has never been whole is not answered from.
+        """
+        if self._is_settled and partition in self.partitions.owned and partition in self.partitions.places:
+            return ACTIVE
+        if not self.table.store.is_whole(partition):
             return None
-        if partition in self.partitions.owned:
-            return ACTIVE if partition in self.partitions.places else None
-        if self.table.store.held(partition) is not None and self.table.place(partition) != NOWHERE:
-            return STANDBY
-        return None
+        return STANDBY if partition in self.copies.current else RECOVERING
+
+    @property
+    def _is_settled(self) -> bool:
+        return self.app.tables.actives_ready and not self.app.rebalancing
 
     def read(self, partition: int, key: bytes, hour: int) -> Found | None:
         """The row, None when there is none.
 
         Raises:
-            OwnerUnavailableError: not held here now, or only as a standby that has not got the row (yet).
+            OwnerUnavailableError: not held here now, or only as a copy that has not got the row (yet).
         """
         with self.table.store.sound(partition):
             role = self.holds(partition)
             if role == ACTIVE:
                 return self._read_active(partition, key, hour)
-            found = self._read_standby(partition, key, hour) if role == STANDBY else None
+            found = self._read_copy(partition, key, hour, role) if role is not None else None
         if found is None:
-            raise OwnerUnavailableError("this worker cannot answer for the key now")
+            raise self.unavailable(partition)
         return found
 
     def recent_keys(self, partition: int, hours: range, prefix: bytes) -> set[bytes]:
@@ -70,18 +90,24 @@ class TableReader:
             raise OwnerUnavailableError(f"partition {partition} is not held here now")
         return listing.stored_keys(self.table.store, partition, hour, prefix, after, upto, most)
 
+    def unavailable(self, partition: int) -> OwnerUnavailableError:
+        """Why this worker does not answer for a partition, and how far its recovery has come."""
+        progress = self.copies.progress.get(partition)
+        detail = f"partition {partition} is not held here, or not completely yet"
+        return OwnerUnavailableError(detail, [] if progress is None else [progress])
+
     def _read_active(self, partition: int, key: bytes, hour: int) -> Found | None:
         active = self.partitions.of(partition)
         row = active.fold.find(key, hour)
         stale = time.time() - active.complete_at > FRESH_S
         return None if row is None else _found(row, active.as_of, stale, ACTIVE)
 
-    def _read_standby(self, partition: int, key: bytes, hour: int) -> Found | None:
+    def _read_copy(self, partition: int, key: bytes, hour: int, role: str) -> Found | None:
         value = self.table.store.read(partition, rows.hour_key(hour, key))
         if value is None:
             return None
         row = rows.decode_row(value, self.partitions.limits.exact_distinct)
-        return _found(row, self.table.place(partition).as_of, True, STANDBY)
+        return _found(row, self.table.place(partition).as_of, True, role)
 
 
 def _found(row: Row, as_of: float, stale: bool, role: str) -> Found:

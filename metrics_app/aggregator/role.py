@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import faust
 import mode
@@ -16,6 +16,7 @@ from metrics_app.aggregator.fold import Limits
 from metrics_app.aggregator.gaps import changelog_reader
 from metrics_app.aggregator.partitions import Partitions
 from metrics_app.aggregator.reader import GroupOwners, TableReader
+from metrics_app.aggregator.replica import Tables
 from metrics_app.aggregator.sole_use import SoleUse
 from metrics_app.aggregator.source_log import SourceLog
 from metrics_app.aggregator.symptoms import Symptoms
@@ -48,6 +49,8 @@ def register(app: faust.App, settings: Settings, telemetry: Telemetry, health: H
     """Adds table and agent to the app; the services returned are to be started with it."""
     table = new_table(app, settings.partitions)
     table.on_rebuild = lambda reason: telemetry.state_rebuilds.labels(reason).inc()
+    tables = cast(Tables, app.tables)
+    tables.new_consumer = lambda: client.reader(settings)
     log = SourceLog(app, settings.samples_topic)
     partitions = Partitions(table, limits_of(settings), log, telemetry)
     telemetry.id_horizon.set(partitions.limits.id_horizon_hours * 3600)
@@ -81,11 +84,11 @@ def register(app: faust.App, settings: Settings, telemetry: Telemetry, health: H
     upkeep = Upkeep(app, log, partitions, telemetry)
     symptoms = Symptoms(app, settings, folding, flusher, upkeep)
     watchdog = Watchdog(symptoms.now, symptoms.kafka_answers, symptoms.remedy)
-    health.checks["table"] = lambda: _recovering(app, partitions)
+    health.checks["table"] = lambda: _recovering(app, partitions, tables)
     health.checks["dead_letters"] = lambda: rule.broken
     health.checks["watchdog"] = watchdog.suspicion
     return Aggregator(
-        TableReader(app, table, partitions),
+        TableReader(app, table, partitions, tables),
         GroupOwners(app, table, settings.url),
         before_kafka=[SoleUse(settings.data_dir), LoopGuard(settings.session_timeout_s)],
         services=[flusher, upkeep, watchdog],
@@ -114,10 +117,12 @@ def _follow_the_group(app: faust.App, settings: Settings, partitions: Partitions
         partitions.assign({tp.partition for tp in assigned[0] if tp.topic == settings.samples_topic})
 
 
-def _recovering(app: faust.App, partitions: Partitions) -> str | None:
+def _recovering(app: faust.App, partitions: Partitions, tables: Tables) -> str | None:
+    if tables.progress:
+        return "; ".join(map(str, tables.progress.values()))
     if app.rebalancing:
         return "partitions are being reassigned"
-    if not app.tables.actives_ready:
+    if not tables.actives_ready:
         return "recovering from the changelog"
     if not partitions.all_compared.is_set():
         return "comparing what is folded with the samples topic"

@@ -16,11 +16,11 @@ import logging
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Protocol
 
 import rocksdict
 from faust.stores import rocksdb
-from faust.types import TP, CollectionT, EventT
+from faust.types import TP, CollectionT
 
 from metrics_app.aggregator import local_state
 from metrics_app.aggregator.last_resort import EXIT_CRASHED, leave
@@ -35,6 +35,18 @@ WRITE_BUFFER_BYTES = 8 << 20
 MAX_OPEN_FILES = 64
 OLDEST = Version(-1, -1)
 FORMAT = 1  # of the rows in it; part of the identity of a database
+
+
+class ChangelogRecord(Protocol):
+    """A record as Kafka gives it."""
+
+    @property
+    def key(self) -> bytes | None:
+        """Row key."""
+
+    @property
+    def value(self) -> bytes | None:
+        """Row value."""
 
 
 def options() -> rocksdict.Options:
@@ -75,6 +87,7 @@ class HourStore(rocksdb.Store):
     def __init__(self, *args: Any, **named: Any) -> None:
         super().__init__(*args, **named)
         self.outvoted: dict[int, set[bytes]] = defaultdict(set)
+        self._whole: set[int] = set()
 
     def held(self, partition: int) -> rocksdict.Rdict | None:
         """The open database of a partition; None when this worker does not hold it."""
@@ -152,26 +165,21 @@ class HourStore(rocksdb.Store):
         """Deletes the rows with start <= key < stop."""
         self._db_for_partition(partition).delete_range(start, stop)
 
-    def apply_changelog_batch(
-        self, batch: Iterable[EventT[Any]], to_key: Callable[[Any], Any], to_value: Callable[[Any], Any]
-    ) -> None:
-        """Takes changelog records in, each only where it is not older than the row in place."""
-        newest: dict[TP, dict[bytes, bytes]] = {}
-        reached: dict[TP, int] = {}
-        for event in batch:
-            message = event.message
-            reached[message.tp] = max(message.offset, reached.get(message.tp, -1))
-            # a table's keys are bytes, and a tombstone is something this product never writes
-            if message.key is not None and message.value is not None:
-                self._keep_newer(message.partition, newest.setdefault(message.tp, {}), message.key, message.value)
-        for tp, offset in reached.items():
-            self.write(tp, newest.get(tp, {}).items(), offset)
-
-    def _keep_newer(self, partition: int, pending: dict[bytes, bytes], row_key: bytes, value: bytes) -> None:
-        version = self._version(partition, value)
-        current = pending.get(row_key) or self.read(partition, row_key)
-        if version > OLDEST and self._is_newest(partition, row_key, version, current):
-            pending[row_key] = value
+    def merge(self, tp: TP, records: Iterable[ChangelogRecord], reached: int) -> None:
+        """Takes changelog records in, each only where it is not older than the row in place; all up to `reached`."""
+        # a table's keys are bytes, and a tombstone is something this product never writes
+        known = [
+            (record.key, record.value) for record in records if record.key is not None and record.value is not None
+        ]
+        row_keys = [row_key for row_key, _ in known]
+        with self.sound(tp.partition):
+            current = dict(zip(row_keys, self._db_for_partition(tp.partition).get(row_keys), strict=True))
+        news = {}
+        for row_key, value in known:
+            version = self._version(tp.partition, value)
+            if version > OLDEST and self._is_newest(tp.partition, row_key, version, current[row_key]):
+                current[row_key] = news[row_key] = value
+        self.write(tp, news.items(), reached)
 
     def compare(self, partition: int, row_key: bytes, value: bytes) -> Version:
         """Version of a changelog record, which is compared with the row in place and not taken in."""
@@ -195,6 +203,21 @@ class HourStore(rocksdb.Store):
         elif row_key != PLACE_KEY:  # a place that goes back costs a replay, and is written every few seconds anyway
             self.outvoted[partition].add(row_key)
         return is_newest
+
+    def note_whole(self, partition: int) -> None:
+        """Notes that the copy has had all rows once: what it may lack from now on is newer than its place."""
+        if not self.is_whole(partition):
+            self._db_for_partition(partition).put(local_state.WHOLE_KEY, b"")
+            self._whole.add(partition)
+
+    def is_whole(self, partition: int) -> bool:
+        """Whether a held copy is one of everything up to its place; False for one that is not held."""
+        db = self.held(partition)
+        if db is not None and partition not in self._whole:
+            with self.sound(partition):
+                if local_state.WHOLE_KEY in db:
+                    self._whole.add(partition)
+        return partition in self._whole
 
     def _open_for_partition(self, partition: int) -> rocksdict.Rdict:
         path = self.partition_path(partition)
@@ -228,6 +251,7 @@ class HourStore(rocksdb.Store):
             self._close(partition)
 
     def _close(self, partition: int) -> None:
+        self._whole.discard(partition)
         db = self._dbs.pop(partition, None)
         if db is not None:
             with contextlib.suppress(Exception):  # closing twice is not worth a crash

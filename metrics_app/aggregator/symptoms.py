@@ -88,33 +88,19 @@ class Symptoms:
         )
 
     async def remedy(self, lasting: Container[str]) -> None:
-        """Asks again for records that Faust has fetched and dropped; ends a recovery that waits for what is gone.
+        """Asks again for records that Faust has fetched and dropped.
 
         Without a later record in its partition, what was dropped is no hole that the fold could see.
 
         Args:
             lasting: the symptoms that have lasted for a while.
         """
-        await self._end_recovery()
         for partition, active in list(self.folding.partitions.active.items()):
             if _lag(partition) in lasting:
                 wanted = active.fold.offset + 1
                 logger.warning("partition %s: offset %s does not come, asking for it again", partition, wanted)
                 with contextlib.suppress(KafkaError, TimeoutError, ConsumerNotStarted):  # the watchdog goes on
                     await asyncio.wait_for(self.upkeep.log_of_samples.seek(partition, wanted), POSITION_S)
-
-    async def _end_recovery(self) -> None:
-        """When the records that it waits for were compacted or deleted before it could read them."""
-        if not self._recovery.in_recovery or not self._tables.changelog_queue.empty():
-            return
-        for tp, end in list(self._recovery.active_highwaters.items()):
-            try:
-                position = await asyncio.wait_for(self.app.consumer.position(tp), POSITION_S)
-            except (KafkaError, TimeoutError, ConsumerNotStarted):
-                continue
-            if position is not None and position > end and self._recovery.active_offsets.get(tp, end) < end:
-                logger.warning("%s: nothing is left to recover up to offset %s", tp, end)
-                self._recovery.active_offsets[tp] = end
 
 
 def _lag(partition: int) -> str:

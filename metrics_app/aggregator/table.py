@@ -1,8 +1,8 @@
 """The table of hours: a Faust table whose windows, keys and writes are ours (docs/adr/0001).
 
-Faust contributes the partition assignment, the changelog topic with its recovery, the standby replicas and the opening
-of the local databases. Not used are its windows, which leak, forget to expire and cannot take raw keys, and its
-per-record changelog, whose failures are only logged.
+Faust contributes the assignment of partitions and standbys, and when to recover and to open the local databases. Not
+used are its windows, which leak, forget to expire and cannot take raw keys, its own changelog, whose failures are
+only logged, and its reading of the changelog record by record (`replica.py`).
 """
 
 from __future__ import annotations
@@ -24,8 +24,6 @@ from metrics_app.aggregator.store import HourStore
 logger = logging.getLogger(__name__)
 
 NAME = "hours"
-RECOVERY_BUFFER_ROWS = 1000
-STANDBY_BUFFER_ROWS = 50
 ENDS_S = 5.0
 
 
@@ -106,7 +104,5 @@ def new_table(app: faust.App, partitions: int) -> HourlyTable:
         key_type=bytes,
         value_type=bytes,
         partitions=partitions,
-        recovery_buffer_size=RECOVERY_BUFFER_ROWS,
-        standby_buffer_size=STANDBY_BUFFER_ROWS,
     )
     return cast(HourlyTable, app.tables.add(table))

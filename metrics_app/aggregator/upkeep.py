@@ -1,16 +1,14 @@
-"""Beside the fold: places are compared with the log, completeness is shown, standby rows become visible, and expire."""
+"""Beside the fold: places are compared with the log, completeness is shown, and copies of others' rows expire."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from typing import cast
 
 import faust
 import mode
 from aiokafka.errors import KafkaError
 from faust.exceptions import ConsumerNotStarted
-from faust.tables.manager import TableManager
 
 from metrics_app.aggregator.agent import prove_completeness
 from metrics_app.aggregator.partitions import Partitions
@@ -19,10 +17,10 @@ from metrics_app.telemetry import Telemetry
 
 logger = logging.getLogger(__name__)
 
-STANDBY_FLUSH_S = 0.5
 COMPARE_INTERVAL_S = 0.1
 PROOF_INTERVAL_S = 1.0
 PROOF_DEADLINE_S = 5.0
+EXPIRE_INTERVAL_S = 10.0
 NO_ANSWER = (KafkaError, TimeoutError, ConsumerNotStarted)
 
 
@@ -74,10 +72,8 @@ class Upkeep(mode.Service):
                 logger.warning("could not ask Kafka how far the samples topic reaches: %r", error)
 
     @mode.Service.task
-    async def _show_standby_rows(self) -> None:
+    async def _expire_standbys(self) -> None:
         while not self.should_stop:
-            await self.sleep(STANDBY_FLUSH_S)
-            if not self.app.rebalancing:
-                cast(TableManager, self.app.tables).recovery.flush_buffers()
+            await self.sleep(EXPIRE_INTERVAL_S)
             if self.is_settled:
                 self.partitions.expire_standbys()

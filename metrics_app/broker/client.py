@@ -6,7 +6,7 @@ import asyncio
 import ssl
 from typing import Any
 
-from aiokafka import AIOKafkaProducer
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.errors import KafkaConnectionError
 from faust import SASLCredentials, SSLCredentials
 from faust.types.auth import CredentialsT
@@ -16,6 +16,7 @@ from metrics_app.errors import BrokerError
 from metrics_app.settings import Settings
 
 MAX_REQUEST_BYTES = 1 << 20
+READ_AHEAD_BYTES = 4 << 20
 # a request may take less than the silence after which its sender's partitions move: a late ack ends the sender first
 REQUEST_SHARE = 0.8
 
@@ -60,6 +61,17 @@ def producer(settings: Settings, **options: Any) -> AIOKafkaProducer:
         "request_timeout_ms": round(REQUEST_SHARE * settings.session_timeout_s * 1000),
     }
     return AIOKafkaProducer(**client_options(settings), **(defaults | options))
+
+
+def reader(settings: Settings) -> AIOKafkaConsumer:
+    """A consumer that belongs to no group and reads what it is told to. To be made inside the running event loop."""
+    return AIOKafkaConsumer(
+        **client_options(settings),
+        group_id=None,
+        enable_auto_commit=False,
+        auto_offset_reset="earliest",
+        max_partition_fetch_bytes=READ_AHEAD_BYTES,
+    )
 
 
 async def abandon(producer: AIOKafkaProducer) -> None:

@@ -9,7 +9,7 @@ from aiohttp import web
 from faust.web import View
 
 from metrics_app import tls
-from metrics_app.errors import NoDataError, OwnerUnavailableError
+from metrics_app.errors import NoDataError
 from metrics_app.holdings import Owners, SummaryReader
 from metrics_app.query.answer import UNDER
 from metrics_app.query.compared import COMPARE, Compared
@@ -117,7 +117,7 @@ class KeyView(View):
         """
         role = self.reader.holds(partition)
         if role is None:
-            raise OwnerUnavailableError(f"partition {partition} is not held here, or not completely yet")
+            raise self.reader.unavailable(partition)
         try:
             sheet = await what.asked.answer(Rows(self.reader, partition, key_bytes(what.asked.question.key)))
             reply = respond(request, sheet, what.format)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pytest
@@ -158,8 +158,7 @@ async def test_an_owner_that_finds_an_older_state_last_while_it_recovers_writes_
     changelog.records += [(KEY, a_row(stamp=5)), (KEY, a_row(stamp=3)), place]
     tp = table.changelog_tp(1)
     for offset, (key, value) in enumerate(changelog.records):
-        message = SimpleNamespace(tp=tp, partition=1, offset=offset, key=key, value=value)
-        table.store.apply_changelog_batch([cast(Any, SimpleNamespace(message=message))], bytes, bytes)
+        table.store.merge(tp, [SimpleNamespace(key=key, value=value)], offset)
     owner = Owner(table, changelog)
     owner.partitions.of(1)
     await owner.flusher.flush()

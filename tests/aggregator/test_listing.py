@@ -85,7 +85,7 @@ def test_rows_in_memory_are_listed_by_hour_and_prefix():
 
 def test_partition_that_is_not_held_is_not_taken_for_an_empty_one(table):
     app: Any = SimpleNamespace(rebalancing=False, tables=SimpleNamespace(actives_ready=True))
-    reader = TableReader(app, table, Partitions(table, Limits()))
+    reader = TableReader(app, table, Partitions(table, Limits()), SimpleNamespace(current=set(), progress={}))
 
     with pytest.raises(OwnerUnavailableError):
         reader.stored_keys(3, HOUR, b"", b"", None, 9)

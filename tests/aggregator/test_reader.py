@@ -5,14 +5,19 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from metrics_app.aggregator import row as rows
 from metrics_app.aggregator.fold import Limits
 from metrics_app.aggregator.partitions import Partitions
 from metrics_app.aggregator.reader import TableReader
-from metrics_app.aggregator.row import NOWHERE, Place
-from metrics_app.errors import OwnerUnavailableError
+from metrics_app.aggregator.row import NOWHERE, Place, Row
+from metrics_app.errors import OwnerUnavailableError, Progress
+from metrics_app.stats.summary import HourlySummary
+
+SUMMARY = HourlySummary()
+SUMMARY.add(np.array([4.0]))
 
 
 @pytest.fixture
@@ -24,7 +29,7 @@ def reader(table: Any) -> TableReader:
     for partition in (1, 2):
         place_row = (rows.PLACE_KEY, rows.encode_place(Place(0, 7, 1.0)))
         table.store.write(table.changelog_tp(partition), [place_row], 1)
-    return TableReader(app, table, partitions)
+    return TableReader(app, table, partitions, SimpleNamespace(current={2}, progress={}))
 
 
 def test_an_owned_partition_is_answered_once_its_place_has_been_compared_with_the_log(reader):
@@ -38,13 +43,31 @@ def test_an_owned_partition_is_answered_once_its_place_has_been_compared_with_th
     assert reader.holds(1) is None
 
 
-def test_a_copy_is_a_standby_and_what_is_not_there_is_nothing(reader):
+def test_a_whole_copy_is_a_standby_and_one_that_catches_up_says_so(reader):
+    assert [reader.holds(partition) for partition in (2, 3)] == [None, None]
+    reader.table.store.note_whole(2)
     assert [reader.holds(partition) for partition in (2, 3)] == ["standby", None]
+    reader.copies.current.clear()
+    assert reader.holds(2) == "recovering"
 
 
 @pytest.mark.parametrize("state", ["rebalancing", "recovering"])
-def test_nothing_is_answered_while_partitions_move_or_are_recovered(reader, state):
+def test_while_partitions_move_or_are_recovered_a_whole_copy_answers_as_of_its_place(reader, state):
+    """Also that of an owned partition: nothing of it is in memory then."""
+    reader.table.store.write(reader.table.changelog_tp(1), [(rows.hour_key(9, b"k"), rows.encode_row(Row(SUMMARY)))], 2)
     reader.partitions.places[1] = NOWHERE
     reader.app.rebalancing = state == "rebalancing"
     reader.app.tables.actives_ready = state != "recovering"
-    assert [reader.holds(partition) for partition in (1, 2)] == [None, None]
+    assert reader.holds(1) is None, "it may lack rows"
+    reader.table.store.note_whole(1)
+    found = reader.read(1, b"k", 9)
+    assert (found.role, found.stale, found.as_of, found.summary.count) == ("recovering", True, 1.0, 1)
+    with pytest.raises(OwnerUnavailableError):
+        reader.read(1, b"not recorded yet", 9)
+
+
+def test_who_cannot_answer_says_how_far_recovery_has_come(reader):
+    reader.copies.progress[3] = Progress(3, 10, 100, 4.5)
+    error = reader.unavailable(3)
+    assert (error.recovering, error.retry_after_s) == ([Progress(3, 10, 100, 4.5)], 5)
+    assert reader.unavailable(2).recovering == []

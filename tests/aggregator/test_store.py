@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-from typing import Any
+from typing import NamedTuple
 
 import pytest
 import rocksdict
@@ -14,45 +13,41 @@ from metrics_app.aggregator.fold import HOUR_MS, Limits
 from metrics_app.aggregator.local_state import IDENTITY_KEY, MANIFEST_KEY
 from metrics_app.aggregator.partitions import Partitions
 from metrics_app.aggregator.row import Place
-from metrics_app.aggregator.store import HourStore
 from metrics_app.aggregator.table import HourlyTable
 
 KEY = rows.hour_key(498_740, b"checkout")
 
 
-def changelog(table: HourlyTable, *records: tuple[bytes, bytes | None], first: int = 0) -> Any:
-    tp = table.changelog_tp(1)
-    return [
-        SimpleNamespace(message=SimpleNamespace(tp=tp, partition=1, offset=first + at, key=key, value=value))
-        for at, (key, value) in enumerate(records)
-    ]
+class Record(NamedTuple):
+    key: bytes | None
+    value: bytes | None
 
 
 def state(stamp: int, epoch: int = 0) -> bytes:
     return rows.encode_place(Place(epoch, stamp, 1.0))
 
 
-def take(store: HourStore, events: Any) -> None:
-    store.apply_changelog_batch(events, bytes, bytes)
+def take(table: HourlyTable, *records: tuple[bytes, bytes | None], reached: int) -> None:
+    table.store.merge(table.changelog_tp(1), [Record(*record) for record in records], reached)
 
 
 @pytest.mark.parametrize("together", [True, False])
 def test_of_two_states_of_a_row_the_one_with_the_higher_stamp_stays(table, together):
     """Also when the older one comes later in the changelog, as after a write of a worker presumed dead."""
-    events = changelog(table, (KEY, state(7)), (KEY, state(3)))
-    for batch in [events] if together else [[event] for event in events]:
-        take(table.store, batch)
+    records = [(KEY, state(7)), (KEY, state(3))]
+    for batch in [records] if together else [[record] for record in records]:
+        take(table, *batch, reached=1)
     assert state(7) == table.store.read(1, KEY)
     assert table.store.persisted_offset(table.changelog_tp(1)) == 1
 
 
 def test_a_later_epoch_beats_any_stamp(table):
-    take(table.store, changelog(table, (KEY, state(7)), (KEY, state(0, epoch=1))))
+    take(table, (KEY, state(7)), (KEY, state(0, epoch=1)), reached=1)
     assert state(0, epoch=1) == table.store.read(1, KEY)
 
 
 def test_foreign_records_and_tombstones_in_the_changelog_change_nothing(table):
-    take(table.store, changelog(table, (KEY, state(7)), (KEY, None), (KEY, b"junk"), (b"other", b"")))
+    take(table, (KEY, state(7)), (KEY, None), (KEY, b"junk"), (b"other", b""), reached=3)
     assert state(7) == table.store.read(1, KEY)
     assert table.store.read(1, b"other") is None
     assert table.store.persisted_offset(table.changelog_tp(1)) == 3
@@ -110,3 +105,18 @@ def test_the_copy_of_a_standby_expires_by_the_clock_of_the_place_it_has_reached(
     fill(2, 125)
     partitions.expire_standbys()
     assert found(2) == [101, 124, 125]
+
+
+def test_a_copy_is_whole_from_its_note_on_over_restarts_and_no_longer_when_it_is_built_anew(table):
+    tp = table.changelog_tp(1)
+    table.store.write(tp, [(KEY, state(7))], 12)
+    assert not table.store.is_whole(1)
+    table.store.note_whole(1)
+    assert table.store.is_whole(1)
+    table.store.revoke_partitions(table, {tp})
+    assert not table.store.is_whole(1), "it is not held"
+    table.store.persisted_offset(tp)
+    assert table.store.is_whole(1)
+    table.store.rebuild(1, "ahead", "by a test")
+    table.store.persisted_offset(tp)
+    assert not table.store.is_whole(1)

@@ -22,9 +22,7 @@ class Parts:
     def __init__(self) -> None:
         compared = asyncio.Event()
         compared.set()
-        self.recovery = SimpleNamespace(in_recovery=False, active_offsets={}, active_highwaters={})
-        self.queue: asyncio.Queue[int] = asyncio.Queue()
-        self.position = 0
+        self.recovery = SimpleNamespace(in_recovery=False, active_offsets={})
         self.settings = SimpleNamespace(stall_timeout_s=60.0, session_timeout_s=10)
         self.active = SimpleNamespace(fold=SimpleNamespace(offset=4))
         partitions = SimpleNamespace(all_compared=compared, active={1: self.active})
@@ -34,16 +32,12 @@ class Parts:
         log = SimpleNamespace(seek=self._seek)
         self.upkeep = SimpleNamespace(is_settled=True, proofs=3, lags={1: 0}, log_of_samples=log)
 
-    async def _position(self, tp: TP) -> int:
-        return self.position
-
     async def _seek(self, partition: int, offset: int) -> None:
         self.sought.append((partition, offset))
 
     @property
     def symptoms(self) -> Any:
-        tables = SimpleNamespace(recovery=self.recovery, changelog_queue=self.queue)
-        app: Any = SimpleNamespace(tables=tables, consumer=SimpleNamespace(position=self._position))
+        app: Any = SimpleNamespace(tables=SimpleNamespace(recovery=self.recovery))
         parts: Any = (self.settings, self.folding, self.flusher, self.upkeep)
         return Symptoms(app, *parts)
 
@@ -80,23 +74,6 @@ async def test_a_rebalance_has_longer_than_a_recovery_that_reads_nothing(parts):
     parts.recovery.in_recovery = True
     parts.recovery.active_offsets = {CHANGELOG: None}
     assert parts.symptoms.now()["recovery"].limit_s == 60
-
-
-@pytest.mark.parametrize(
-    ("position", "waiting", "offset"),
-    [(100, 0, 99), (99, 0, 40), (100, 1, 40)],
-    ids=["nothing is left", "something is left", "something is on its way"],
-)
-async def test_a_recovery_ends_when_there_is_nothing_left_to_read(parts, position, waiting, offset):
-    """Compaction or retention has taken the last records away."""
-    parts.recovery.in_recovery = True
-    parts.recovery.active_offsets = {CHANGELOG: 40}
-    parts.recovery.active_highwaters = {CHANGELOG: 99}
-    parts.position = position
-    for number in range(waiting):
-        parts.queue.put_nowait(number)
-    await parts.symptoms.remedy(set())
-    assert parts.recovery.active_offsets == {CHANGELOG: offset}
 
 
 async def test_records_that_do_not_come_are_asked_for_again(parts):

@@ -115,7 +115,7 @@ def install() -> None:
     before(Folding, "_apply", at.POLLED)
     after_awaited(Folding, "_apply", at.APPLIED)
     in_a_flush()
-    after(store.HourStore, "apply_changelog_batch", at.RESTORING)
+    after(store.HourStore, "merge", at.RESTORING)
     before(table.HourlyTable, "expire", at.EXPIRING)
     after(partitions.Partitions, "assign", at.ASSIGNED)
 

@@ -38,6 +38,7 @@ class Seen(NamedTuple):
         status: of the answer, 0 for none.
         proper: whether it is an answer, or a problem document with Retry-After.
         counted, stale, role, as_of: of the answer; -1, False and empty without one.
+        said: why there is no answer, as the problem document has it.
     """
 
     asked_s: float
@@ -51,6 +52,7 @@ class Seen(NamedTuple):
     stale: bool = False
     role: str = ""
     as_of: str = ""
+    said: str = ""
 
 
 class Prober:
@@ -118,7 +120,7 @@ class Prober:
                 continue
             base = Seen(asked_s, time.monotonic() - asked_s, key, hour, url, reply.status, _is_proper(reply))
             if reply.status != HTTPStatus.OK:
-                return base
+                return base._replace(said=_detail(body))
             told = msgspec.json.decode(body)
             return base._replace(counted=told["count"], stale=told["stale"], role=told["role"], as_of=told["as_of"])
         return Seen(asked_s, time.monotonic() - asked_s, key, hour, "", 0, False)
@@ -182,6 +184,13 @@ class Prober:
         return (
             f"{len(self.seen)} questions: {dict(of)}; longest silence {self.silent_s():.1f} s, slowest {slowest:.2f} s"
         )
+
+
+def _detail(body: bytes) -> str:
+    try:
+        return str(msgspec.json.decode(body)["detail"])
+    except (msgspec.DecodeError, TypeError, KeyError):
+        return body[:200].decode(errors="replace")
 
 
 def _is_proper(reply: aiohttp.ClientResponse) -> bool:

@@ -1,4 +1,4 @@
-"""`python -m tests.faults.stalling <arguments>`: metrics-app whose Faust stops fetching while a file is there.
+"""`python -m tests.faults.stalling <arguments>`: metrics-app whose consumers stop fetching while a file is there.
 
 The file is named by STALL_FILE. Heartbeats, commits and questions about offsets go on, as in the reported stalls. When
 the file says "drop", what is fetched next is lost instead, once, and the file deleted.
@@ -11,13 +11,13 @@ import os
 from pathlib import Path
 from typing import Any
 
+from aiokafka import AIOKafkaConsumer
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread
 
 from metrics_app.cli.main import run
 
 STALL_FILE = "STALL_FILE"
 DROP = "drop"
-_getmany = AIOKafkaConsumerThread.getmany
 
 
 def _told() -> str | None:
@@ -25,18 +25,24 @@ def _told() -> str | None:
     return file.read_text() if file.exists() else None
 
 
-async def getmany(thread: Any, *args: Any, **named: Any) -> Any:
-    """As Faust's, or never, or in vain."""
-    told = _told()
-    if told is not None and told != DROP:
-        await asyncio.sleep(3600)
-    fetched = await _getmany(thread, *args, **named)
-    if told is None or not fetched:
-        return fetched
-    os.unlink(os.environ[STALL_FILE])
-    return {}
+def stall(owner: Any) -> None:
+    """Makes `getmany` do as it does, or never end, or, of samples, in vain."""
+    getmany = owner.getmany
+
+    async def stalled(*args: Any, **named: Any) -> Any:
+        told = _told()
+        if told is not None and told != DROP:
+            await asyncio.sleep(3600)
+        fetched = await getmany(*args, **named)
+        if told is None or not fetched or owner is not AIOKafkaConsumerThread:
+            return fetched
+        os.unlink(os.environ[STALL_FILE])
+        return {}
+
+    owner.getmany = stalled
 
 
 if __name__ == "__main__":
-    setattr(AIOKafkaConsumerThread, "getmany", getmany)  # noqa: B010  # mypy knows it for a method
+    stall(AIOKafkaConsumerThread)  # of the samples
+    stall(AIOKafkaConsumer)  # of the changelog
     run()

@@ -87,6 +87,7 @@ def test_a_recovery_that_reads_nothing_ends_the_worker_and_the_next_one_recovers
 ) -> None:
     worker = installation.workers["a"]
     ledger.send()
+    ledger.assert_exact()
     worker.stop()
     installation.wipe("a")
     stall.touch()

@@ -72,11 +72,14 @@ class FakeReader:
 
     def read(self, partition: int, key: bytes, hour: int) -> Found | None:
         if self.moved or self.role is None:
-            raise OwnerUnavailableError(f"partition {partition} is elsewhere")
+            raise self.unavailable(partition)
         return self.rows.get((key, hour))
 
     def holds(self, partition: int) -> str | None:
         return self.role if self.roles is None else self.roles.get(partition)
+
+    def unavailable(self, partition: int) -> OwnerUnavailableError:
+        return OwnerUnavailableError(f"partition {partition} is elsewhere")
 
 
 @dataclass

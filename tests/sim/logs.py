@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from types import SimpleNamespace
 from typing import NamedTuple
 
 from faust.types import TP
@@ -63,17 +62,9 @@ class Changelog:
         self.changes = kept
         return True
 
-    def events(self, after: int) -> list[SimpleNamespace]:
-        """Records beyond an offset, as Faust hands them to a store."""
-        return [
-            SimpleNamespace(
-                message=SimpleNamespace(
-                    tp=self.tp, partition=self.tp.partition, offset=change.offset, key=change.key, value=change.value
-                )
-            )
-            for change in self.changes
-            if change.offset > after
-        ]
+    def after(self, offset: int) -> list[Change]:
+        """Records beyond an offset."""
+        return [change for change in self.changes if change.offset > offset]
 
 
 def newest_versions(changes: Iterable[Change]) -> dict[bytes, Version]:

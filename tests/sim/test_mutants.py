@@ -61,7 +61,7 @@ def merged_without_comparing_the_stamp(patch: pytest.MonkeyPatch) -> None:
 
 def recovered_without_comparing_the_stamp(patch: pytest.MonkeyPatch) -> None:
     patch.setattr("metrics_app.aggregator.store.version_of", lambda _value: Version(0, 0))
-    assert HourStore._keep_newer.__globals__["version_of"](b"") == (0, 0)
+    assert HourStore.merge.__globals__["version_of"](b"") == (0, 0)
 
 
 def ids_written_before_the_rows_and_taken_for_seen(patch: pytest.MonkeyPatch) -> None:

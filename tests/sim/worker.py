@@ -152,9 +152,10 @@ class Worker:
         """Recovery (to the end), or a standby's reading (some records)."""
         changelog = self.world.changelogs[partition]
         persisted = self.table.store.persisted_offset(changelog.tp)
-        events: Any = changelog.events(-1 if persisted is None else persisted)[:count]
+        changes = changelog.after(-1 if persisted is None else persisted)[:count]
         self._recovering = True
-        self.table.store.apply_changelog_batch(events, bytes, bytes)
+        if changes:
+            self.table.store.merge(changelog.tp, changes, changes[-1].offset)
         self._recovering = False
 
     def take(self, partition: int, offsets: range, generation: int) -> None:

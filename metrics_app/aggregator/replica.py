@@ -1,0 +1,203 @@
+"""Reads the changelog into the local store: to its end before a partition is folded, and on and on as a standby.
+
+Faust hands its own recovery one record after another, a third of a millisecond each: the newest hours of a partition,
+in which every flush of a row still is a record of its own, would take minutes, and a standby could not follow a worker
+that flushes some thousand rows a second. So the reading is replaced: a consumer outside the group takes whole fetches,
+and "at the end" is its position, not the offset of a record that compaction may have taken away. What Faust keeps is
+when: its recovery begins after an assignment, waits for this, and goes on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Callable, Collection
+from contextlib import asynccontextmanager
+from typing import Any, cast
+
+import mode
+from aiokafka import AIOKafkaConsumer
+from aiokafka.errors import KafkaError
+from faust.tables.manager import TableManager
+from faust.tables.recovery import Recovery
+from faust.types import TP, AppT
+from faust.types.tables import CollectionT
+
+from metrics_app.aggregator.store import HourStore
+from metrics_app.errors import Progress
+
+logger = logging.getLogger(__name__)
+
+FETCH_MS = 250  # longest wait for records; a standby is that far behind at least
+MOST_RECORDS = 1000  # at a time: what they cost is how long a query may have to wait
+SAY_INTERVAL_S = 5.0
+AGAIN_S = 1.0
+NO_ANSWER = (KafkaError, OSError, TimeoutError)
+
+
+class Replica(Recovery):
+    """Faust's recovery service with another way of reading.
+
+    Args:
+        new_consumer: makes a consumer without a group.
+    Attributes:
+        standbys: changelog partitions to follow.
+        current, progress: see `Tables`.
+    """
+
+    def __init__(self, app: AppT, tables: Tables, new_consumer: Callable[[], AIOKafkaConsumer], **service: Any) -> None:
+        super().__init__(app, tables, **service)
+        self.new_consumer = new_consumer
+        self.standbys: frozenset[TP] = frozenset()
+        self.current: set[int] = set()
+        self.progress: dict[int, Progress] = {}
+        self._era = object()  # another one after each revoke: what was read for the one before must not be written
+
+    @property
+    def _store(self) -> HourStore:
+        (table,) = self.tables.values()
+        return cast(HourStore, table.data)
+
+    def on_partitions_revoked(self, revoked: set[TP]) -> None:
+        """Writes no more, until the next assignment."""
+        super().on_partitions_revoked(revoked)
+        self._era = object()
+        self.standbys = frozenset()
+        self.current.clear()
+        self.progress.clear()
+
+    def add_standby(self, table: CollectionT, tp: TP) -> None:
+        """Follows a partition, instead of telling Faust to; its database is open from now on."""
+        table.persisted_offset(tp)
+        self.standbys |= {tp}
+
+    async def _wait(self, coro: Any, timeout: Any = None) -> None:  # noqa: ASYNC109  as in Faust
+        # past a timeout Faust's recovery ends for good and says nothing; the watchdog does know when nothing moves
+        await super()._wait(coro)
+
+    async def _build_offsets(self, consumer: Any, tps: set[TP], destination: Any, title: str) -> None:
+        await super()._build_offsets(consumer, tps, destination, title)
+        if title == "active" and tps:
+            await self._recover(frozenset(tps), destination)
+
+    async def _recover(self, tps: frozenset[TP], offsets: Any) -> None:
+        """Brings the copies of owned partitions to the end of the changelog; notes in `offsets` how far they are."""
+        era = self._era
+        while True:
+            try:
+                async with self._reader(tps) as reader:
+                    await self._read_to_end(reader, era, offsets)
+                return
+            except NO_ANSWER as error:
+                logger.warning("recovery cannot read the changelog, trying again: %r", error)
+                await asyncio.sleep(AGAIN_S)
+
+    async def _read_to_end(self, reader: AIOKafkaConsumer, era: object, offsets: Any) -> None:
+        ends = await reader.end_offsets(reader.assignment())
+        begun = {tp: await reader.position(tp) for tp in ends}
+        started = time.monotonic()
+        behind = {tp for tp in ends if begun[tp] < ends[tp]}
+        for tp in ends.keys() - behind:
+            self._arrived(tp, offsets, ends[tp])
+        while behind:
+            for tp, position in (await self._read(reader, era)).items():
+                if tp in behind:
+                    offsets[tp] = position - 1
+                    done, total = position - begun[tp], ends[tp] - begun[tp]
+                    self.progress[tp.partition] = _progress(tp, done, total, time.monotonic() - started)
+                    if position >= ends[tp]:
+                        behind.discard(tp)
+                        self._arrived(tp, offsets, ends[tp])
+
+    def _arrived(self, tp: TP, offsets: Any, end: int) -> None:
+        offsets[tp] = max(end - 1, self.active_highwaters[tp])  # what Faust compares with: nothing is left for it
+        self.progress.pop(tp.partition, None)
+        self._store.note_whole(tp.partition)
+
+    @mode.Service.task
+    async def _follow(self) -> None:
+        while not self.should_stop:
+            standbys, era = self.standbys, self._era
+            if not standbys or self.in_recovery:
+                await self.sleep(FETCH_MS / 1000)
+                continue
+            try:
+                async with self._reader(standbys) as reader:
+                    await self._read_on(reader, standbys, era)
+            except NO_ANSWER as error:
+                logger.warning("standbys cannot read the changelog, trying again: %r", error)
+                await self.sleep(AGAIN_S)
+
+    async def _read_on(self, reader: AIOKafkaConsumer, standbys: frozenset[TP], era: object) -> None:
+        ends = await reader.end_offsets(standbys)
+        while self.standbys is standbys and not self.should_stop:
+            for tp, position in (await self._read(reader, era)).items():
+                if position >= ends[tp] and tp.partition not in self.current:
+                    self._store.note_whole(tp.partition)
+                    self.current.add(tp.partition)
+
+    async def _read(self, reader: AIOKafkaConsumer, era: object) -> dict[TP, int]:
+        """One fetch into the store; where each partition will be read on. Nothing, when partitions were revoked."""
+        fetched = await reader.getmany(timeout_ms=FETCH_MS, max_records=MOST_RECORDS)
+        positions = {tp: await reader.position(tp) for tp in reader.assignment()}
+        if self._era is not era:
+            await self.sleep(FETCH_MS / 1000)
+            return {}
+        for tp, records in fetched.items():
+            self._store.merge(TP(*tp), records, positions[tp] - 1)
+        return {TP(*tp): position for tp, position in positions.items()}
+
+    @asynccontextmanager
+    async def _reader(self, tps: Collection[TP]) -> AsyncIterator[AIOKafkaConsumer]:
+        """A consumer of these partitions, each from where its copy ends."""
+        reader = self.new_consumer()
+        try:
+            await reader.start()
+            await asyncio.sleep(0)  # its tasks begin: cancelled before that, by stop(), they would cancel us
+            reader.assign(list(tps))
+            for tp in tps:
+                reached = self._store.persisted_offset(tp)
+                reader.seek(tp, 0 if reached is None else reached + 1)
+            yield reader
+        finally:
+            await reader.stop()
+
+    @mode.Service.task
+    async def _publish_stats(self) -> None:
+        while not self.should_stop:
+            await self.sleep(SAY_INTERVAL_S)
+            for progress in self.progress.values():
+                logger.info("%s", progress)
+
+
+def _progress(tp: TP, done: int, total: int, took_s: float) -> Progress:
+    eta_s = round(took_s * (total - done) / done, 1) if done > 0 else None
+    return Progress(tp.partition, done, total, eta_s)
+
+
+class Tables(TableManager):
+    """Faust's tables with that recovery.
+
+    Attributes:
+        new_consumer: makes a consumer without a group; to be set before it starts.
+    """
+
+    new_consumer: Callable[[], AIOKafkaConsumer]
+
+    @property
+    def recovery(self) -> Replica:
+        """The recovery service. Made at first use: it takes the event loop of that moment."""
+        if self._recovery is None:
+            self._recovery = Replica(self.app, self, self.new_consumer, beacon=self.beacon, loop=self.loop)
+        return cast(Replica, self._recovery)
+
+    @property
+    def progress(self) -> dict[int, Progress]:
+        """Of the owned partitions that are being recovered."""
+        return self.recovery.progress if self._recovery is not None else {}
+
+    @property
+    def current(self) -> set[int]:
+        """Standby partitions whose copies have had all there was since they were assigned."""
+        return self.recovery.current if self._recovery is not None else set()
