@@ -1,7 +1,7 @@
 """What an app's users notice of the middleware: its response times without it, with collectors up, down and silent.
 
-Four copies of the same app run at once and are asked in turns, A B C D, B C D A, and so on, so that what else happens
-on the machine happens to all. Requests start on a schedule, whatever the replies do, and are timed from then.
+Four copies of the same app run at once and are asked at once, each as often as the others, so that what else happens on
+the machine happens to all. Requests start on a schedule, whatever the replies do, and are timed from then.
 """
 
 from __future__ import annotations
@@ -21,11 +21,10 @@ from benchmarks.bench import Bench
 from benchmarks.services import READY_S, service
 from metrics_app.broker.ports import free_port
 
-RATE = 400.0
-CONNECTIONS = 16
-TURN_S = 2.0
-ROUNDS = 10
-SETTLE_S = 0.2  # of each turn's beginning that does not count
+RATE = 100.0  # requests a second of each copy
+CONNECTIONS = 4  # to each copy
+SECONDS, QUICK_SECONDS = 90.0, 5.0
+SETTLE_S = 2.0  # of the beginning, that do not count
 PERCENTILES = (50, 99)
 SERVERS = {
     "Starlette on uvicorn": ["uvicorn", "benchmarks.shop:starlette", "--log-level", "critical", "--port"],
@@ -38,7 +37,7 @@ STATES = ("without", "up", "down", "silent")
 
 def run(bench: Bench) -> dict[str, Any]:
     """The section `middleware`, a row for each app: percentiles in ms by state, and p99 beside that without."""
-    rounds = 2 if bench.quick else ROUNDS
+    seconds = QUICK_SECONDS if bench.quick else SECONDS
     bench.expect(len(SERVERS))
     with ExitStack() as stack:
         up = stack.enter_context(service(bench, "all", bench.name("middleware")))
@@ -49,7 +48,7 @@ def run(bench: Bench) -> dict[str, Any]:
             bench.step(f"middleware: {name}")
             with ExitStack() as servers:
                 ports = {state: servers.enter_context(_serving(command, collectors[state])) for state in STATES}
-                found.append({"app": name, **asyncio.run(_in_turns(ports, rounds))})
+                found.append({"app": name, **asyncio.run(_asked(ports, seconds))})
         return {"middleware": found}
 
 
@@ -83,44 +82,36 @@ def _serving(command: list[str], collectors: str) -> Iterator[int]:
         child.wait(30)
 
 
-async def _in_turns(ports: dict[str, int], rounds: int) -> dict[str, Any]:
+async def _asked(ports: dict[str, int], seconds: float) -> dict[str, Any]:
     took: dict[str, list[float]] = {state: [] for state in ports}
-    for number in range(rounds):
-        for turn in range(len(STATES)):
-            state = STATES[(number + turn) % len(STATES)]
-            took[state] += await _ask(ports[state])
+    began = time.perf_counter() + 0.2
+    async with asyncio.TaskGroup() as together:
+        for number in range(CONNECTIONS):
+            for turn, state in enumerate(STATES):
+                due = began + (number + turn / len(STATES)) / RATE
+                together.create_task(_on_schedule(ports[state], due, began, seconds, took[state]))
     figures: dict[str, Any] = {
-        state: {f"p{percent}_ms": _percentile(found, percent) for percent in PERCENTILES}
-        for state, found in took.items()
+        state: {f"p{percent}_ms": _percentile(each, percent) for percent in PERCENTILES} for state, each in took.items()
     }
     alone = figures["without"]["p99_ms"]
     moved = {state: round(100 * (figures[state]["p99_ms"] / alone - 1), 1) for state in STATES[1:]}
     return {"requests": len(took["without"]), **figures, "p99_moved_percent": moved}
 
 
-async def _ask(port: int) -> list[float]:
-    """Milliseconds from when each request was due until its reply was whole."""
-    took: list[float] = []
-    began = time.perf_counter() + 0.05
-    await asyncio.gather(*(_on_schedule(port, began, number, took) for number in range(CONNECTIONS)))
-    return took
-
-
-async def _on_schedule(port: int, began: float, number: int, took: list[float]) -> None:
+async def _on_schedule(port: int, due: float, began: float, seconds: float, took: list[float]) -> None:
+    """Adds the milliseconds from when each request was due until its reply was whole."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    request = b"GET /orders/4711 HTTP/1.1\r\nHost: shop\r\n\r\n"
-    pause_s = CONNECTIONS / RATE
-    due = began + number / RATE
-    while due < began + TURN_S:
+    while due < began + seconds:
         await asyncio.sleep(max(0.0, due - time.perf_counter()))
-        writer.write(request)
+        writer.write(b"GET /orders/4711 HTTP/1.1\r\nHost: shop\r\n\r\n")
         head = await reader.readuntil(b"\r\n\r\n")
-        assert head.startswith(b"HTTP/1.1 200"), head
+        if not head.startswith(b"HTTP/1.1 200"):
+            raise RuntimeError(f"the app answered {head!r}")
         length = int(head.lower().split(b"content-length:")[1].split(b"\r\n")[0])
         await reader.readexactly(length)
         if due > began + SETTLE_S:
             took.append((time.perf_counter() - due) * 1000)
-        due += pause_s
+        due += CONNECTIONS / RATE
     writer.close()
 
 

@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 
 from metrics_app import MetricsClient
+from tests.faults import pace
+from tests.faults.pace import stretched
 
 from .collector import Collector
 from .conftest import Connect
@@ -62,6 +64,7 @@ class App:
 
 
 def outage(connect: Connect, collector: Collector, fault: Any, lasts_s: float) -> tuple[App, MetricsClient]:
+    pace.begin()
     url = collector.url
     if fault == "gone":
         collector.stop()
@@ -95,14 +98,15 @@ def test_an_app_does_not_notice_that_the_service_is_away_and_all_that_is_kept_co
     collector.mode = "ok"
     if fault == "gone":
         collector.start()
-    assert client.flush(60)
+    assert client.flush(stretched(60))
     stats = client.stats()
     dropped = sum(stats.dropped.values())
     assert stats.recorded == app.recorded == stats.sent + dropped
-    assert collector.counted("a") == stats.sent
-    assert collector.missing("a") == dropped
+    assert collector.counted("a") + collector.missing("a") == app.recorded
+    if fault != "slow":  # whose replies come too late: what it has counted may be dropped for want of them
+        assert collector.counted("a") == stats.sent
+        assert (dropped > 0) == (fault == 500 or lasts_s == LONG_S)
     assert set(stats.dropped) <= ({"refused", "overflow"} if fault == 500 else {"overflow"})
-    assert (dropped > 0) == (fault == 500 or (lasts_s == LONG_S and fault != "slow"))
 
 
 def test_memory_does_not_grow_while_the_service_is_away(connect: Connect, collector: Collector) -> None:
