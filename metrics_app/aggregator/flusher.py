@@ -33,6 +33,7 @@ logger = logging.getLogger(__name__)
 
 PLACE_INTERVAL_S = 5.0  # an idle partition still says this often how far it is: standbys and recovery rely on it
 RETRY_S = 0.5
+READ_AGAIN_S = 10.0  # a gap that could not be read waits so long; the flushes that wait for it do not
 
 Sent = tuple[int, asyncio.Future[Any]]  # how many records a batch has, and its ack
 
@@ -215,12 +216,13 @@ class Flusher(mode.Service):
     async def _read_gaps(self, taken: list[Taken]) -> None:
         for one in taken:
             gap, changelog_tp = one.active.gap, self.table.changelog_tp(one.partition)
-            if gap is None or self.should_stop:
+            if gap is None or self.should_stop or time.monotonic() < gap.not_before:
                 continue
             try:
                 records = await self.read_changelog(changelog_tp, gap.start, gap.stop)
             except (KafkaError, TimeoutError, OSError) as error:
                 logger.warning("%s: could not read from %s to %s: %r", changelog_tp, gap.start, gap.stop, error)
+                gap.not_before = time.monotonic() + READ_AGAIN_S
                 continue
             if self.partitions.active.get(one.partition) is one.active:
                 gap.take(self.table.store, one.partition, records)

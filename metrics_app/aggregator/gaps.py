@@ -20,7 +20,7 @@ from metrics_app.aggregator.store import OLDEST, HourStore
 from metrics_app.broker import client
 from metrics_app.settings import Settings
 
-READ_S = 5.0
+READ_S = 2.0
 POLL_MS = 200
 
 Records = list[tuple[bytes, bytes]]
@@ -35,11 +35,13 @@ class Gap:
         start: first offset not read yet.
         stop: the one after our last record.
         newest: the highest version read in it.
+        not_before: monotonic time before which it is not read; a Kafka that was slow is left alone for a while.
     """
 
     start: int
     stop: int
     newest: Version = OLDEST
+    not_before: float = 0.0
 
     def take(self, store: HourStore, partition: int, records: Iterable[tuple[bytes, bytes]]) -> None:
         """Notes what was read from `start` to `stop`."""
@@ -56,12 +58,17 @@ def changelog_reader(settings: Settings) -> ReadChangelog:
     async def read(tp: TP, start: int, stop: int) -> Records:
         source = TopicPartition(tp.topic, tp.partition)
         found: Records = []
-        async with asyncio.timeout(READ_S), client.reader(settings) as consumer:
-            consumer.assign([source])
-            consumer.seek(source, start)
-            while await consumer.position(source) < stop:
-                for batch in (await consumer.getmany(source, timeout_ms=POLL_MS)).values():
-                    found += [(record.key, record.value) for record in batch if record.offset < stop]
+        consumer = client.reader(settings)
+        try:
+            async with asyncio.timeout(READ_S):
+                await consumer.start()
+                consumer.assign([source])
+                consumer.seek(source, start)
+                while await consumer.position(source) < stop:
+                    for batch in (await consumer.getmany(source, timeout_ms=POLL_MS)).values():
+                        found += [(record.key, record.value) for record in batch if record.offset < stop]
+        finally:
+            await consumer.stop()  # also one whose start was cut short, or it would live on
         return found
 
     return read
