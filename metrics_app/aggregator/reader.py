@@ -60,7 +60,8 @@ class TableReader:
         """The row, None when there is none.
 
         Raises:
-            OwnerUnavailableError: not held here now, or only as a copy that has not got the row (yet).
+            OwnerUnavailableError: not held here now, or only as a copy that has not got the row (yet), or not caught up
+                since it was taken over.
         """
         with self.table.store.sound(partition):
             role = self.holds(partition)
@@ -99,6 +100,8 @@ class TableReader:
     def _read_active(self, partition: int, key: bytes, hour: int) -> Found | None:
         active = self.partitions.of(partition)
         row = active.fold.find(key, hour)
+        if row is None and not active.complete_at:  # taken over, and the backlog that may hold it is not folded yet
+            raise self.unavailable(partition)
         stale = time.time() - active.complete_at > FRESH_S
         return None if row is None else _found(row, active.as_of, stale, ACTIVE)
 

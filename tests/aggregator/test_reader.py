@@ -71,3 +71,14 @@ def test_who_cannot_answer_says_how_far_recovery_has_come(reader):
     error = reader.unavailable(3)
     assert (error.recovering, error.retry_after_s) == ([Progress(3, 10, 100, 4.5)], 5)
     assert reader.unavailable(2).recovering == []
+
+
+def test_an_owner_that_has_not_caught_up_since_it_took_over_does_not_say_that_there_is_nothing(reader):
+    """Its predecessor may have folded, and answered, what the changelog does not have yet."""
+    reader.table.store.write(reader.table.changelog_tp(1), [(rows.hour_key(9, b"k"), rows.encode_row(Row(SUMMARY)))], 2)
+    reader.partitions.places[1] = NOWHERE
+    assert reader.read(1, b"k", 9).stale
+    with pytest.raises(OwnerUnavailableError):
+        reader.read(1, b"in the backlog", 9)
+    reader.partitions.of(1).complete_at = 1.0
+    assert reader.read(1, b"in the backlog", 9) is None
