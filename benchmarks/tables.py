@@ -178,10 +178,12 @@ def recovery(document: Document) -> Table:
 
 def client(document: Document) -> Table:
     """What a call of record costs."""
-    header = ["record()", "calls/s", "CPU a call, all threads", "of an empty call", "p50", "p99", "dropped", "exact"]
+    header = ["record()", "calls/s", "with so many cores", "CPU a call, all threads", "of an empty call"]
+    header += ["calls/s a core would do", "p50", "p99", "dropped", "exact"]
     rows = []
     for row in document["client"]:
-        calls = [f"{row['per_s']:,}", us(row["cpu_ns"]), us(row["empty_ns"])]
+        calls = [f"{row['per_s']:,}", f"{row['cores']:.2f}", us(row["cpu_ns"]), us(row["empty_ns"])]
+        calls.append(f"{1e9 / row['cpu_ns']:,.0f}")
         times = [f"{row['p50_us']:.1f} µs", f"{row['p99_us']:.1f} µs"]
         rows.append([row["case"], *calls, *times, f"{row['dropped']:,}", "yes" if row["exact"] else "no"])
     return Table(header, rows)
