@@ -158,6 +158,7 @@ def _options(settings: Settings, telemetry: Telemetry) -> dict[str, Any]:
         "table_standby_replicas": settings.standby_replicas,
         "PartitionAssignor": Assignor,
         "TableManager": Tables,
+        "consumer_group_instance_id": settings.instance_id or None,
         "broker_session_timeout": float(settings.session_timeout_s),
         "broker_heartbeat_interval": settings.session_timeout_s / 4,
         "broker_rebalance_timeout": 60.0,

@@ -81,6 +81,12 @@ class Settings(BaseSettings):
     )
     standby_replicas: int = Field(1, ge=0, le=8, description="Copies of each partition on other workers.")
     session_timeout_s: int = Field(10, ge=6, le=300, description="Silence after which a worker's partitions move.")
+    instance_id: str = Field(
+        "",
+        max_length=200,
+        pattern=r"^[A-Za-z0-9._-]*$",
+        description="Name of an aggregator that its restarts share: no partition moves if it is back in time (ADR 7).",
+    )
     stop_grace_s: float = Field(20.0, gt=0, description="Time a worker has to drain and stop.")
 
     # query

@@ -1,4 +1,5 @@
 import struct
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +11,10 @@ from metrics_app.aggregator.fences import Ranges
 from metrics_app.aggregator.row import Place, Row, Version
 from metrics_app.errors import FormatError
 from metrics_app.stats.summary import HourlySummary
+
+GOLDEN = Path(__file__).with_name(
+    "row_v1.hex"
+)  # a row and a place, as this version has stored them: never to be changed
 
 
 def a_row(*values: float) -> Row:
@@ -88,3 +93,12 @@ def test_a_row_of_one_value_takes_little():
     row.summary.add(np.array([12.5]))
     assert len(rows.encode_row(row)) <= 128
     assert struct.calcsize("<BBHIq") == 16
+
+
+def test_rows_stored_by_this_format_are_read_and_written_as_they_were():
+    """A changelog holds them for a month: a release that reads them no longer, or writes others, is another format."""
+    row, place = (bytes.fromhex(line) for line in GOLDEN.read_text().split())
+    again = rows.decode_row(row, 1000)
+    assert (again.epoch, again.stamp, again.missing, again.summary.count, again.summary.sum) == (3, 41, 2, 2, 4.0)
+    assert rows.decode_place(place) == Place(3, 41, 1795464000.5, 1795464000000, 498740)
+    assert (rows.encode_row(a_row(1.5, 2.5)), rows.encode_place(rows.decode_place(place))) == (row, place)
