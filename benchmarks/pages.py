@@ -1,12 +1,13 @@
 """Writes the tables and plots of the documentation from the results document, so that no figure is typed by hand.
 
-A page says where: between `<!-- figures: NAME -->` and `<!-- figures end -->`.
+A page says where: between `<!-- figures: NAME -->` and `<!-- figures end -->`. NAME is a table, `plot-` and a plot, or
+`flames`, the flame graphs.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from rich.console import Console
 from rich.table import Table as RichTable
 
 from benchmarks import plots
-from benchmarks.tables import TABLES
+from benchmarks.tables import CASES, TABLES
 
 ROOT = Path(__file__).parent.parent
 PAGES = (
@@ -29,19 +30,33 @@ PLACE = re.compile(r"(<!-- figures: (?P<name>[a-z-]+) -->\n).*?(<!-- figures end
 
 
 def rendered(text: str, document: dict[str, Any]) -> str:
-    """The text of a page with its tables as the document says; a table whose section is missing stays as it is.
+    """The text of a page with its figures as the document says; what was not measured stays as it is.
 
     Raises:
         KeyError: the page names a table that there is not.
     """
 
     def fresh(place: re.Match[str]) -> str:
-        shown = TABLES[place["name"]]
-        if shown.section not in document:
-            return place[0]
-        return f"{place[1]}{shown.table(document).markdown()}\n{place[3]}"
+        section, text = _content(place["name"])
+        return f"{place[1]}{text(document)}\n{place[3]}" if section in document else place[0]
 
     return PLACE.sub(fresh, text)
+
+
+def _content(name: str) -> tuple[str, Callable[[dict[str, Any]], str]]:
+    """The section that something is made of, and how."""
+    if name.startswith("plot-"):
+        plot = name.removeprefix("plot-")
+        return plots.PLOTS[plot][0], lambda document: f"![the table above as bars](plots/{plot}.svg)"
+    if name == "flames":
+        return "profile", _flames
+    shown = TABLES[name]
+    return shown.section, lambda document: shown.table(document).markdown()
+
+
+def _flames(document: dict[str, Any]) -> str:
+    links = [f"[{CASES[name]}](plots/flame-{name}.svg)" for name in document["profile"]]
+    return f"Flame graphs, as wide as the time, the outermost frame on top: {'; '.join(links)}."
 
 
 def drawn(document: dict[str, Any]) -> dict[Path, str]:

@@ -49,19 +49,6 @@ class Service:
             raise RuntimeError(f"{self.url} does not answer ({error}): {self.log.read_text()[-2000:]}") from error
         return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.split("{")[0].split(" ")[0] == name)
 
-    def await_metric(self, name: str, wanted: float, within_s: float) -> float:
-        """Seconds until the metric has reached a value.
-
-        Raises:
-            TimeoutError: it has not within that time.
-        """
-        started = time.monotonic()
-        while (found := self.metric(name)) < wanted:
-            if time.monotonic() - started > within_s:
-                raise TimeoutError(f"{name} is {found:,.0f}, not {wanted:,.0f}, after {within_s:g} s (see {self.log})")
-            time.sleep(0.05)
-        return time.monotonic() - started
-
 
 @contextmanager
 def service(

@@ -7,7 +7,7 @@ import copy
 import pytest
 
 from benchmarks import pages, results
-from benchmarks.plots import Bar, bars
+from benchmarks.plots import PLOTS, Bar, bars
 from benchmarks.tables import TABLES
 
 
@@ -22,9 +22,10 @@ def test_the_plots_are_those_of_the_results():
         assert path.read_text() == svg, "run python -m benchmarks --pages"
 
 
-def test_every_table_of_the_results_is_on_a_page():
+def test_every_table_and_plot_is_on_a_page():
     everything = "".join(page.read_text() for page in pages.PAGES)
-    assert {name for name in TABLES if f"<!-- figures: {name} -->" not in everything} == set()
+    wanted = {*TABLES, *(f"plot-{name}" for name in PLOTS), "flames"}
+    assert {name for name in wanted if f"<!-- figures: {name} -->" not in everything} == set()
 
 
 def test_another_figure_gives_another_page():
@@ -32,6 +33,12 @@ def test_another_figure_gives_another_page():
     document["ladder"][0]["accepted_per_s"] = 123_456
     readme = (pages.ROOT / "README.md").read_text()
     assert "| 123,456 |" in pages.rendered(readme, document)
+
+
+def test_a_plot_is_shown_once_there_are_figures_for_it():
+    page = "<!-- figures: plot-peers -->\n<!-- figures end -->"
+    assert "plots/peers.svg" not in pages.rendered(page, {})
+    assert "(plots/peers.svg)" in pages.rendered(page, {"peers": {}})
 
 
 def test_what_was_not_measured_stays_as_it_is():
