@@ -9,8 +9,13 @@ from __future__ import annotations
 import sys
 from typing import Annotated, Any
 
-import typer
-from typer.core import TyperGroup
+try:
+    import typer
+    from typer.core import TyperGroup
+except ModuleNotFoundError:  # an app that only sends
+    sys.exit(
+        "error: only the client is installed, and the command line comes with the service\n  see metrics-app[server]"
+    )
 
 from metrics_app.cli import aggregator, all_roles, collector, dlq, drill, kafka, keys, load, query, send, settings, up
 from metrics_app.cli.terminal import examples, print_line, say

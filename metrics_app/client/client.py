@@ -159,12 +159,20 @@ def _ignore(key: str, ms: float) -> None:
 def _checked(urls: str | Sequence[str] | None) -> list[str]:
     if urls is None:
         urls = os.environ.get("METRICS_URL") or DEFAULT_URL
-    found = [url.strip() for url in (urls.split(",") if isinstance(urls, str) else urls)]
+    found = [str(url).strip() for url in (urls.split(",") if isinstance(urls, str) else urls)]
     for url in found:
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+        if not _is_base(url):
             raise ValueError(f"url {url!r}: expected http://host:port or https://host:port")
-        _ = parts.port  # raises ValueError when it is no number
     if not found:
         raise ValueError("urls: expected at least one")
     return found
+
+
+def _is_base(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        _ = parts.port  # raises when it is no number, or too great
+    except ValueError:
+        return False
+    plain = url.isprintable() and " " not in url and not parts.query and not parts.fragment
+    return plain and parts.scheme in ("http", "https") and bool(parts.hostname)

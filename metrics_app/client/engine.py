@@ -116,6 +116,11 @@ class Engine:
 
     def stats(self) -> Stats:
         """Counts as of now."""
+        if self._one_gathers.acquire(blocking=False):  # else it is just being done; once closed nobody else does it
+            try:
+                self._note_faults()
+            finally:
+                self._one_gathers.release()
         delivery, buffer = self._delivery, self._buffer
         return Stats(
             recorded=self._recorded,

@@ -54,6 +54,9 @@ class Options:
             value, least = getattr(self, each.name), _LEAST.get(each.name)
             if least is not None and not (isinstance(value, int | float) and value >= least):
                 raise ValueError(f"{each.name}: expected a number of at least {least}, got {value!r}")
+        for text in (*self.headers, *self.headers.values()):
+            if not isinstance(text, str) or not text.isprintable():  # no request would ever leave
+                raise ValueError(f"headers: expected texts without control characters, got {text!r}")
 
 
 _LEAST = {

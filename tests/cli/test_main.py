@@ -91,6 +91,12 @@ def test_python_dash_m_is_the_same_program() -> None:
     assert done.stdout == f"metrics-app {__version__}\n"
 
 
+def test_beside_the_client_alone_it_says_what_is_missing() -> None:
+    code = "import sys; sys.modules['typer'] = None; import metrics_app.cli.main"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, "metrics-app[server]" in done.stderr, "Traceback" in done.stderr) == (1, True, False)
+
+
 def test_light_commands_do_not_import_the_heavy_libraries() -> None:
     code = f"import metrics_app.cli.main, sys; print(sorted({HEAVY} & sys.modules.keys()))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
