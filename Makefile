@@ -84,4 +84,4 @@ docs: setup ## write docs/settings.md and docs/cli.md anew, from the code
 	$(BIN)/typer metrics_app.cli.main utils docs --name metrics-app --title "The command line" --output docs/cli.md
 
 clean: ## remove the environment, caches and local data
-	rm -rf .venv .venv-peers .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info data
+	rm -rf .venv .venv-peers .mypy_cache .ruff_cache .pytest_cache .hypothesis .schemathesis build *.egg-info data

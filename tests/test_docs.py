@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,15 @@ def test_every_relative_link_leads_somewhere(page):
     links = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text())
     missing = [link for link in links if not (page.parent / link).exists()]
     assert not missing
+
+
+def test_no_leavings_of_tools_are_kept():
+    """Caches, crash reports and databases of what tests run: each is made again, and none is a part of the product."""
+    kept = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False)
+    if kept.returncode:
+        pytest.skip("not a git clone")
+    hidden = {name.split("/")[0] for name in kept.stdout.splitlines() if name.startswith(".")}
+    assert hidden <= {".ci", ".gitignore"}
 
 
 def test_every_make_target_a_page_names_exists():

@@ -86,7 +86,7 @@ async def test_progress_of_one_partition_does_not_hide_the_standstill_of_another
 
 
 async def test_while_kafka_is_away_nothing_is_ended_and_time_counts_from_its_return():
-    """T04: a worker without Kafka goes on answering, for as long as that lasts."""
+    """A worker without Kafka goes on answering, for as long as that lasts."""
     worker = Worker()
     worker.stall()
     await worker.pass_time(40)

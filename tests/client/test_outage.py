@@ -1,4 +1,4 @@
-"""T30, T31: the service is away, and the app does not notice; it is back, and every value counts once."""
+"""The service is away, and the app does not notice; it is back, and every value counts once."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ def test_memory_does_not_grow_while_the_service_is_away(connect: Connect, collec
 def test_clients_that_come_back_together_send_at_most_three_times_as_much_as_ever(
     connect: Connect, collector: Collector, backlog_s: float
 ) -> None:
-    """T31: the backlog of ten clients."""
+    """The backlog of ten clients."""
     clients, rate = 10, 300.0
     collector.mode = 503
     made = [

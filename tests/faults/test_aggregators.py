@@ -31,7 +31,7 @@ FOLDED, REPLAYED = "metrics_app_folded_values_total", "metrics_app_replayed_reco
 async def test_a_killed_aggregator_is_answered_for_by_its_standby_and_replaced(
     tmp_path: Path, times: int, down_s: float
 ):
-    """T02: kill -9 of an active aggregator."""
+    """Kill -9 of an active aggregator."""
 
     async def kill_and_restart(installation: Installation) -> None:
         prober = installation.prober
@@ -69,7 +69,7 @@ def _is_normal(one: Seen) -> bool:
 @pytest.mark.slow
 @pytest.mark.parametrize("times", [2, 10])
 async def test_a_worker_frozen_past_its_session_cannot_set_rows_back(tmp_path: Path, times: int):
-    """T07: the zombie. Exact afterwards, and exact again from the changelog alone."""
+    """The zombie. Exact afterwards, and exact again from the changelog alone."""
 
     async def freeze(installation: Installation) -> None:
         for turn in range(times):
@@ -105,7 +105,7 @@ async def test_a_worker_frozen_past_its_session_cannot_set_rows_back(tmp_path: P
 
 @pytest.mark.slow
 async def test_without_any_aggregator_samples_are_taken_and_no_answer_is_wrong(tmp_path: Path):
-    """T03: kill -9 of all aggregators together."""
+    """Kill -9 of all aggregators together."""
     down: list[float] = []
 
     async def kill_all(installation: Installation) -> None:
@@ -136,7 +136,7 @@ async def test_without_any_aggregator_samples_are_taken_and_no_answer_is_wrong(t
 
 @pytest.mark.slow
 async def test_a_storm_of_rebalances_loses_and_doubles_nothing(tmp_path: Path):
-    """T08: for three minutes a worker comes or goes every five to ten seconds. T29: reads meanwhile."""
+    """For three minutes a worker comes or goes every five to ten seconds. Reads go on meanwhile."""
 
     async def storm(installation: Installation) -> None:
         until, collector = time.monotonic() + 180, installation.workers["c"]
@@ -171,7 +171,7 @@ async def test_a_storm_of_rebalances_loses_and_doubles_nothing(tmp_path: Path):
 @pytest.mark.slow
 @pytest.mark.parametrize("form", [Form.JSON, Form.MSGPACK])
 async def test_counts_never_fall_but_in_stale_answers_while_workers_die(tmp_path: Path, form: Form):
-    """T29: the closed hour never changes, the open one never falls."""
+    """The closed hour never changes, the open one never falls."""
 
     async def kill_in_turn(installation: Installation) -> None:
         for turn in range(6):

@@ -30,7 +30,7 @@ ROUNDING_S = 0.3  # of a clock in a process that shares two cores with all the o
 async def test_while_kafka_is_down_nothing_is_acknowledged_and_everything_can_be_asked(
     tmp_path: Path, times: int, down_s: float
 ):
-    """T04: kill -9 of the broker."""
+    """Kill -9 of the broker."""
 
     async def kill_kafka(installation: Installation) -> None:
         prober = installation.prober
@@ -84,7 +84,7 @@ async def refusals(installation: Installation, until_s: float) -> list[tuple[int
 
 @pytest.mark.slow
 async def test_a_freeze_shorter_than_the_session_moves_no_partition(tmp_path: Path):
-    """T06: SIGSTOP for 5 s of collector, aggregator and broker in turn."""
+    """SIGSTOP for 5 s of collector, aggregator and broker in turn."""
 
     async def freeze_each(installation: Installation) -> None:
         before = installation.counts("metrics_app_rebalances_total")
@@ -113,7 +113,6 @@ async def test_a_freeze_shorter_than_the_session_moves_no_partition(tmp_path: Pa
 
 @pytest.mark.slow
 def test_a_worker_that_starts_before_kafka_says_what_it_waits_for_and_goes_on(tmp_path: Path):
-    """T26."""
     installation = Installation(tmp_path, {"a": "all"})
     worker = installation.workers["a"]
     try:
@@ -142,7 +141,7 @@ def test_a_worker_that_starts_before_kafka_says_what_it_waits_for_and_goes_on(tm
 async def test_topics_set_up_otherwise_end_the_worker_with_one_clear_line(
     tmp_path: Path, topic: str, partitions: int, policy: str, said: str
 ):
-    """T26: exit code 3 within 10 s."""
+    """Exit code 3 within 10 s."""
     installation = Installation(tmp_path, {"a": "aggregator"})
     worker = installation.workers["a"]
     try:

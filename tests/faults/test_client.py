@@ -117,7 +117,7 @@ def answers(url: str, key: str, since: datetime) -> list[dict[str, Any]]:
 def test_a_killed_collector_costs_an_app_with_the_client_nothing(
     tmp_path: Path, times: int, histogram_above: int
 ) -> None:
-    """T01, the client's half: kill -9 of one of two collectors, as values and as histograms."""
+    """Kill -9 of one of two collectors, as values and as histograms."""
     with Installation(tmp_path, {"c0": "collector", "c1": "collector", "a": "aggregator"}) as installation:
         client = MetricsClient(installation.tell, Options(histogram_above=histogram_above, interval_s=0.1))
         with App(client, rate=5000) as app:

@@ -27,7 +27,7 @@ DUPLICATE = "metrics_app_duplicate_values_total"
 @pytest.mark.slow  # asserts a rate, which a machine with other work to do may not hold
 @pytest.mark.parametrize("times", [2, 5])
 async def test_a_killed_collector_costs_a_client_with_a_second_address_one_retry(tmp_path: Path, times: int):
-    """T01: kill -9 of one of two collectors."""
+    """Kill -9 of one of two collectors."""
     rate = 5000.0
 
     async def kill_in_turn(installation: Installation) -> None:
@@ -60,7 +60,7 @@ async def test_a_killed_collector_costs_a_client_with_a_second_address_one_retry
 
 @pytest.mark.slow
 async def test_replies_lost_on_the_way_back_double_nothing(tmp_path: Path):
-    """T14: one reply in ten is dropped after the collector has done its work."""
+    """One reply in ten is dropped after the collector has done its work."""
     async with contextlib.AsyncExitStack() as stack:
         installation = stack.enter_context(
             Installation(tmp_path, {"c0": "collector", "c1": "collector", "a": "aggregator"})
@@ -90,7 +90,7 @@ async def test_replies_lost_on_the_way_back_double_nothing(tmp_path: Path):
 
 @pytest.mark.slow
 async def test_a_request_repeated_under_the_same_id_counts_once_wherever_and_whenever(tmp_path: Path):
-    """T15: five times in a row, five at a time to both collectors, after a collector's death, after a takeover."""
+    """Five times in a row, five at a time to both collectors, after a collector's death, after a takeover."""
     installation = Installation(tmp_path, {"c0": "collector", "c1": "collector", "a": "aggregator", "b": "aggregator"})
     with installation:
         async with aiohttp.ClientSession() as session:

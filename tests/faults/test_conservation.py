@@ -23,7 +23,7 @@ FOLDED = ("folded", "duplicate", "expired")
 async def test_what_came_in_is_what_is_counted_left_out_or_refused_to_the_last_value(
     tmp_path: Path, moves: int, form: Form
 ):
-    """T33: with repeated, bad and refused values among them, and while partitions move to a worker that joins."""
+    """With repeated, bad and refused values among them, and while partitions move to a worker that joins."""
     came_in: list[int] = []
 
     async def disturb(installation: Installation) -> None:

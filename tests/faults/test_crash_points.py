@@ -61,7 +61,7 @@ class Crashing:
     ],
 )
 async def test_a_crash_between_any_two_steps_neither_loses_nor_doubles(tmp_path: Path, where: tuple[str, ...]):
-    """T05, white box: os._exit at the point, under load, and exact again from the changelog alone."""
+    """os._exit at the point, under load, and exact again from the changelog alone."""
     installation = Installation(tmp_path, {"a": "all", "b": "all"})
     crashing = Crashing(installation)
 

@@ -30,7 +30,6 @@ FOLDED, DEAD = "metrics_app_folded_values_total", "metrics_app_dead_lettered_rec
 
 
 async def test_poison_between_good_records_is_put_aside_and_the_others_count(tmp_path: Path):
-    """T27."""
     sent: set[tuple[int, int]] = set()
 
     async def poison(installation: Installation) -> None:
