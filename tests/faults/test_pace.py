@@ -24,6 +24,13 @@ def test_one_that_waits_for_two_thirds_of_the_time_gets_twice_as_long(monkeypatc
     assert pace.stretched(5) == pytest.approx(10)
 
 
+def test_no_bound_is_stretched_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    spent = iter([pace.Spent(100, 50), pace.Spent(1100, 1_000_050)])
+    monkeypatch.setattr(pace, "_spent", lambda: next(spent))
+    pace.begin()
+    assert pace.stretched(5) == 50
+
+
 def test_sleeping_is_not_waiting_for_a_core() -> None:
     pace.begin()
     sum(range(2_000_000))
