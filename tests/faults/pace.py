@@ -2,9 +2,9 @@
 
 A promise in seconds is about a machine that gives its processes a core when they want one. On one that has other work
 to do a test would say more of that work than of the product. The kernel tells how long a process has waited for a core
-beside how long it had one. On an otherwise idle machine nothing is stretched. What the kernel does not tell is who had the
-core meanwhile: a product that takes all there is would stretch its own bounds, so they are stretched tenfold at most, and
-by how much is printed.
+beside how long it had one. On an otherwise idle machine nothing is stretched. It does not tell who had the core
+meanwhile: a product that takes all there is would stretch its own bounds, so they are stretched tenfold at most, and by
+how much is printed.
 """
 
 from __future__ import annotations
