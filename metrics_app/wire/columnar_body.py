@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from metrics_app.errors import InvalidBodyError
 from metrics_app.wire.chunk import COUNT_MAX, VALUE_BYTES, VALUE_MAX, Chunk
-from metrics_app.wire.gathering import HOUR_S, Gathering, shown
+from metrics_app.wire.gathering import HOUR_S, Gathering, shown, too_many
 from metrics_app.wire.histogram_body import HistogramBody, packed
 from metrics_app.wire.json_text import UNREADABLE, check_size, opening
 from metrics_app.wire.keys import key_bytes
@@ -31,6 +31,8 @@ _ARRAY_SIZES = {0xDC: 2, 0xDD: 4}  # bytes of length after the first byte of its
 _JSON_FLOATS = json.Decoder(list[float])
 _MSGPACK_FLOATS = msgpack.Decoder(list[float])
 _MSGPACK_BYTES = msgpack.Decoder(bytes)
+_JSON_SERIES = json.Decoder(list[Raw])
+_MSGPACK_SERIES = msgpack.Decoder(list[Raw])
 
 _ABSENT = Raw()
 _HISTOGRAM_BYTES = 64 << 10  # all buckets there are, with the greatest counts, take less in either form
@@ -41,7 +43,7 @@ Floats = NDArray[np.float64]
 class Columnar(Struct, forbid_unknown_fields=True):
     """A whole body."""
 
-    series: list[Raw]
+    series: Raw
     sender: UUID | None = None
 
 
@@ -100,38 +102,60 @@ def _json_values(raw: Raw, gathering: Gathering) -> bytes:
 
 
 def _msgpack_values(raw: Raw, gathering: Gathering) -> bytes:
-    packed = memoryview(raw)
-    if packed[0] in _BIN:
+    if memoryview(raw)[0] in _BIN:
         block = _MSGPACK_BYTES.decode(raw)
         if len(block) % VALUE_BYTES:
             raise ValueError(f"values: expected float64 bytes, got {len(block)} bytes, no multiple of {VALUE_BYTES}")
         gathering.count_in(len(block) // VALUE_BYTES)
         return block
     # counted before they become objects: one byte can be a number, and a number as an object takes 32
-    size = _ARRAY_SIZES.get(packed[0], 0)
-    gathering.count_in(int.from_bytes(packed[1 : 1 + size], "big") if size else packed[0] & 0x0F)
+    gathering.count_in(_array_size(raw))
     values = _MSGPACK_FLOATS.decode(raw)
     return pack(f"<{len(values)}d", *values)
 
 
+def _json_series(raw: Raw, limit: int) -> list[Raw]:
+    series = _JSON_SERIES.decode(raw)  # `check_size` has seen to it that they are not very many
+    if len(series) > limit:
+        raise too_many(limit)
+    return series
+
+
+def _msgpack_series(raw: Raw, limit: int) -> list[Raw]:
+    if _array_size(raw) > limit:  # one byte can be a series, and looking at millions takes a minute
+        raise too_many(limit)
+    return _MSGPACK_SERIES.decode(raw)
+
+
+def _array_size(raw: Raw) -> int:
+    """Members of a MessagePack array, as its head says; anything for what is no array."""
+    packed = memoryview(raw)
+    size = _ARRAY_SIZES.get(packed[0], 0)
+    return int.from_bytes(packed[1 : 1 + size], "big") if size else packed[0] & 0x0F
+
+
 class _Form(NamedTuple):
     body: json.Decoder[Columnar] | msgpack.Decoder[Columnar]
+    all_series: Callable[[Raw, int], list[Raw]]
     series: json.Decoder[Series] | msgpack.Decoder[Series]
     values: Callable[[Raw, Gathering], bytes]
     histogram: json.Decoder[HistogramBody] | msgpack.Decoder[HistogramBody]
 
 
-_JSON = _Form(json.Decoder(Columnar), json.Decoder(Series), _json_values, json.Decoder(HistogramBody))
-_MSGPACK = _Form(msgpack.Decoder(Columnar), msgpack.Decoder(Series), _msgpack_values, msgpack.Decoder(HistogramBody))
+_JSON = _Form(json.Decoder(Columnar), _json_series, json.Decoder(Series), _json_values, json.Decoder(HistogramBody))
+_MSGPACK = _Form(
+    msgpack.Decoder(Columnar), _msgpack_series, msgpack.Decoder(Series), _msgpack_values, msgpack.Decoder(HistogramBody)
+)
 
 
 def _read(body: bytes, form: _Form, gathering: Gathering) -> None:
     try:
         columnar = form.body.decode(body)
+        all_series = form.all_series(columnar.series, gathering.limits.max_items)
     except UNREADABLE as error:
         raise InvalidBodyError(f"{EXPECTED}: {error}") from None
     sender = columnar.sender.bytes if columnar.sender else b""
-    runs = [run for index, raw in enumerate(columnar.series) if (run := _run(index, raw, form, gathering))]
+    runs = [run for index, raw in enumerate(all_series) if (run := _run(index, raw, form, gathering))]
     # one look at all values instead of one a series: most series are short, and numpy has a price a call
     block = np.frombuffer(b"".join([run.values for run in runs]), "<f8") + 0.0  # -0.0 becomes 0.0
     checked = not _misfits(block).size

@@ -315,6 +315,8 @@ def test_exactly_the_limit_of_samples_is_taken_and_one_more_is_413(form: int) ->
             + bytes(6_000_000),
             MSGPACK,
         ),
+        (b"\x81\xa6series\xdd" + struct.pack(">I", 6_000_000) + b"\xc0" * 6_000_000, MSGPACK),
+        (b'{"series":[' + b"0," * 300_000 + b"0]}", JSON),
     ],
 )
 def test_a_body_of_millions_of_tiny_items_is_refused_before_they_take_memory(body: bytes, content_type: str) -> None:
