@@ -15,6 +15,7 @@ from metrics_app.errors import BodyTooLargeError
 from metrics_app.stats import codec
 from metrics_app.stats.summary import HourlySummary
 from metrics_app.wire.bodies import Limits, Parsed, parse
+from metrics_app.wire.columnar_body import HISTOGRAM_ITEMS
 
 NOW_S = 1_795_464_000.5
 HOUR = 498_740
@@ -126,11 +127,19 @@ def test_the_key_and_the_hour_are_looked_at_as_ever_and_all_values_are_counted()
 
 def test_what_it_costs_counts_against_the_limit_not_what_it_stands_for() -> None:
     wide = histogram()  # over 1,000 values' worth of buckets
-    limits = LIMITS._replace(max_items=len(wide["counts"]))
+    limits = LIMITS._replace(max_items=len(wide["counts"]) + HISTOGRAM_ITEMS)
     encoded = msgspec.msgpack.encode(body(series(wide)))
     assert read(encoded, "application/msgpack", limits).accepted == 6
     with pytest.raises(BodyTooLargeError):
         read(encoded, "application/msgpack", limits._replace(max_items=limits.max_items - 1))
+
+
+def test_tiny_ones_count_for_more_than_their_buckets() -> None:
+    tiny = histogram(min=0.0, max=0.0, sum="0", squares="0", zeros=1, tiny=0, counts=[])
+    most = LIMITS.max_items // HISTOGRAM_ITEMS
+    assert read(msgspec.msgpack.encode(body(*[series(tiny)] * most)), "application/msgpack").accepted == most
+    with pytest.raises(BodyTooLargeError):
+        read(msgspec.msgpack.encode(body(*[series(tiny)] * (most + 1))), "application/msgpack")
 
 
 def test_without_a_sender_the_request_id_names_the_whole_of_it() -> None:
