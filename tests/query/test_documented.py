@@ -56,6 +56,18 @@ def test_example_that_leaves_nothing_out_is_the_whole_answer(asked):
     assert json.loads(curl(dated(command).replace(URL, asked[1]))) == json.loads(dated(shown))
 
 
+def test_the_readme_shows_every_member_of_an_answer(asked):
+    readme = (PAGE.parents[1] / "README.md").read_text()
+    shown = readme[readme.index('"value":20.0') :]
+    got = curl(f"curl {asked[0]}/search/median/{dated('2026-11-23')}/22")
+
+    assert members(shown[: shown.index("\n\n")]) == members(got[got.index('"value":') :])
+
+
+def members(text: str) -> list[str]:
+    return re.findall(r'"(\w+)":', text)
+
+
 def test_every_statistic_of_the_three_hours_is_right_from_every_worker(asked):
     for url in asked:
         summary = json.loads(curl(f"curl {url}/checkout/summary/{dated('2026-11-23')}"))
