@@ -110,7 +110,8 @@ class Engine:
             thread.join(max(0.0, until - monotonic()))
         if self._spool is not None:
             self._spool.close()
-        if self._buffer.count:
+        if self._buffer.count and "end" not in self._explained:  # a client that was closed ends with its process again
+            self._explained.add("end")
             where = "lost" if self._spool is None else "left in the spool"
             logger.warning("%s values that were not sent before the end are %s", self._buffer.count, where)
 

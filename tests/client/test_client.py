@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from metrics_app import AsyncMetricsClient, MetricsClient, Options
+from metrics_app.client import lifecycle
 from metrics_app.wire.chunk import VALUE_MAX
 
 from .collector import Collector
@@ -252,6 +253,16 @@ def test_closing_does_not_wait_for_a_service_that_is_away(connect: Connect) -> N
     started = time.monotonic()
     client.close(20.0)
     assert time.monotonic() - started < 5
+
+
+def test_what_is_lost_at_the_end_is_said_once(connect: Connect, caplog: pytest.LogCaptureFixture) -> None:
+    client = connect(FAR)
+    client.record("a", 1.0)
+    client.close(0.2)
+    lifecycle._end()
+    assert [record.message for record in caplog.records if record.message.endswith("are lost")] == [
+        "1 values that were not sent before the end are lost"
+    ]
 
 
 def test_closing_waits_for_a_silent_service_only_as_long_as_it_may(connect: Connect, collector: Collector) -> None:
