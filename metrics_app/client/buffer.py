@@ -66,11 +66,16 @@ class Buffer:
         with self._changed:
             self._batches.append(batch)
             self._weigh(batch, 1)
-            while self._batches and (self.items > self._max_items or self.bytes > self._max_bytes):
+            self.make_room(0, 0)
+            self._changed.notify_all()
+
+    def make_room(self, items: int, size: int) -> None:
+        """The oldest leave until so many items and bytes may be added: what is on disk must not exceed it even then."""
+        with self._changed:
+            while self._batches and (self.items + items > self._max_items or self.bytes + size > self._max_bytes):
                 oldest = self._batches.popleft()
                 self._dropped["overflow"] += oldest.count
                 self._forget(oldest)
-            self._changed.notify_all()
 
     def take(self, wait_s: float) -> Waiting | None:
         """The oldest batch, to be sent; None when there is none for so long."""

@@ -192,6 +192,7 @@ class Engine:
         return gathering.values >= options.batch_values and not len(self._buffer)
 
     def _keep(self, batch: Batch) -> None:
+        self._buffer.make_room(batch.items, batch.size)
         kept = batch if self._spool is None else self._spool.keep(batch)
         if kept is None:
             self._dropped.total["disk"] += batch.count

@@ -6,8 +6,9 @@
         B   gzipped, number of values, number of items, body of a request
         D   segment and place of a batch that was sent or dropped
 
-Nothing is ever overwritten. A record cut short, or damaged, ends its file: what is behind it is not read. Files are
-deleted from the oldest on, so a note never goes before the batch it is about.
+Nothing is ever overwritten. A record cut short, or damaged, ends its file: what is behind it is not read. A file but
+the last is deleted when no batch in it waits, or one that is long under way would hold on to all behind it. A note in
+it may be about a batch in an older file: it is sent again after a restart, under the same numbers, and counts once.
 """
 
 from __future__ import annotations
@@ -72,7 +73,7 @@ class Segments:
 
     Args:
         folder: where they are; exists.
-        segment_bytes: size from which on another file is begun.
+        segment_bytes: size that a file does not exceed, but for a batch that is larger by itself.
         sync: whether an append is on the disk itself when it returns.
         owner: an earlier process, whose files are taken over; None: files of our own.
 
@@ -121,8 +122,9 @@ class Segments:
             # should it fail, a batch is sent once more after a restart, under the same numbers
             with contextlib.suppress(OSError):
                 self._write(b"D", _DONE.pack(stored.segment.number, stored.place))
-                while len(self._segments) > 1 and not self._segments[0].live:
-                    self._segments.pop(0).path.unlink(missing_ok=True)
+                for idle in [segment for segment in self._segments[:-1] if not segment.live]:
+                    self._segments.remove(idle)
+                    idle.path.unlink(missing_ok=True)
             needless = self._taken_over and not self._has_live
         if needless:
             self.close()
@@ -173,9 +175,9 @@ class Segments:
         self._file = self._lock = -1
 
     def _write(self, kind: bytes, payload: bytes) -> tuple[_Segment, int]:
-        segment = self._current(kind)
-        place = segment.size
         record = _HEAD.pack(kind, len(payload), zlib.crc32(payload)) + payload
+        segment = self._current(kind, len(record))
+        place = segment.size
         try:
             if os.write(self._file, record) < len(record):
                 raise OSError("the disk is full")
@@ -187,9 +189,9 @@ class Segments:
         segment.size += len(record)
         return segment, place
 
-    def _current(self, kind: bytes) -> _Segment:
+    def _current(self, kind: bytes, size: int) -> _Segment:
         """The segment to append to; notes go to the last one there is, however large it is."""
-        full = self._segments and self._segments[-1].size >= self._segment_bytes and kind == b"B"
+        full = self._segments and self._segments[-1].size + size > self._segment_bytes and kind == b"B"
         if not self._segments or full:
             number = self._segments[-1].number + 1 if self._segments else 1
             self._segments.append(_Segment(number, self._folder / f"{self._owner}-{number:06}{SEGMENT}"))
