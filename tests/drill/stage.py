@@ -19,7 +19,9 @@ from tests.cli.fake_service import FakeService
 IDLE = """
 import os, pathlib, sys, time
 if "kafka.Kafka" in sys.argv:
-    pathlib.Path(sys.argv[-1]).with_name("kafka.pid").write_text(f"{os.getpid()}\\n")
+    written = pathlib.Path(sys.argv[-1]).with_name("kafka.new")
+    written.write_text(f"{os.getpid()}\\n")
+    written.replace(written.with_name("kafka.pid"))  # nobody sees it half written
 time.sleep(600)
 """
 
