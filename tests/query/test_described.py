@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 import urllib.request
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -35,6 +37,7 @@ def test_service_answers_as_described_whatever_it_is_asked(asked: list[str], tmp
     """No 5xx, no undescribed status, header or member; what the description forbids is refused."""
     with urllib.request.urlopen(f"{asked[0]}/openapi.json") as described:
         document = json.loads(dated(described.read().decode()))  # the examples find what is recorded
+    document["paths"]["/samples"] = elsewhere(document["paths"]["/samples"])
     # it cannot make NDJSON; tests/wire/test_bodies.py does
     del document["paths"]["/samples"]["post"]["requestBody"]["content"]["application/x-ndjson"]
     schema = tmp_path / "openapi.json"
@@ -56,6 +59,20 @@ def test_service_answers_as_described_whatever_it_is_asked(asked: list[str], tmp
 
     assert ran.returncode == 0, ran.stdout[-8000:] + ran.stderr[-2000:]
     assert f"Tested: {operations(document)}" in ran.stdout
+
+
+def elsewhere(samples: object) -> dict[str, Any]:
+    """The operation, whose examples are recorded under another key and now: other tests count what theirs recorded."""
+    text, now_s = json.dumps(samples), int(time.time())
+    for example, ours in (
+        ('"checkout"', '"described"'),
+        ("1795464000.5", f"{now_s}.5"),
+        ("498740", str(now_s // 3600)),
+    ):
+        assert example in text
+        text = text.replace(example, ours)
+    changed: dict[str, Any] = json.loads(text)
+    return changed
 
 
 def operations(document: dict[str, dict[str, dict[str, object]]]) -> int:
