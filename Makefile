@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 ARGS ?=
 
-.PHONY: help setup setup-dev up test test-faults mutants check format lint types lock bench bench-quick bench-peers profile drill docs clean
+.PHONY: help setup setup-dev up test test-slow test-faults mutants check format lint types lock bench bench-quick bench-peers profile drill docs clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -30,6 +30,9 @@ up: setup ## start everything on 127.0.0.1:8080, an embedded Kafka included (ARG
 
 test: setup-dev ## all tests but the long ones, on a real Kafka (ARGS="-k fold")
 	$(BIN)/pytest -m "not slow" --durations=12 $(ARGS)
+
+test-slow: setup-dev ## the long tests that are no faults: fuzzing, false alarms, ten thousand steps of the simulation
+	$(BIN)/pytest -m slow --ignore=tests/faults --durations=12 $(ARGS)
 
 SEEDS ?= 1 2 3
 test-faults: setup-dev ## every fault, the long ones too, once for each of SEEDS (ARGS="-k frozen" SEEDS=7)

@@ -150,14 +150,18 @@ MUTANTS: list[Patch] = [
     ids_of_a_replayed_row_not_noted,
     the_later_sight_of_an_id_is_forgotten,
     memory_kept_over_a_rebalance,
-    records_of_others_passed_over,
-    a_gap_claimed_before_our_place_has_passed_it,
     committed_before_the_flush,
     written_locally_before_the_changelog,
 ]
+# it takes a minute or two of stories until one of these does harm
+RARE: list[Patch] = [records_of_others_passed_over, a_gap_claimed_before_our_place_has_passed_it]
 
 
-@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.__name__)
+@pytest.mark.parametrize(
+    "mutant",
+    [*MUTANTS, *(pytest.param(mutant, marks=[pytest.mark.slow, pytest.mark.timeout(600)]) for mutant in RARE)],
+    ids=lambda mutant: mutant.__name__,
+)
 def test_the_simulation_finds(mutant, monkeypatch):
     mutant(monkeypatch)
     with pytest.raises(AssertionError, match=r"instead of|goes back|committed|: place|forgotten|no progress|put aside"):
