@@ -20,6 +20,7 @@ BENCHMARKS = {
     "ingest": "the way in by the form of the body",
     "single_post": "one sample a request, beside a bare aiohttp server",
     "end_to_end": "from POST to answer: the highest rate held, and freshness at half of it",
+    "queries": "how fast questions are answered while samples come in",
     "many_keys": "up to a million keys: row updates, memory, disk, exactness; recovery",
     "sketches": "our quantiles beside DDSketch, KLL, t-digest and REQ",
     "client": "record(): what a call costs, and how many a process can do",

@@ -155,6 +155,16 @@ def end_to_end(document: Document) -> Table:
     return Table(header, rows)
 
 
+def queries(document: Document) -> Table:
+    """Questions while samples come in."""
+    header = ["queries/s", "values/s beside them", "p50", "p99", "slowest", "on schedule"]
+    rows = []
+    for row in document["queries"]:
+        times = [f"{row[name]:,.1f} ms" for name in ("p50_ms", "p99_ms", "max_ms")]
+        rows.append([f"{row['per_s']:,}", f"{row['values_per_s']:,}", *times, "yes" if row["held"] else "no"])
+    return Table(header, rows)
+
+
 def many_keys(document: Document) -> Table:
     """Few keys and many."""
     header = ["keys", "values", "values/s", "CPU a value: collector", "worker", "memory", "bytes a row", "on disk"]
@@ -265,6 +275,10 @@ def _most_keys(name: str) -> Callable[[Document], float]:
     return lambda document: float(document["many_keys"][-1][name])
 
 
+def _first_query(document: Document) -> float:
+    return float(document["queries"][0]["p99_ms"])
+
+
 def _of(section: str, name: str, times: float = 1) -> Callable[[Document], float]:
     return lambda document: times * float(document[section][name])
 
@@ -281,6 +295,7 @@ AIMS = (
     Aim("end to end, JSON arrays of objects, held", _end_to_end("json", "held_per_s"), 3e5, write=_RATE),
     Aim("queryable after, p99, at half that rate, msgpack", _end_to_end("msgpack", "freshness"), 2000, False, _MS),
     Aim("queryable after, p99, at half that rate, JSON", _end_to_end("json", "freshness"), 2000, False, _MS),
+    Aim("500 queries/s while 10,000 values/s come in, p99", _first_query, 10, False, _MS),
     Aim("one sample a POST, of a bare aiohttp server", _of("single_post", "share", 100), 75, write=_PERCENT),
     Aim("row updates, every value another of a million keys", _most_keys("per_s"), 25_000, write=_RATE),
     Aim("memory with a million keys in an hour", _most_keys("rss_mb"), 4096, False, _MIB),
@@ -328,6 +343,7 @@ TABLES = {
     "ingest": Shown("ingest", ingest),
     "single-post": Shown("single_post", single_post),
     "end-to-end": Shown("end_to_end", end_to_end),
+    "queries": Shown("queries", queries),
     "many-keys": Shown("many_keys", many_keys),
     "recovery": Shown("recovery", recovery),
     "client": Shown("client", client),

@@ -206,6 +206,9 @@ async def _run(app: MetricsApp, settings: Settings) -> int:
     crash: BaseException | None = crashed.result() if crashed.done() else None
     if crash is not None:
         logger.critical("the worker cannot go on: %s", crash if isinstance(crash, BrokerError) else repr(crash))
+    else:
+        app.health.stopping = True
+        await asyncio.wait([crashed], timeout=settings.stop_delay_s)
     starting.cancel()
     try:
         await asyncio.wait_for(app.stop(), settings.stop_grace_s)

@@ -87,7 +87,13 @@ class Settings(BaseSettings):
         pattern=r"^[A-Za-z0-9._-]*$",
         description="Name of an aggregator that its restarts share: no partition moves if it is back in time (ADR 7).",
     )
-    stop_grace_s: float = Field(20.0, gt=0, description="Time a worker has to drain and stop.")
+    stop_delay_s: float = Field(
+        0.0,
+        ge=0,
+        le=60,
+        description="Time a worker goes on when told to stop, not ready, so that a proxy lets go of it.",
+    )
+    stop_grace_s: float = Field(20.0, gt=0, description="Time a worker has to drain and stop after that.")
 
     # query
     unit: str = Field("ms", max_length=16, description="Unit of the values, repeated in every answer.")

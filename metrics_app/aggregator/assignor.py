@@ -26,16 +26,3 @@ class Assignor(PartitionAssignor):
             for topic, partitions in self._topics_filtered(assignment.standbys, topics).items():
                 of_url.setdefault(topic + STANDBY_SUFFIX, []).extend(partitions)
         return by_url
-
-    def holders(self, topic: str, partition: int) -> list[str]:
-        """URLs of the workers that hold a changelog partition, the active one first, without trailing slashes."""
-        return [
-            str(url).rstrip("/")
-            for name in (topic, topic + STANDBY_SUFFIX)
-            for url, held in self.changelog_distribution.items()
-            if partition in held.get(name, ())
-        ]
-
-    def members(self) -> list[str]:
-        """URLs of all workers of the group, without trailing slashes."""
-        return [str(url).rstrip("/") for url in self.changelog_distribution]

@@ -1,4 +1,4 @@
-"""Answers the query role's two questions: what is in a row, and who holds its partition."""
+"""Answers the query role's question: what is in a row."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import faust
 
 from metrics_app.aggregator import listing
 from metrics_app.aggregator import row as rows
-from metrics_app.aggregator.assignor import Assignor
 from metrics_app.aggregator.partitions import Partitions
 from metrics_app.aggregator.row import Row
 from metrics_app.aggregator.table import HourlyTable
@@ -115,27 +114,3 @@ class TableReader:
 
 def _found(row: Row, as_of: float, stale: bool, role: str) -> Found:
     return Found(row.summary, row.missing, row.duplicates, row.late, as_of, stale, role, row.stamp)
-
-
-class GroupOwners:
-    """The assignment as the group's leader published it last."""
-
-    def __init__(self, app: faust.App, table: HourlyTable, url: str) -> None:
-        self.app = app
-        self.table = table
-        self.url = url
-
-    def owners(self, partition: int) -> list[str]:
-        """Base URLs of the holders of a partition, the active one first."""
-        return self._assignor.holders(self.table.changelog_topic_name, partition)
-
-    def members(self) -> list[str]:
-        """Base URLs of all workers of the group."""
-        return self._assignor.members()
-
-    @property
-    def _assignor(self) -> Assignor:
-        assignor = self.app.assignor
-        if not isinstance(assignor, Assignor):
-            raise TypeError("the app runs another assignor than ours")
-        return assignor

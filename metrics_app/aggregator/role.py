@@ -14,8 +14,9 @@ from metrics_app.aggregator.dead_letters import StopRule, headers_of, kind_of
 from metrics_app.aggregator.flusher import Flusher
 from metrics_app.aggregator.fold import Limits
 from metrics_app.aggregator.gaps import changelog_reader
+from metrics_app.aggregator.owners import GroupOwners
 from metrics_app.aggregator.partitions import Partitions
-from metrics_app.aggregator.reader import GroupOwners, TableReader
+from metrics_app.aggregator.reader import TableReader
 from metrics_app.aggregator.replica import Tables
 from metrics_app.aggregator.sole_use import SoleUse
 from metrics_app.aggregator.source_log import SourceLog
@@ -80,7 +81,8 @@ def register(app: faust.App, settings: Settings, telemetry: Telemetry, health: H
         internal=True,
     )
     app.agent(topic, name="fold", concurrency=1)(folding.consume)  # out of order is what more would be
-    _follow_the_group(app, settings, partitions, telemetry)
+    owners = GroupOwners(app, table.changelog_topic_name, settings.url, settings.data_dir)
+    _follow_the_group(app, settings, partitions, owners, telemetry)
     upkeep = Upkeep(app, log, partitions, telemetry)
     symptoms = Symptoms(app, settings, folding, flusher, upkeep)
     watchdog = Watchdog(symptoms.now, symptoms.kafka_answers, symptoms.remedy)
@@ -89,7 +91,7 @@ def register(app: faust.App, settings: Settings, telemetry: Telemetry, health: H
     health.checks["watchdog"] = watchdog.suspicion
     return Aggregator(
         TableReader(app, table, partitions, tables),
-        GroupOwners(app, table, settings.url),
+        owners,
         before_kafka=[SoleUse(settings.data_dir), LoopGuard(settings.session_timeout_s)],
         services=[flusher, upkeep, watchdog],
         committable=partitions.committable,
@@ -105,7 +107,9 @@ def limits_of(settings: Settings) -> Limits:
     )
 
 
-def _follow_the_group(app: faust.App, settings: Settings, partitions: Partitions, telemetry: Telemetry) -> None:
+def _follow_the_group(
+    app: faust.App, settings: Settings, partitions: Partitions, owners: GroupOwners, telemetry: Telemetry
+) -> None:
     @app.on_partitions_revoked.connect
     async def on_revoked(_app: Any, /, *_revoked: Any, **_: Any) -> None:
         partitions.revoke()
@@ -115,6 +119,7 @@ def _follow_the_group(app: faust.App, settings: Settings, partitions: Partitions
     async def on_assigned(_app: Any, /, *assigned: Any, **_: Any) -> None:
         telemetry.rebalances.inc()
         partitions.assign({tp.partition for tp in assigned[0] if tp.topic == settings.samples_topic})
+        owners.note()
 
 
 def _recovering(app: faust.App, partitions: Partitions, tables: Tables) -> str | None:

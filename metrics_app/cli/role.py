@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, Literal, NoReturn
 
@@ -18,6 +19,9 @@ def serve_role(
     role: Literal["collector", "aggregator", "all"], port: int | None, host: str | None, data_dir: Path | None
 ) -> NoReturn:
     """Never: runs the role until the process is told to stop."""
+    # read when numpy comes in: its threads would only wait for each other with products as small as ours
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
     from metrics_app import settings
     from metrics_app.app import create_app, serve  # takes a second: only here
 

@@ -61,7 +61,7 @@ def up(
 async def _run(stages: Sequence[Sequence[Program]], settings: Settings, verbose: bool) -> None:
     started = time.monotonic()
     # a worker that takes all its grace is still to end by itself
-    supervisor = Supervisor(stages, settings.data_dir, say, settings.stop_grace_s + EXIT_S)
+    supervisor = Supervisor(stages, settings.data_dir, say, settings.stop_delay_s + settings.stop_grace_s + EXIT_S)
     children = [child for stage in supervisor.stages for child in stage]
     stop = asyncio.Event()
     for number in STOP_SIGNALS:

@@ -37,7 +37,7 @@ __all__ = [
 
 EXACT_DISTINCT = 1000
 SMALL = 32  # values up to which a loop is faster than numpy's calls
-RECENT_MAX = 1024  # values of smaller additions that wait to be counted together
+RECENT_MAX = 8192  # values of smaller additions that wait to be counted together
 
 _ROUNDING = 2.0**-49  # an interpolation in float64 is within 3 * 2**-53 of the truth; lo and hi leave room for more
 
@@ -248,7 +248,9 @@ class HourlySummary:
             return histogram.sums
         counted = self._counted()
         if SMALL < self.count <= 4 * len(counted.values):  # repeating them costs less than sums in Python integers
-            return block_sum.of_sorted(np.repeat(counted.values, counted.times))
+            return block_sum.of_array(
+                np.repeat(counted.values, counted.times), float(counted.values[0]), float(counted.values[-1])
+            )
         return exact_sum.of_counts(zip(counted.values.tolist(), counted.times.tolist(), strict=True))
 
     def _counted(self) -> Distinct:

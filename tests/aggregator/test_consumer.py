@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import struct
 import time
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.structs import ConsumerRecord
 
-from metrics_app.aggregator.consumer import RUN_BYTES, runs
+from metrics_app.aggregator.consumer import FETCH_WAIT_MS, RUN_BYTES, RunConsumer, runs
+from metrics_app.app import create_app
 from metrics_app.broker import client
-from metrics_app.settings import Settings
+from metrics_app.settings import Settings, load
 from metrics_app.wire import record as wire
 from metrics_app.wire.chunk import Chunk
 from tests.faults.installation import Installation, eventually
@@ -25,6 +27,14 @@ def record(offset: int, size: int) -> Any:
 
 def offsets(found: list[Any]) -> list[list[int]]:
     return [[each.offset for each in run.value] for run in found]
+
+
+async def test_no_partition_waits_long_for_others_that_have_nothing_new():
+    app = create_app(load(), "aggregator")
+    consumer = cast(RunConsumer, app.consumer)._new_consumer_thread()._create_worker_consumer(app.transport)
+    assert consumer._fetch_max_wait_ms == FETCH_WAIT_MS
+    await consumer.stop()
+    assert "fetch_max_wait_ms=self._fetch_max_wait_ms" in inspect.getsource(AIOKafkaConsumer.start), "and it is used"
 
 
 def test_records_of_a_fetch_make_one_run_that_is_named_after_the_first():

@@ -129,9 +129,13 @@ class Prober:
         """Questions asked in an interval of monotonic time."""
         return [one for one in self.seen if since_s <= one.asked_s < until_s]
 
-    def answered(self, since_s: float = 0.0, until_s: float = float("inf")) -> float:
-        """Share of the questions of an interval that got an answer; "no data" is one, see `wrong`."""
-        asked = self.between(since_s, until_s)
+    def answered(self, since_s: float = 0.0, until_s: float = float("inf"), by: str = "") -> float:
+        """Share of the questions of an interval that got an answer; "no data" is one, see `wrong`.
+
+        Args:
+            by: base URL: only those that this worker answered or refused.
+        """
+        asked = [one for one in self.between(since_s, until_s) if not by or one.url == by]
         return sum(one.status in (HTTPStatus.OK, HTTPStatus.NOT_FOUND) for one in asked) / len(asked)
 
     def normal_after(self, since_s: float) -> float:

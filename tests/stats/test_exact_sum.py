@@ -18,7 +18,7 @@ values_lists = st.lists(st.floats(0.0, VALUE_MAX), min_size=1, max_size=40)
 
 
 def of_block(values: list[float]) -> Sums:
-    return block_sum.of_block(np.array(values), min(values), max(values))
+    return block_sum.of_array(np.array(values), min(values), max(values))
 
 
 @given(values_lists)

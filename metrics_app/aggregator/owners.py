@@ -1,0 +1,82 @@
+"""Who holds which partition: as the group's leader published it last or, before that, as this worker noted it last.
+
+A worker that starts joins the group only after seconds. Until then it asks by the map it noted in its data folder: a
+worker that does not hold the partition any more says so, and everybody else on the map is asked.
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import faust
+import msgspec
+
+from metrics_app.aggregator.assignor import STANDBY_SUFFIX, Assignor
+
+logger = logging.getLogger(__name__)
+
+NOTE = "owners.json"
+
+Held = dict[str, dict[str, list[int]]]  # partitions, by base URL and topic; standbys under the topic with a suffix
+
+
+class GroupOwners:
+    """The map of the group.
+
+    Args:
+        topic: the changelog.
+        url: base URL of this worker.
+        folder: where the map is noted.
+    """
+
+    def __init__(self, app: faust.App, topic: str, url: str, folder: Path) -> None:
+        self.app = app
+        self.topic = topic
+        self.url = url
+        self._path = folder / NOTE
+        self._noted = _read(self._path)
+
+    def owners(self, partition: int) -> list[str]:
+        """Base URLs of the holders of a partition, the active one first."""
+        return [
+            url.rstrip("/")
+            for name in (self.topic, self.topic + STANDBY_SUFFIX)
+            for url, held in self._map.items()
+            if partition in held.get(name, ())
+        ]
+
+    def members(self) -> list[str]:
+        """Base URLs of all workers of the group."""
+        return [url.rstrip("/") for url in self._map]
+
+    def note(self) -> None:
+        """Writes the map down; one that cannot be written is only missed by the next start."""
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            new = self._path.with_suffix(".new")
+            new.write_bytes(msgspec.json.encode(self._published))
+            new.replace(self._path)
+        except OSError as error:
+            logger.warning("the map of the group was not noted: %r", error)
+
+    @property
+    def _map(self) -> Held:
+        return self._published or self._noted
+
+    @property
+    def _published(self) -> Held:
+        assignor = self.app.assignor
+        if not isinstance(assignor, Assignor):
+            raise TypeError("the app runs another assignor than ours")
+        return {str(url): dict(held) for url, held in assignor.changelog_distribution.items()}
+
+
+def _read(path: Path) -> Held:
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Held)
+    except FileNotFoundError:
+        return {}
+    except (OSError, msgspec.DecodeError) as error:
+        logger.warning("the map noted in %s is not used: %r", path, error)
+        return {}

@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from metrics_app.aggregator.assignor import STANDBY_SUFFIX, Assignor
+from metrics_app.aggregator.owners import NOTE, GroupOwners
+
+TOPIC = "changelog"
+A, B = "http://a:1", "http://b:2"
+MAP = {f"{A}/": {TOPIC: [0, 1], TOPIC + STANDBY_SUFFIX: [2]}, f"{B}/": {TOPIC: [2], TOPIC + STANDBY_SUFFIX: [0, 1]}}
+
+
+def owners_in(folder: Path, published: dict[str, Any]) -> GroupOwners:
+    assignor = Assignor.__new__(Assignor)  # as it is before it has met a group; a whole one needs a whole app
+    assignor.changelog_distribution = published
+    app: Any = SimpleNamespace(assignor=assignor)
+    return GroupOwners(app, TOPIC, A, folder)
+
+
+def test_the_active_holder_comes_before_the_standby(tmp_path: Path):
+    owners = owners_in(tmp_path, MAP)
+    assert owners.owners(1) == [A, B]
+    assert owners.owners(2) == [B, A]
+    assert owners.owners(3) == []
+    assert owners.members() == [A, B]
+
+
+def test_the_map_outlives_the_process(tmp_path: Path):
+    owners_in(tmp_path / "new", MAP).note()
+    again = owners_in(tmp_path / "new", {})
+    assert again.owners(2) == [B, A]
+    assert again.members() == [A, B]
+
+
+def test_what_the_group_says_is_newer(tmp_path: Path):
+    owners_in(tmp_path, MAP).note()
+    assert owners_in(tmp_path, {B: {TOPIC: [0]}}).owners(0) == [B]
+
+
+@pytest.mark.parametrize("noted", [b"", b"{", b'{"http://a": [1]}', b"\xff" * 100])
+def test_a_note_that_makes_no_sense_is_not_used(tmp_path: Path, noted: bytes):
+    (tmp_path / NOTE).write_bytes(noted)
+    assert owners_in(tmp_path, {}).members() == []
+
+
+def test_a_note_that_cannot_be_written_stops_nobody(tmp_path: Path):
+    (tmp_path / "file").write_text("in the way")
+    owners_in(tmp_path / "file", MAP).note()

@@ -1,0 +1,75 @@
+"""HAProxy with the configuration of docker/haproxy.cfg before workers of this machine."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from metrics_app.broker.ports import free_port
+
+CONFIGURATION = Path(__file__).parents[2] / "docker" / "haproxy.cfg"
+READY_S = 10.0
+
+
+def configuration(port: int, addresses: dict[str, str]) -> str:
+    """The product's own, but for where it listens and where the workers are.
+
+    Args:
+        addresses: host and port of each server by the name it has in the file.
+    """
+    lines: list[str] = []
+    for line in CONFIGURATION.read_text().splitlines():
+        words = line.split()
+        if words[:1] == ["server"]:
+            line = f"    server {words[1]} {addresses[words[1]]}"
+        elif words[:1] == ["bind"]:
+            line = f"    bind 127.0.0.1:{port}"
+        elif words[:1] == ["default-server"]:
+            line = line.partition(" resolvers ")[0]  # names are Docker's; there are none here
+        lines.append(line)
+    text = "\n".join(lines) + "\n"
+    head, resolvers, rest = text.partition("resolvers docker\n")
+    assert resolvers, "the section of Docker's names"
+    return head + rest[rest.index("defaults\n") :]
+
+
+@contextmanager
+def haproxy(folder: Path, urls: dict[str, str]) -> Iterator[str]:
+    """A running HAProxy; gives its base URL.
+
+    Args:
+        urls: base URL of each server by its name in the configuration.
+    """
+    program = shutil.which("haproxy") or "/usr/sbin/haproxy"
+    port = free_port()
+    file, log = folder / "haproxy.cfg", folder / "haproxy.log"
+    file.write_text(configuration(port, {name: urlsplit(url).netloc for name, url in urls.items()}))
+    with log.open("wb") as output:
+        process = subprocess.Popen([program, "-db", "-f", str(file)], stdout=output, stderr=output)
+    try:
+        url = f"http://127.0.0.1:{port}"
+        _await([f"{url}/readyz"], process, log)
+        yield url
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+def _await(urls: Iterable[str], process: subprocess.Popen[bytes], log: Path) -> None:
+    give_up = time.monotonic() + READY_S
+    for url in urls:
+        while True:
+            assert process.poll() is None, log.read_text()
+            try:
+                with urllib.request.urlopen(url, timeout=1.0):
+                    break
+            except (urllib.error.URLError, OSError):
+                assert time.monotonic() < give_up, f"HAProxy is not ready: {log.read_text()}"
+                time.sleep(0.1)
