@@ -28,8 +28,9 @@ setup-dev: .venv/.dev ## install what developing needs as well
 up: setup ## start everything on 127.0.0.1:8080, an embedded Kafka included (ARGS="--workers 2")
 	@$(BIN)/metrics-app up $(ARGS)
 
+TOGETHER ?= 3 # files of tests at a time: most of them wait for a process most of the time
 test: setup-dev ## all tests but the long ones, on a real Kafka (ARGS="-k fold")
-	$(BIN)/pytest -m "not slow" --durations=12 $(ARGS)
+	$(BIN)/pytest -m "not slow" -n $(TOGETHER) --dist loadfile --durations=12 $(ARGS)
 
 test-slow: setup-dev ## the long tests that are no faults: fuzzing, false alarms, ten thousand steps of the simulation
 	$(BIN)/pytest -m slow --ignore=tests/faults --durations=12 $(ARGS)

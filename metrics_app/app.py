@@ -166,7 +166,7 @@ def _options(settings: Settings, telemetry: Telemetry) -> dict[str, Any]:
         "broker_commit_interval": 1.0,
         "stream_buffer_maxsize": 64,  # runs of records, each of which may be half a megabyte
         "stream_wait_empty": False,  # what is not flushed is replayed; waiting for it could last for ever
-        "consumer_max_fetch_size": 4 << 20,
+        "consumer_max_fetch_size": client.READ_AHEAD_BYTES,
         "consumer_auto_offset_reset": "earliest",
         "producer_acks": -1,
         "producer_request_timeout": 0.8 * settings.session_timeout_s,

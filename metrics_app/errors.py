@@ -112,6 +112,10 @@ class FormatError(MetricsError):
         self.reason = reason
 
 
+class NewerFormatError(FormatError):
+    """Bytes that a newer release has written, and that only it may interpret."""
+
+
 class InvalidBodyError(MetricsError):
     """A request body that cannot be taken, with the items at fault where they are known."""
 

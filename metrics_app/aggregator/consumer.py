@@ -14,10 +14,8 @@ from faust.transport.drivers import aiokafka
 from faust.types import TP
 
 from metrics_app.aggregator.source_log import ReadOffsets
+from metrics_app.broker.client import FETCH_WAIT_MS
 
-# A fetch that waits for partitions without anything new holds up the others, for a broker is asked one thing at a time.
-# Faust has 1.5 s. This is less than what a fetch brings takes to be folded; an idle worker asks 40 times a second.
-FETCH_WAIT_MS = 25
 RUN_BYTES = 512 << 10  # of record values, after which a run ends; as the largest record, for a run has at least one
 
 
@@ -52,7 +50,7 @@ def runs(records: Iterable[Any]) -> list[Any]:
 class _Thread(aiokafka.AIOKafkaConsumerThread):
     def _create_worker_consumer(self, transport: Any) -> Any:
         consumer = super()._create_worker_consumer(transport)
-        consumer._fetch_max_wait_ms = FETCH_WAIT_MS  # neither Faust nor aiokafka lets one say it from here
+        consumer._fetch_max_wait_ms = FETCH_WAIT_MS  # Faust has 1.5 s, and no setting for it
         return consumer
 
 

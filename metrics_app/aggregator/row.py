@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from metrics_app.aggregator.fences import Ranges
-from metrics_app.errors import FormatError
+from metrics_app.errors import FormatError, NewerFormatError
 from metrics_app.stats import codec
 from metrics_app.stats.summary import HourlySummary
 from metrics_app.wire.chunk import ID_BYTES, SENDER_BYTES
@@ -131,11 +131,14 @@ def version_of(value: bytes) -> Version:
     """Order of a stored value, read from its header alone.
 
     Raises:
+        NewerFormatError: a newer release has written it.
         FormatError: not a value of this table.
     """
     if len(value) < MIN_VALUE_BYTES or value[0] != MAGIC:
         raise FormatError("row", "no header")
     _, version, _, epoch, stamp = _HEADER.unpack_from(value)
+    if version > VERSION:
+        raise NewerFormatError("row", f"version {version}, this release reads {VERSION}")
     if version != VERSION:
         raise FormatError("row", f"version {version}, this release reads {VERSION}")
     return Version(epoch, stamp)

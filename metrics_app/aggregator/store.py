@@ -4,6 +4,8 @@ The changelog is the table; this store is a cache of it that survives a restart.
 has acknowledged them, together with the changelog offset they lead to, in one atomic batch. Where two states of a row
 meet (recovery, standby, a worker that was presumed dead), the one with the higher stamp stays.
 
+Rows that a newer release has written end the process: to leave them out would be to lose them.
+
 A copy that cannot be right is never answered from: found on opening, it is put aside and the partition is recovered
 from the changelog; found on reading, the process ends and that happens on the next start.
 """
@@ -23,10 +25,10 @@ from faust.stores import rocksdb
 from faust.types import TP, CollectionT
 
 from metrics_app.aggregator import local_state
-from metrics_app.aggregator.last_resort import EXIT_CRASHED, leave
+from metrics_app.aggregator.last_resort import EXIT_CRASHED, EXIT_UNUSABLE, leave
 from metrics_app.aggregator.local_state import DamagedError
 from metrics_app.aggregator.row import PLACE_KEY, Version, version_of
-from metrics_app.errors import FormatError
+from metrics_app.errors import FormatError, NewerFormatError
 
 logger = logging.getLogger(__name__)
 
@@ -78,11 +80,13 @@ class HourStore(rocksdb.Store):
     Attributes:
         on_rebuild: told the reason, one word, whenever a partition is to be recovered from nothing.
         give_up: ends the process, with that sentence.
+        refuse: the same, and says that a new start will not help.
         outvoted: by partition, rows of which the changelog, as far as it was read, has an older state last.
     """
 
     on_rebuild: Callable[[str], None] = staticmethod(lambda reason: None)
     give_up: Callable[[str], NoReturn] = staticmethod(lambda why: leave(EXIT_CRASHED, why))
+    refuse: Callable[[str], NoReturn] = staticmethod(lambda why: leave(EXIT_UNUSABLE, why))
 
     def __init__(self, *args: Any, **named: Any) -> None:
         super().__init__(*args, **named)
@@ -130,6 +134,8 @@ class HourStore(rocksdb.Store):
         """Within it, a local row or block that cannot be read ends the process and has the partition rebuilt."""
         try:
             yield
+        except NewerFormatError as error:
+            self._refuse(partition, error)
         except FormatError as error:
             self._damaged(partition, error)
         except Exception as error:
@@ -141,6 +147,11 @@ class HourStore(rocksdb.Store):
         path = self.partition_path(partition)
         local_state.mark(path, local_state.UNREADABLE)
         self.give_up(f"the local copy {path} is damaged ({error}); it is rebuilt from the changelog at the next start")
+
+    def _refuse(self, partition: int, error: NewerFormatError) -> NoReturn:
+        self.refuse(
+            f"partition {partition} has rows of a newer release ({error}); nothing was changed: run that release again"
+        )
 
     def rebuild(self, partition: int, reason: str, detail: str) -> None:
         """Puts the copy of a partition aside; recovery starts from nothing."""
@@ -191,6 +202,8 @@ class HourStore(rocksdb.Store):
     def _version(self, partition: int, value: bytes) -> Version:
         try:
             return version_of(value)
+        except NewerFormatError as error:
+            self._refuse(partition, error)
         except FormatError as error:
             logger.error("changelog of partition %s: ignored a record: %s", partition, error)
             return OLDEST

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 import pytest
 import rocksdict
@@ -10,7 +10,7 @@ from faust.types import TP
 
 from metrics_app.aggregator import row as rows
 from metrics_app.aggregator.fold import HOUR_MS, Limits
-from metrics_app.aggregator.local_state import IDENTITY_KEY, MANIFEST_KEY
+from metrics_app.aggregator.local_state import IDENTITY_KEY, MANIFEST_KEY, MARK
 from metrics_app.aggregator.partitions import Partitions
 from metrics_app.aggregator.row import Place
 from metrics_app.aggregator.table import HourlyTable
@@ -120,3 +120,38 @@ def test_a_copy_is_whole_from_its_note_on_over_restarts_and_no_longer_when_it_is
     table.store.rebuild(1, "ahead", "by a test")
     table.store.persisted_offset(tp)
     assert not table.store.is_whole(1)
+
+
+class Ended(BaseException):
+    """The process would have ended here."""
+
+
+@pytest.fixture
+def refusing(table, monkeypatch):
+    def refuse(why: str) -> NoReturn:
+        raise Ended(why)
+
+    monkeypatch.setattr(table.store, "refuse", refuse)
+    return table
+
+
+def newer(value: bytes) -> bytes:
+    """The value as a later release may have written it."""
+    return value[:1] + bytes([rows.VERSION + 1]) + value[2:]
+
+
+def test_rows_of_a_newer_release_in_the_changelog_are_refused_and_not_left_out(refusing):
+    """A downgrade would lose them, and write older ones after them."""
+    take(refusing, (KEY, state(7)), reached=0)
+    with pytest.raises(Ended, match="newer release"):
+        take(refusing, (KEY, newer(state(9))), reached=1)
+    assert refusing.store.persisted_offset(refusing.changelog_tp(1)) == 0
+    with pytest.raises(Ended, match="newer release"):
+        refusing.store.compare(1, KEY, newer(state(9)))
+
+
+def test_a_local_row_of_a_newer_release_is_refused_and_not_called_damaged(refusing):
+    refusing.store.write(refusing.changelog_tp(1), [(rows.PLACE_KEY, newer(state(9)))], 1)
+    with pytest.raises(Ended, match="version 2"), refusing.store.sound(1):
+        refusing.place(1)
+    assert not (refusing.store.partition_path(1) / MARK).exists()

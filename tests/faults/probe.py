@@ -129,6 +129,10 @@ class Prober:
         """Questions asked in an interval of monotonic time."""
         return [one for one in self.seen if since_s <= one.asked_s < until_s]
 
+    def knows_all(self) -> bool:
+        """Whether every key has been answered for its open hour."""
+        return {one.key for one in self.seen if one.counted > 0 and one.hour != self.closed} == set(self.keys)
+
     def answered(self, since_s: float = 0.0, until_s: float = float("inf"), by: str = "") -> float:
         """Share of the questions of an interval that got an answer; "no data" is one, see `wrong`.
 
