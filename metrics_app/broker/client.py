@@ -18,8 +18,8 @@ from metrics_app.settings import Settings
 MAX_REQUEST_BYTES = 1 << 20
 READ_AHEAD_BYTES = 4 << 20
 # A fetch that waits for partitions without anything new holds up the others, for a broker is asked one thing at a time.
-# This is less than what a fetch brings takes to be folded; an idle consumer asks 40 times a second.
-FETCH_WAIT_MS = 25
+# This is less than what a fetch brings takes to be folded; an idle consumer asks 20 times a second.
+FETCH_WAIT_MS = 50
 # a request may take less than the silence after which its sender's partitions move: a late ack ends the sender first
 REQUEST_SHARE = 0.8
 

@@ -101,13 +101,14 @@ class Histogram:
         low, high: least and greatest value.
     """
 
-    __slots__ = ("counts", "high", "low", "offset", "sums", "tiny", "zeros")
+    __slots__ = ("_ends", "counts", "high", "low", "offset", "sums", "tiny", "zeros")
 
     def __init__(self) -> None:
         self.zeros = 0
         self.tiny = 0
         self.offset = 0
         self.counts: Counts = np.zeros(0, np.int64)
+        self._ends: Counts | None = None  # running totals of counts, until these change
         self.low = math.inf
         self.high = -math.inf
         self.sums = NOTHING
@@ -170,7 +171,9 @@ class Histogram:
         if rank < self.zeros + self.tiny:
             return self._clamped(0.0, 0.0, ZERO_MAX, 1.0)
         nth = rank - self.zeros - self.tiny
-        lo, hi = bounds(self.offset + int(np.searchsorted(np.cumsum(self.counts), nth, side="right")))
+        if self._ends is None:
+            self._ends = np.cumsum(self.counts)
+        lo, hi = bounds(self.offset + int(self._ends.searchsorted(nth, side="right")))
         return self._clamped(2 * lo * hi / (lo + hi), lo, hi, ERROR_BOUND)
 
     def at_most(self, limit: float) -> tuple[int, int]:
@@ -202,7 +205,8 @@ class Histogram:
         return Ranked(estimate, lo, hi, error_bound if lo < hi else 0.0)
 
     def _cover(self, first: int, last: int) -> None:
-        """Makes room for the buckets first to last."""
+        """Makes room for the buckets first to last, which are to be changed."""
+        self._ends = None
         end = self.offset + len(self.counts)
         if self.offset <= first and last < end:
             return

@@ -22,7 +22,7 @@ import numpy as np
 from metrics_app.stats.summary import HourlySummary
 
 TAIL_95 = 0.025
-SPREAD_MAX = 500.0  # ranks; a wider binomial is taken for normal, and the interval three ranks wider on each side
+SPREAD_MAX = 100.0  # ranks; a wider binomial is taken for normal, and the interval three ranks wider on each side
 
 _REACH = 8.0  # standard deviations, and 20 ranks, that are looked at: the rest is below 1e-12
 _MARGIN = 1e-9  # relative; more than the sums below can be off
