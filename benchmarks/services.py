@@ -46,7 +46,7 @@ class Service:
             with urllib.request.urlopen(f"{self.url}/metrics", timeout=ANSWER_S) as reply:
                 lines = reply.read().decode().splitlines()
         except OSError as error:
-            raise RuntimeError(f"{self.url} does not answer ({error}): {self.log.read_text()[-2000:]}") from error
+            raise RuntimeError(f"{self.url} does not answer ({error}): {self.log.read_text()[-20000:]}") from error
         return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.split("{")[0].split(" ")[0] == name)
 
 

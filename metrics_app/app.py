@@ -8,6 +8,7 @@ aggregator  Kafka -> aggregator -> table -> query -> HTTP
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -39,6 +40,8 @@ from metrics_app.telemetry import Telemetry
 from metrics_app.web import HANDLER_ARGS, Health, problem_middleware
 
 logger = logging.getLogger(__name__)
+
+GARBAGE_AFTER = 50_000  # objects made beyond those let go of
 
 Role = Literal["collector", "aggregator", "all"]
 
@@ -191,6 +194,10 @@ def serve(app: MetricsApp, settings: Settings) -> NoReturn:
     configured.
     """
     configure_logging(settings)
+    # what has been made so far stays; rows in memory are many, and to go through them each 700 objects took a fifth of
+    # the time of a fold of many keys
+    gc.freeze()
+    gc.set_threshold(GARBAGE_AFTER, 20, 20)
     sys.exit(asyncio.run(_run(app, settings)))
 
 

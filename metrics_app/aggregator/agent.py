@@ -62,11 +62,21 @@ class Folding:
         self.stop_rule = stop_rule or StopRule()
         self.poison: dict[tuple[TP, int], str] = {}
         self._sought: dict[TP, tuple[int, float]] = {}
+        self._stream: Any = None
+        self._taking = False
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether runs have come that are not folded yet, of whatever partition."""
+        return self._taking or (self._stream is not None and not self._stream.channel.queue.empty())
 
     async def consume(self, stream: StreamT[Any]) -> None:
         """Body of the agent; never returns and never raises because of a record."""
+        self._stream, self._taking = stream, False
         async for event in cast("Stream[Any]", stream).noack().events():
+            self._taking = True
             await self._take(event.message)
+            self._taking = False
             if self.stop_rule.broken:
                 logger.critical("no more records are taken: %s", self.stop_rule.broken)
                 await asyncio.Event().wait()

@@ -236,7 +236,7 @@ class PartitionFold:
         ranges = row.senders.get(chunk.sender)
         is_full = ranges is None and len(row.senders) >= self.limits.max_senders
         begins_another = ranges is None or ranges.is_apart(chunk.first, chunk.count)
-        if is_full or (begins_another and row.ranges >= self.limits.max_ranges):
+        if is_full or (begins_another and row.senders and row.ranges >= self.limits.max_ranges):
             row.unfenced += chunk.count
             tally.unfenced += chunk.count
             return None

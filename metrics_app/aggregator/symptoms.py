@@ -64,6 +64,9 @@ class Symptoms:
         partitions = self.folding.partitions
         if not partitions.all_compared.is_set():
             return {"compare": Symptom(None, limit_s, "places cannot be compared with the samples topic")}
+        if self.folding.is_busy:  # with a backlog of another one, a partition may have to wait for long
+            offsets = tuple((partition, active.fold.offset) for partition, active in partitions.active.items())
+            return {"fold": Symptom(offsets, limit_s, "records have come and none is folded")}
         return {
             _lag(partition): Symptom(
                 active.fold.offset, limit_s, f"partition {partition} has records and none is folded"

@@ -26,7 +26,7 @@ class Parts:
         self.settings = SimpleNamespace(stall_timeout_s=60.0, session_timeout_s=10)
         self.active = SimpleNamespace(fold=SimpleNamespace(offset=4))
         partitions = SimpleNamespace(all_compared=compared, active={1: self.active})
-        self.folding = SimpleNamespace(partitions=partitions, stop_rule=SimpleNamespace(broken=None))
+        self.folding = SimpleNamespace(partitions=partitions, stop_rule=SimpleNamespace(broken=None), is_busy=False)
         self.flusher = SimpleNamespace(failing_since=None)
         self.sought: list[tuple[int, int]] = []
         log = SimpleNamespace(seek=self._seek)
@@ -54,6 +54,18 @@ async def test_a_worker_without_work_has_only_to_hear_from_kafka(parts):
 async def test_a_lag_is_a_symptom_marked_with_the_offset_folded(parts):
     parts.upkeep.lags = {1: 9}
     assert parts.symptoms.now()["lag 1"].marker == 4
+
+
+async def test_a_partition_that_waits_for_a_backlog_to_be_folded_is_none_but_that_backlog_is(parts):
+    """What it waits for would be fetched again and again."""
+    parts.upkeep.lags = {1: 9, 2: 9}
+    parts.folding.is_busy = True
+    found = parts.symptoms.now()
+    assert sorted(found) == ["fold", "proof"]
+    parts.active.fold.offset += 1
+    assert parts.symptoms.now()["fold"].marker != found["fold"].marker
+    await parts.symptoms.remedy({"fold"})
+    assert parts.sought == []
 
 
 async def test_a_fold_that_was_stopped_on_purpose_is_not(parts):
