@@ -28,7 +28,7 @@ from benchmarks.services import service
 KEYS = 10
 SECONDS, QUICK_SECONDS = 15.0, 2.5
 ROUNDS = 2
-OURS_RATE = 5_000_000
+OURS_RATE = 12_000_000
 BATCH = 10_000  # values a request
 SMALL_BATCHES = {100: 5_000_000, 1_000: 20_000_000}  # values a request, and of how many values the backlog is
 JSON_BATCH, JSON_VALUES, QUICK_JSON_VALUES = 1_000, 1_000_000, 200_000
