@@ -36,9 +36,10 @@ test-slow: setup-dev ## the long tests that are no faults: fuzzing, false alarms
 	$(BIN)/pytest -m slow --ignore=tests/faults --durations=12 $(ARGS)
 
 SEEDS ?= 1 2 3
+FAULTS_TOGETHER ?= 2
 test-faults: setup-dev ## every fault, the long ones too, once for each of SEEDS (ARGS="-k frozen" SEEDS=7)
 	@started=$$SECONDS; failed=0; for seed in $(SEEDS); do \
-	  echo "seed $$seed"; FAULTS_SEED=$$seed $(BIN)/python -m pytest -m kafka --durations=0 tests/faults $(ARGS) || failed=$$((failed + 1)); \
+	  echo "seed $$seed"; FAULTS_SEED=$$seed $(BIN)/python -m pytest -m kafka -n $(FAULTS_TOGETHER) --durations=0 tests/faults $(ARGS) || failed=$$((failed + 1)); \
 	done; echo "$(words $(SEEDS)) runs, $$failed failed, $$((SECONDS - started)) s in all"; exit $$failed
 
 mutants: setup-dev ## prove that the tests find what they are there for: the product broken in known ways must fail them

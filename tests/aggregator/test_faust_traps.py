@@ -18,6 +18,7 @@ from faust.streams import current_event
 from faust.tables.base import Collection
 from faust.topics import Topic
 from faust.transport.consumer import Consumer
+from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread
 from faust.types import TP
 
 from metrics_app.aggregator.store import HourStore
@@ -116,3 +117,9 @@ def test_our_table_has_none_of_it(app):
         table.store.write(table.changelog_tp(0), [(b"\x10\x00\x00\x00\x01k", b"v")], None)
     assert table._partition_timestamps == {}
     table.store.revoke_partitions(table, {table.changelog_tp(0)})
+
+
+def test_a_fetch_of_empty_partitions_keeps_the_others_waiting_for_a_second_and_a_half():
+    """aiokafka asks a broker one thing at a time; this is how long it may take to answer that there is nothing."""
+    source = inspect.getsource(AIOKafkaConsumerThread._create_worker_consumer)
+    assert "fetch_max_wait_ms=1500" in source
