@@ -158,16 +158,18 @@ class PartitionFold:
     def _fold_values(self, chunk: Chunk, row: Row, fresh: Sequence[int] | None, tally: Tally) -> int:
         """Adds those values of a chunk that are new, and returns how many they are."""
         values = np.frombuffer(chunk.values, "<f8")
+        sent = len(values)
         if fresh is not None:
-            tally.duplicate_ids += chunk.count - len(fresh)
+            tally.duplicate_ids += sent - len(fresh)
             values = values[fresh]
         elif chunk.sender:
             values = self._unclaimed(chunk, row, values, tally)
-            tally.duplicate_numbers += chunk.count - len(values)
-        row.duplicates += chunk.count - len(values)
-        if len(values):
+            tally.duplicate_numbers += sent - len(values)
+        new = len(values)
+        row.duplicates += sent - new
+        if new:
             row.summary.add(values)
-        return len(values)
+        return new
 
     def _fold_histogram(self, chunk: Chunk, row: Row, fresh: Sequence[int] | None, tally: Tally) -> int:
         """Merges a histogram if all of its values are new, and returns how many they are; it cannot be divided."""
@@ -224,8 +226,8 @@ class PartitionFold:
         ranges = self._ranges(chunk, row, tally)
         if ranges is None:
             return values
-        parts = ranges.claim(chunk.first, chunk.count)
-        if len(parts) == 1 and parts[0][1] - parts[0][0] == chunk.count:
+        parts = ranges.claim(chunk.first, len(values))
+        if len(parts) == 1 and parts[0][1] - parts[0][0] == len(values):
             return values
         if not parts:
             return values[:0]
@@ -234,6 +236,8 @@ class PartitionFold:
     def _ranges(self, chunk: Chunk, row: Row, tally: Tally) -> Ranges | None:
         """The numbers that the chunk's sender has used; None for values beyond a bound, which are counted unfenced."""
         ranges = row.senders.get(chunk.sender)
+        if ranges is not None and ranges.edges[-1:] == [chunk.first]:
+            return ranges  # the next batch of a sender that lost nothing
         is_full = ranges is None and len(row.senders) >= self.limits.max_senders
         begins_another = ranges is None or ranges.is_apart(chunk.first, chunk.count)
         if is_full or (begins_another and row.senders and row.ranges >= self.limits.max_ranges):

@@ -117,7 +117,7 @@ class HourlySummary:
         if len(values) >= RECENT_MAX:
             self._add_many(values)
             return
-        self._recent.frombytes(np.asarray(values, np.float64).tobytes())
+        self._recent.frombytes(np.ascontiguousarray(values, np.float64).view(np.uint8))  # type: ignore[arg-type]  # a buffer
         if len(self._recent) >= RECENT_MAX:
             self._settle()
 
