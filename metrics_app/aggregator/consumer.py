@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import Any, Protocol
 
+from faust.exceptions import ConsumerNotStarted
 from faust.transport.drivers import aiokafka
 from faust.types import TP
 
@@ -82,7 +83,10 @@ class RunConsumer(aiokafka.Consumer):
         """Nothing: that a run begins beyond the first offset of the last one is no gap."""
 
     def _filter_tps_with_pending_acks(self, topics: Any = None) -> Iterator[TP]:
-        return (tp for tp in self.assignment() if tp.topic == self.topic)
+        try:
+            return (tp for tp in self.assignment() if tp.topic == self.topic)
+        except ConsumerNotStarted:  # the worker ends before it has begun
+            return iter(())
 
     def _new_offset(self, tp: TP) -> int | None:
         return self.committable(tp.partition)

@@ -37,6 +37,11 @@ async def test_no_partition_waits_long_for_others_that_have_nothing_new():
     assert "fetch_max_wait_ms=self._fetch_max_wait_ms" in inspect.getsource(AIOKafkaConsumer.start), "and it is used"
 
 
+async def test_a_worker_that_ends_before_it_is_connected_has_nothing_to_commit():
+    consumer = cast(RunConsumer, create_app(load(), "aggregator").consumer)
+    await consumer.commit_and_end_transactions()
+
+
 def test_records_of_a_fetch_make_one_run_that_is_named_after_the_first():
     found = runs([record(offset, 100) for offset in range(5, 9)])
     assert offsets(found) == [[5, 6, 7, 8]]
