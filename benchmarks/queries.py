@@ -70,6 +70,8 @@ async def _asked(url: str, rate: int, seconds: float) -> dict[str, Any]:
         async with session.get("/keys", params={"date": f"{now:%F}", "prefix": "load-", "limit": "100"}) as reply:
             # no probes: those have one value each
             keys = [key for key in msgspec.json.decode(await reply.read())["keys"] if "probe" not in key]
+        if not keys:
+            raise RuntimeError("the load beside the queries has not begun")
         paths = [f"/{key}/{stat}/{now:%F}/{now.hour}" for stat in STATS for key in keys]
         failed: list[str] = []
 

@@ -213,9 +213,8 @@ async def _run(app: MetricsApp, settings: Settings) -> int:
     crash: BaseException | None = crashed.result() if crashed.done() else None
     if crash is not None:
         logger.critical("the worker cannot go on: %s", crash if isinstance(crash, BrokerError) else repr(crash))
-    else:
-        app.health.stopping = True
-        await asyncio.wait([crashed], timeout=settings.stop_delay_s)
+    elif not app.health.problems():  # nobody sends anything to one that was not ready
+        crash = await _let_go(app, crashed, asked, settings.stop_delay_s)
     starting.cancel()
     try:
         await asyncio.wait_for(app.stop(), settings.stop_grace_s)
@@ -223,6 +222,20 @@ async def _run(app: MetricsApp, settings: Settings) -> int:
         logger.error("not stopped within %g s; what was not flushed will be replayed", settings.stop_grace_s)
     logging.shutdown()
     os._exit(_exit_code(crash))  # Faust's threads may outlive a stop
+
+
+async def _let_go(
+    app: MetricsApp, crashed: asyncio.Task[BaseException | None], asked: asyncio.Event, delay_s: float
+) -> BaseException | None:
+    """Goes on, not ready, until the delay is over or a stop is asked for again; the reason when the app crashes."""
+    app.health.stopping = True
+    asked.clear()
+    again = asyncio.create_task(asked.wait())
+    await asyncio.wait([crashed, again], timeout=delay_s, return_when=asyncio.FIRST_COMPLETED)
+    crash = crashed.result() if crashed.done() else None
+    if crash is not None:
+        logger.critical("the worker crashed while it was stopping: %r", crash)
+    return crash
 
 
 def _exit_code(crash: BaseException | None) -> int:

@@ -62,6 +62,7 @@ class Folding:
         self.stop_rule = stop_rule or StopRule()
         self.poison: dict[tuple[TP, int], str] = {}
         self._sought: dict[TP, tuple[int, float]] = {}
+        self.taken = 0  # runs, from the start of the process
         self._stream: Any = None
         self._taking = False
 
@@ -77,6 +78,7 @@ class Folding:
             self._taking = True
             await self._take(event.message)
             self._taking = False
+            self.taken += 1
             if self.stop_rule.broken:
                 logger.critical("no more records are taken: %s", self.stop_rule.broken)
                 await asyncio.Event().wait()

@@ -7,6 +7,8 @@ worker that does not hold the partition any more says so, and everybody else on 
 from __future__ import annotations
 
 import logging
+import re
+import time
 from pathlib import Path
 
 import faust
@@ -17,8 +19,18 @@ from metrics_app.aggregator.assignor import STANDBY_SUFFIX, Assignor
 logger = logging.getLogger(__name__)
 
 NOTE = "owners.json"
+MAX_AGE_S = 3600.0  # of a note that is used: a restart, not an installation put away
+BASE_URL = re.compile(r"https?://[^/?#@]+/?")
 
 Held = dict[str, dict[str, list[int]]]  # partitions, by base URL and topic; standbys under the topic with a suffix
+
+
+class _Note(msgspec.Struct):
+    """What is in the file: the changelog and when, in epoch seconds, for an address may be somebody else's by now."""
+
+    topic: str
+    noted_at: float
+    map: Held
 
 
 class GroupOwners:
@@ -35,7 +47,7 @@ class GroupOwners:
         self.topic = topic
         self.url = url
         self._path = folder / NOTE
-        self._noted = _read(self._path)
+        self._noted = _read(self._path, topic)
 
     def owners(self, partition: int) -> list[str]:
         """Base URLs of the holders of a partition, the active one first."""
@@ -55,9 +67,9 @@ class GroupOwners:
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             new = self._path.with_suffix(".new")
-            new.write_bytes(msgspec.json.encode(self._published))
+            new.write_bytes(msgspec.json.encode(_Note(self.topic, time.time(), self._published)))
             new.replace(self._path)
-        except OSError as error:
+        except (OSError, ValueError) as error:
             logger.warning("the map of the group was not noted: %r", error)
 
     @property
@@ -72,11 +84,13 @@ class GroupOwners:
         return {str(url): dict(held) for url, held in assignor.changelog_distribution.items()}
 
 
-def _read(path: Path) -> Held:
+def _read(path: Path, topic: str) -> Held:
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Held)
+        note = msgspec.json.decode(path.read_bytes(), type=_Note)
     except FileNotFoundError:
         return {}
-    except (OSError, msgspec.DecodeError) as error:
+    except (OSError, ValueError) as error:  # a DecodeError is one, as is a string that is no UTF-8
         logger.warning("the map noted in %s is not used: %r", path, error)
         return {}
+    is_ours = note.topic == topic and 0 <= time.time() - note.noted_at < MAX_AGE_S
+    return {url: held for url, held in note.map.items() if BASE_URL.fullmatch(url)} if is_ours else {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Container
+from collections.abc import Mapping
 from typing import Any, cast
 
 import faust
@@ -24,6 +24,8 @@ logger = logging.getLogger(__name__)
 
 ANSWER_S = 5.0
 POSITION_S = 2.0
+BUSY_S = 30.0  # standstill of one partition, while others are folded, after which its next record is asked for
+ITS_TURN = 3  # times the limit of a standstill that a partition may wait for others
 
 
 class Symptoms:
@@ -64,16 +66,20 @@ class Symptoms:
         partitions = self.folding.partitions
         if not partitions.all_compared.is_set():
             return {"compare": Symptom(None, limit_s, "places cannot be compared with the samples topic")}
-        if self.folding.is_busy:  # with a backlog of another one, a partition may have to wait for long
-            offsets = tuple((partition, active.fold.offset) for partition, active in partitions.active.items())
-            return {"fold": Symptom(offsets, limit_s, "records have come and none is folded")}
-        return {
+        behind = [partition for partition in partitions.active if self.upkeep.lags.get(partition)]
+        found = {
+            # of a partition alone: with a backlog of others, it may have to wait its turn
             _lag(partition): Symptom(
-                active.fold.offset, limit_s, f"partition {partition} has records and none is folded"
+                partitions.active[partition].fold.offset,
+                ITS_TURN * limit_s,
+                f"partition {partition} has records and none is folded",
             )
-            for partition, active in partitions.active.items()
-            if self.upkeep.lags.get(partition)
+            for partition in behind
         }
+        if behind:
+            taken = self.folding.taken if self.folding.is_busy else tuple(each.marker for each in found.values())
+            found["fold"] = Symptom(taken, limit_s, "there are records and none is folded")
+        return found
 
     async def kafka_answers(self) -> bool:
         """Whether Kafka is in a state in which everything could go on, asked by a connection of its own."""
@@ -90,16 +96,18 @@ class Symptoms:
             for partition in topic["partitions"]
         )
 
-    async def remedy(self, lasting: Container[str]) -> None:
+    async def remedy(self, lasting: Mapping[str, float]) -> None:
         """Asks again for records that Faust has fetched and dropped.
 
-        Without a later record in its partition, what was dropped is no hole that the fold could see.
+        Without a later record in its partition, what was dropped is no hole that the fold could see. While others are
+        folded a partition has longer: what only waits its turn would be fetched again and again.
 
         Args:
-            lasting: the symptoms that have lasted for a while.
+            lasting: the symptoms that have lasted for a while, and for how many seconds.
         """
+        patience_s = BUSY_S if self.folding.is_busy else 0.0
         for partition, active in list(self.folding.partitions.active.items()):
-            if _lag(partition) in lasting:
+            if lasting.get(_lag(partition), -1.0) >= patience_s:
                 wanted = active.fold.offset + 1
                 logger.warning("partition %s: offset %s does not come, asking for it again", partition, wanted)
                 with contextlib.suppress(KafkaError, TimeoutError, ConsumerNotStarted):  # the watchdog goes on

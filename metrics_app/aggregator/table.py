@@ -87,8 +87,9 @@ class HourlyTable(faust.Table[bytes, bytes]):
 
     def place(self, partition: int) -> Place:
         """How far the local copy of a partition reaches; NOWHERE for an empty one."""
-        value = self.store.read(partition, rows.PLACE_KEY)
-        return NOWHERE if value is None else rows.decode_place(value)
+        with self.store.sound(partition):
+            value = self.store.read(partition, rows.PLACE_KEY)
+            return NOWHERE if value is None else rows.decode_place(value)
 
     def expire(self, partition: int, before_hour: int, ids_before_hour: int) -> None:
         """Drops the hours and the ids before the cutoffs from the local copy; the changelog drops them by age."""

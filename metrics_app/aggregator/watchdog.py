@@ -12,7 +12,7 @@ import logging
 import sys
 import threading
 import time
-from collections.abc import Awaitable, Callable, Container, Hashable, Mapping
+from collections.abc import Awaitable, Callable, Hashable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
@@ -47,14 +47,14 @@ class Watchdog(mode.Service):
     Args:
         symptoms: those of now, by name.
         kafka_answers: asks Kafka, by a way of its own.
-        remedy: told the names of those that last, every few seconds, before anything is ended.
+        remedy: told the names of those that last, and for how long, every few seconds, before anything is ended.
     """
 
     def __init__(
         self,
         symptoms: Callable[[], Mapping[str, Symptom]],
         kafka_answers: Callable[[], Awaitable[bool]],
-        remedy: Callable[[Container[str]], Awaitable[None]],
+        remedy: Callable[[Mapping[str, float]], Awaitable[None]],
         give_up: GiveUp = _give_up,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -89,7 +89,7 @@ class Watchdog(mode.Service):
         if not await self.kafka_answers():
             self._since = {name: (marker, self.clock()) for name, (marker, _) in self._since.items()}
             return
-        await self.remedy(lasting.keys())
+        await self.remedy(lasting)
         for name, lasted_s in lasting.items():
             if lasted_s > found[name].limit_s:
                 self.give_up(f"{found[name].sentence}, for {lasted_s:.0f} s, though Kafka answers")

@@ -18,6 +18,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from metrics_app.aggregator.last_resort import EXIT_UNUSABLE
 from metrics_app.cli.lifeline import dies_with_parent
 from metrics_app.errors import ProcessError, SettingsError
 
@@ -61,12 +62,14 @@ class Child:
         """Runs the program over and over; returns never.
 
         Raises:
-            ProcessError: it keeps dying without getting ready.
+            ProcessError: it keeps dying without getting ready, or has said that a new start will not help.
         """
         deaths: deque[float] = deque(maxlen=CRASHES)
         backoff_s = self._first_backoff_s
         while True:
             status = await self._run_once()
+            if status == EXIT_UNUSABLE:  # it has said what must be changed first
+                raise ProcessError(self.name, status, tail(self.log))
             if self.ready.is_set():
                 self.ready.clear()
                 deaths.clear()

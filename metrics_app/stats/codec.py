@@ -16,7 +16,7 @@ from operator import lt
 
 import numpy as np
 
-from metrics_app.errors import FormatError
+from metrics_app.errors import FormatError, NewerFormatError
 from metrics_app.stats.exact_sum import Sums, units_of
 from metrics_app.stats.histogram import Histogram, buckets_of
 from metrics_app.stats.scale6 import FIRST_OCTAVE, LAST_OCTAVE, PER_OCTAVE, ZERO_MAX
@@ -53,10 +53,13 @@ def decode(buffer: bytes | memoryview, exact_distinct: int) -> HourlySummary:
     A row of more distinct values than `exact_distinct` becomes a histogram; a histogram stays one.
 
     Raises:
+        NewerFormatError: a newer release has written it.
         FormatError: another version, truncated, or contradicting itself.
     """
     try:
         version, kind, width, entries = _HEAD.unpack_from(buffer)
+        if version > VERSION:
+            raise NewerFormatError("summary", f"version {version}, this release reads {VERSION}")
         if version != VERSION:
             raise FormatError("summary", f"version {version}, this release reads {VERSION}")
         body = memoryview(buffer)[_HEAD.size :]

@@ -315,6 +315,36 @@ async def test_a_good_record_is_not_put_aside_because_of_a_damaged_row(worker):
     assert worker.folding.poison == {}
 
 
+async def test_the_fold_is_busy_while_a_run_is_folded_or_waits_and_counts_them(worker):
+    queue = asyncio.Queue[Any]()
+
+    class Stream:
+        channel = SimpleNamespace(queue=queue)
+
+        def noack(self) -> Any:
+            return self
+
+        async def events(self) -> Any:
+            while True:
+                yield SimpleNamespace(message=await queue.get())
+
+    assert not worker.folding.is_busy
+    consuming = asyncio.create_task(worker.folding.consume(Stream()))
+    await asyncio.sleep(0)
+    assert not worker.folding.is_busy
+    worker.folding.partitions.all_compared.clear()  # it waits within the run
+    queue.put_nowait(run_of({0: one(1.0)}))
+    assert worker.folding.is_busy
+    await asyncio.sleep(0.01)
+    assert queue.empty()
+    assert worker.folding.is_busy
+    worker.folding.partitions.all_compared.set()
+    await asyncio.sleep(0.01)
+    assert not worker.folding.is_busy
+    assert worker.folding.taken == 1
+    consuming.cancel()
+
+
 async def test_too_many_dead_letters_stop_the_agent_and_what_is_folded_stays(worker):
     worker.folding.stop_rule = StopRule(in_row=3)
     run = run_of({0: one(1.0), **dict.fromkeys(range(1, 9), b"garbage")})

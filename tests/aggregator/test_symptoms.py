@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from faust.types import TP
 
-from metrics_app.aggregator.symptoms import Symptoms
+from metrics_app.aggregator.symptoms import BUSY_S, ITS_TURN, Symptoms
+from metrics_app.aggregator.watchdog import Watchdog
 from metrics_app.broker import topics
 from tests.conftest import MakeSettings
 
@@ -26,7 +28,9 @@ class Parts:
         self.settings = SimpleNamespace(stall_timeout_s=60.0, session_timeout_s=10)
         self.active = SimpleNamespace(fold=SimpleNamespace(offset=4))
         partitions = SimpleNamespace(all_compared=compared, active={1: self.active})
-        self.folding = SimpleNamespace(partitions=partitions, stop_rule=SimpleNamespace(broken=None), is_busy=False)
+        self.folding = SimpleNamespace(
+            partitions=partitions, stop_rule=SimpleNamespace(broken=None), is_busy=False, taken=0
+        )
         self.flusher = SimpleNamespace(failing_since=None)
         self.sought: list[tuple[int, int]] = []
         log = SimpleNamespace(seek=self._seek)
@@ -56,16 +60,48 @@ async def test_a_lag_is_a_symptom_marked_with_the_offset_folded(parts):
     assert parts.symptoms.now()["lag 1"].marker == 4
 
 
-async def test_a_partition_that_waits_for_a_backlog_to_be_folded_is_none_but_that_backlog_is(parts):
-    """What it waits for would be fetched again and again."""
+async def test_while_others_are_folded_a_partition_has_longer_before_it_is_asked_for(parts):
+    """What only waits its turn would be fetched again and again; what Faust has dropped is asked for all the same."""
     parts.upkeep.lags = {1: 9, 2: 9}
     parts.folding.is_busy = True
-    found = parts.symptoms.now()
-    assert sorted(found) == ["fold", "proof"]
-    parts.active.fold.offset += 1
-    assert parts.symptoms.now()["fold"].marker != found["fold"].marker
-    await parts.symptoms.remedy({"fold"})
+    await parts.symptoms.remedy({"lag 1": BUSY_S - 1})
     assert parts.sought == []
+    await parts.symptoms.remedy({"lag 1": BUSY_S})
+    assert parts.sought == [(1, 5)]
+
+
+async def test_a_backlog_is_folded_run_by_run_or_stands_still(parts):
+    parts.upkeep.lags = {1: 9}
+    parts.folding.is_busy = True
+    before = parts.symptoms.now()["fold"].marker
+    assert parts.symptoms.now()["fold"].marker == before
+    parts.folding.taken += 1  # also a run of which everything is known: a replay is progress
+    assert parts.symptoms.now()["fold"].marker != before
+
+
+@pytest.mark.parametrize("busy", [0.1, 0.5, 0.9])
+async def test_a_partition_that_stands_still_beside_busy_ones_is_seen(parts, busy):
+    """However often the fold is busy at the moment of a look."""
+    parts.upkeep.lags = {1: 9}
+    now_s: float = 0.0
+    ended: list[str] = []
+    end: Any = ended.append  # the process would have ended here
+    watchdog = Watchdog(parts.symptoms.now, _yes, parts.symptoms.remedy, end, lambda: now_s)
+    looks = random.Random(1)
+    while not ended and now_s < 1000:
+        parts.folding.is_busy = looks.random() < busy
+        parts.folding.taken += 1
+        parts.upkeep.proofs += 1
+        now_s += 1.0
+        await watchdog.look()
+    assert parts.sought
+    assert ended
+    assert "partition 1 has records" in ended[0]
+    assert now_s < ITS_TURN * 60 + 10
+
+
+async def _yes() -> bool:
+    return True
 
 
 async def test_a_fold_that_was_stopped_on_purpose_is_not(parts):
@@ -89,9 +125,9 @@ async def test_a_rebalance_has_longer_than_a_recovery_that_reads_nothing(parts):
 
 
 async def test_records_that_do_not_come_are_asked_for_again(parts):
-    await parts.symptoms.remedy({"lag 2", "flush"})
+    await parts.symptoms.remedy({"lag 2": 9.0, "flush": 9.0})
     assert parts.sought == []
-    await parts.symptoms.remedy({"lag 1"})
+    await parts.symptoms.remedy({"lag 1": 5.0})
     assert parts.sought == [(1, 5)]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Container
+from collections.abc import Mapping
 from typing import Any, NoReturn
 
 import pytest
@@ -34,7 +34,7 @@ class Worker:
     async def _answers(self) -> bool:
         return self.kafka_is_there
 
-    async def _remedy(self, lasting: Container[str]) -> None:
+    async def _remedy(self, lasting: Mapping[str, float]) -> None:
         self.remedies += "recovery" in lasting
 
     def _end(self, why: str) -> NoReturn:

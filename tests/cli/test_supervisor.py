@@ -11,6 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from metrics_app.aggregator.last_resort import EXIT_UNUSABLE
 from metrics_app.cli.supervisor import MAX_LOG_BYTES, Program, Supervisor, describe, is_in_use, rotate, sole_use, tail
 from metrics_app.errors import ProcessError, SettingsError
 
@@ -105,6 +106,16 @@ async def test_a_child_that_never_gets_ready_ends_everything_with_its_last_words
         await running.task
     assert not psutil.pid_exists(kafka)
     assert not running.ready.is_set()
+
+
+async def test_a_child_that_says_a_new_start_will_not_help_ends_everything_at_once(tmp_path: Path) -> None:
+    """Also one that has been ready."""
+    code = f"import sys, time; time.sleep(0.3); print('set it up otherwise'); sys.exit({EXIT_UNUSABLE})"
+    running = Running(tmp_path, [python("one", code)])
+    with pytest.raises(ProcessError, match="set it up otherwise"):
+        await asyncio.wait_for(running.task, 20)
+    assert running.ready.is_set()
+    assert not [line for line in running.said if "starting it again" in line]
 
 
 async def test_a_probe_that_swallows_its_cancellation_does_not_keep_a_dead_child_from_being_started_again(

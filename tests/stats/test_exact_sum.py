@@ -40,9 +40,18 @@ def test_full_block_of_any_distribution_is_summed_exactly(name: str) -> None:
     assert exact_units(values) == of_block(values.tolist())
 
 
-@pytest.mark.parametrize("greatest", [VALUE_MAX, math.nextafter(VALUE_MAX, 0.0), math.nextafter(1.0, 0.0)])
+@pytest.mark.parametrize(
+    "greatest",
+    [
+        VALUE_MAX,
+        math.nextafter(VALUE_MAX, 0.0),
+        math.nextafter(1.0, 0.0),
+        (2**20 - 1) * 2.0**20,  # more values at once would be too many
+        2.0**41 - 2.0**20,  # the first digit needs room for its sign
+    ],
+)
 def test_digits_of_a_full_block_do_not_overflow(greatest: float) -> None:
-    """Every digit of these values is as large as a digit can be."""
+    """Some digits of these values are as large as a digit can be."""
     values = [greatest] * (BLOCK - 1) + [2.0**-64]
 
     assert exact_units(np.array(values)) == of_block(values)
