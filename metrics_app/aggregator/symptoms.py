@@ -78,7 +78,7 @@ class Symptoms:
         }
         if behind:
             taken = self.folding.taken if self.folding.is_busy else tuple(each.marker for each in found.values())
-            found["fold"] = Symptom(taken, limit_s, "there are records and none is folded")
+            found["fold"] = Symptom(taken, limit_s, "this worker has records and none is folded")
         return found
 
     async def kafka_answers(self) -> bool:
