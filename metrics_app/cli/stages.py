@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from http import HTTPStatus
 from pathlib import Path
 
+from metrics_app.aggregator.last_resort import EXIT_UNUSABLE
 from metrics_app.broker.embedded import DEFAULT_PORT
 from metrics_app.broker.ports import answers, free_from, is_free
 from metrics_app.broker.storage import Storage
@@ -50,7 +51,9 @@ def worker(settings: Settings, folder: Path, i: int, bootstrap: str, workers: in
         environment["METRICS_ADVERTISED_URL"] = ""  # one URL for all of them would send every query to one
     scheme = "http" if settings.tls_cert_file is None else "https"
     base = f"{scheme}://{'127.0.0.1' if settings.host == '0.0.0.0' else settings.host}:{port}"
-    return Program(name, (*command, "--data-dir", str(folder / name)), answers_ready(base), environment)
+    return Program(
+        name, (*command, "--data-dir", str(folder / name)), answers_ready(base), environment, hopeless=EXIT_UNUSABLE
+    )
 
 
 def answers_kafka(storage: Storage, port: int) -> Callable[[], Awaitable[bool]]:

@@ -18,7 +18,6 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from metrics_app.aggregator.last_resort import EXIT_UNUSABLE
 from metrics_app.cli.lifeline import dies_with_parent
 from metrics_app.errors import ProcessError, SettingsError
 
@@ -37,12 +36,18 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Program:
-    """What to run, and how to tell that it is ready to work. `environment` is added to our own."""
+    """What to run, and how to tell that it is ready to work.
+
+    Attributes:
+        environment: added to our own.
+        hopeless: the exit code with which it says that a new start will not help.
+    """
 
     name: str
     command: Sequence[str]
     is_ready: Callable[[], Awaitable[bool]]
     environment: Mapping[str, str] = field(default_factory=dict)
+    hopeless: int | None = None
 
 
 class Child:
@@ -68,7 +73,7 @@ class Child:
         backoff_s = self._first_backoff_s
         while True:
             status = await self._run_once()
-            if status == EXIT_UNUSABLE:  # it has said what must be changed first
+            if status == self.program.hopeless:
                 raise ProcessError(self.name, status, tail(self.log))
             if self.ready.is_set():
                 self.ready.clear()

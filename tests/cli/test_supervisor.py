@@ -6,6 +6,7 @@ import signal
 import sys
 import textwrap
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -111,7 +112,7 @@ async def test_a_child_that_never_gets_ready_ends_everything_with_its_last_words
 async def test_a_child_that_says_a_new_start_will_not_help_ends_everything_at_once(tmp_path: Path) -> None:
     """Also one that has been ready."""
     code = f"import sys, time; time.sleep(0.3); print('set it up otherwise'); sys.exit({EXIT_UNUSABLE})"
-    running = Running(tmp_path, [python("one", code)])
+    running = Running(tmp_path, [replace(python("one", code), hopeless=EXIT_UNUSABLE)])
     with pytest.raises(ProcessError, match="set it up otherwise"):
         await asyncio.wait_for(running.task, 20)
     assert running.ready.is_set()

@@ -78,6 +78,7 @@ def test_processes_get_absolute_folders_so_that_a_drill_can_tell_whose_they_are(
 
 
 @pytest.mark.kafka
+@pytest.mark.usefixtures("one_up_at_a_time")
 def test_up_says_ready_serves_restarts_what_dies_and_stops_cleanly(kafka: EmbeddedKafka, tmp_path: Path) -> None:
     port = unused_port()
     url, log = f"http://127.0.0.1:{port}", tmp_path / "stderr"
