@@ -116,6 +116,12 @@ class NewerFormatError(FormatError):
     """Bytes that a newer release has written, and that only it may interpret."""
 
 
+def other_version(what: str, found: int, known: int) -> FormatError:
+    """The error for bytes of another version than the one this release reads."""
+    kind = NewerFormatError if found > known else FormatError
+    return kind(what, f"version {found}, this release reads {known}")
+
+
 class InvalidBodyError(MetricsError):
     """A request body that cannot be taken, with the items at fault where they are known."""
 

@@ -236,8 +236,6 @@ class PartitionFold:
     def _ranges(self, chunk: Chunk, row: Row, tally: Tally) -> Ranges | None:
         """The numbers that the chunk's sender has used; None for values beyond a bound, which are counted unfenced."""
         ranges = row.senders.get(chunk.sender)
-        if ranges is not None and ranges.edges[-1:] == [chunk.first]:
-            return ranges  # the next batch of a sender that lost nothing
         is_full = ranges is None and len(row.senders) >= self.limits.max_senders
         begins_another = ranges is None or ranges.is_apart(chunk.first, chunk.count)
         if is_full or (begins_another and row.senders and row.ranges >= self.limits.max_ranges):

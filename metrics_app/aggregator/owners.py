@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import re
 import time
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import faust
@@ -52,7 +53,7 @@ class GroupOwners:
     def owners(self, partition: int) -> list[str]:
         """Base URLs of the holders of a partition, the active one first."""
         return [
-            url.rstrip("/")
+            str(url).rstrip("/")
             for name in (self.topic, self.topic + STANDBY_SUFFIX)
             for url, held in self._map.items()
             if partition in held.get(name, ())
@@ -60,28 +61,34 @@ class GroupOwners:
 
     def members(self) -> list[str]:
         """Base URLs of all workers of the group."""
-        return [url.rstrip("/") for url in self._map]
+        return [str(url).rstrip("/") for url in self._map]
 
     def note(self) -> None:
         """Writes the map down; one that cannot be written is only missed by the next start."""
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             new = self._path.with_suffix(".new")
-            new.write_bytes(msgspec.json.encode(_Note(self.topic, time.time(), self._published)))
+            new.write_bytes(msgspec.json.encode(_Note(self.topic, time.time(), self._plain())))
             new.replace(self._path)
         except (OSError, ValueError) as error:
             logger.warning("the map of the group was not noted: %r", error)
 
     @property
-    def _map(self) -> Held:
+    def _map(self) -> Mapping[str, Mapping[str, Collection[int]]]:
         return self._published or self._noted
 
     @property
-    def _published(self) -> Held:
+    def _published(self) -> Mapping[str, Mapping[str, Collection[int]]]:
         assignor = self.app.assignor
         if not isinstance(assignor, Assignor):
             raise TypeError("the app runs another assignor than ours")
-        return {str(url): dict(held) for url, held in assignor.changelog_distribution.items()}
+        return assignor.changelog_distribution
+
+    def _plain(self) -> Held:
+        return {
+            str(url): {name: list(partitions) for name, partitions in held.items()}
+            for url, held in self._published.items()
+        }
 
 
 def _read(path: Path, topic: str) -> Held:

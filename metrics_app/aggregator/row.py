@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from metrics_app.aggregator.fences import Ranges
-from metrics_app.errors import FormatError, NewerFormatError
+from metrics_app.errors import FormatError, other_version
 from metrics_app.stats import codec
 from metrics_app.stats.summary import HourlySummary
 from metrics_app.wire.chunk import ID_BYTES, SENDER_BYTES
@@ -137,10 +137,8 @@ def version_of(value: bytes) -> Version:
     if len(value) < MIN_VALUE_BYTES or value[0] != MAGIC:
         raise FormatError("row", "no header")
     _, version, _, epoch, stamp = _HEADER.unpack_from(value)
-    if version > VERSION:
-        raise NewerFormatError("row", f"version {version}, this release reads {VERSION}")
     if version != VERSION:
-        raise FormatError("row", f"version {version}, this release reads {VERSION}")
+        raise other_version("row", version, VERSION)
     return Version(epoch, stamp)
 
 

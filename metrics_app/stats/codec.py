@@ -16,7 +16,7 @@ from operator import lt
 
 import numpy as np
 
-from metrics_app.errors import FormatError, NewerFormatError
+from metrics_app.errors import FormatError, other_version
 from metrics_app.stats.exact_sum import Sums, units_of
 from metrics_app.stats.histogram import Histogram, buckets_of
 from metrics_app.stats.scale6 import FIRST_OCTAVE, LAST_OCTAVE, PER_OCTAVE, ZERO_MAX
@@ -58,10 +58,8 @@ def decode(buffer: bytes | memoryview, exact_distinct: int) -> HourlySummary:
     """
     try:
         version, kind, width, entries = _HEAD.unpack_from(buffer)
-        if version > VERSION:
-            raise NewerFormatError("summary", f"version {version}, this release reads {VERSION}")
         if version != VERSION:
-            raise FormatError("summary", f"version {version}, this release reads {VERSION}")
+            raise other_version("summary", version, VERSION)
         body = memoryview(buffer)[_HEAD.size :]
         if kind == _EXACT:
             return _decode_exact(body, width, entries, exact_distinct)

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metrics_app.stats import block_sum, exact_sum
+from metrics_app.stats.block_sum import BLOCK
 from metrics_app.stats.exact_sum import NOTHING
 from metrics_app.stats.scale6 import (
     ERROR_BOUND,
@@ -43,8 +44,6 @@ __all__ = [
     "bounds",
     "buckets_of",
 ]
-
-STEP = 8192  # values counted at once: so many that numpy's calls cost little, so few that they stay in the cache
 
 Values = NDArray[np.float64]
 Counts = NDArray[np.int64]
@@ -115,8 +114,8 @@ class Histogram:
 
     def add(self, values: Values) -> None:
         """Counts each value of an array once; finite, 0 to 2**44."""
-        for start in range(0, len(values), STEP):
-            block = values[start : start + STEP]
+        for start in range(0, len(values), BLOCK):
+            block = values[start : start + BLOCK]
             low, high = float(block.min()) + 0.0, float(block.max()) + 0.0  # + 0.0 makes -0.0 a plain zero
             self.low, self.high = min(self.low, low), max(self.high, high)
             self.sums = self.sums.plus(block_sum.of_array(block, low, high))

@@ -7,7 +7,7 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -55,21 +55,20 @@ def haproxy(folder: Path, urls: dict[str, str]) -> Iterator[str]:
         process = subprocess.Popen([program, "-db", "-f", str(file)], stdout=output, stderr=output)
     try:
         url = f"http://127.0.0.1:{port}"
-        _await([f"{url}/readyz"], process, log)
+        _await(f"{url}/readyz", process, log)
         yield url
     finally:
         process.terminate()
         process.wait(10)
 
 
-def _await(urls: Iterable[str], process: subprocess.Popen[bytes], log: Path) -> None:
+def _await(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
     give_up = time.monotonic() + READY_S
-    for url in urls:
-        while True:
-            assert process.poll() is None, log.read_text()
-            try:
-                with urllib.request.urlopen(url, timeout=1.0):
-                    break
-            except (urllib.error.URLError, OSError):
-                assert time.monotonic() < give_up, f"HAProxy is not ready: {log.read_text()}"
-                time.sleep(0.1)
+    while True:
+        assert process.poll() is None, log.read_text()
+        try:
+            with urllib.request.urlopen(url, timeout=1.0):
+                return
+        except (urllib.error.URLError, OSError):
+            assert time.monotonic() < give_up, f"HAProxy is not ready: {log.read_text()}"
+            time.sleep(0.1)

@@ -156,7 +156,7 @@ class Installation:
 
     async def under_load(self, fault: Fault, plan: Plan, settle_s: float = 2.0) -> Run:
         """What a run of load came to that lasted as long as the fault; questions are asked meanwhile, see `Prober`."""
-        self.prober = Prober(self.ask, self.tell, self.a_key_per_partition(plan))
+        self.prober = Prober(plan.asked, self.tell, self._a_key_per_partition(plan))
         done = asyncio.Event()
 
         async def inject() -> None:
@@ -175,8 +175,7 @@ class Installation:
         print(f"this machine was {pace.slowness():.1f} times slower than alone; bounds were stretched by that")
         return self.run
 
-    def a_key_per_partition(self, plan: Plan) -> list[str]:
-        """Keys of the load, one of each partition."""
+    def _a_key_per_partition(self, plan: Plan) -> list[str]:
         partitions = int(self.settings["METRICS_PARTITIONS"])
         of = {partition_of(key.encode(), partitions): key for key in keys_of(plan.run_id, plan.keys)}
         return list(of.values())

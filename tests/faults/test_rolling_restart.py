@@ -9,10 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from metrics_app.load.run import perform
 from tests.faults.front import haproxy
 from tests.faults.installation import Installation, assert_exact, assert_none_failed, eventually
-from tests.faults.probe import Prober
 
 pytestmark = [
     pytest.mark.kafka,
@@ -38,30 +36,22 @@ async def test_a_rolling_restart_fails_no_request_and_no_question(tmp_path: Path
     installation = Installation(tmp_path, WORKERS, SETTINGS)
     for name, worker in installation.workers.items():
         worker.settings = {**worker.settings, "METRICS_INSTANCE_ID": name}
+
+    async def restart_all(installation: Installation) -> None:
+        assert installation.prober is not None
+        await eventually(installation.prober.knows_all, 25)
+        await asyncio.sleep(2)  # as long as a standby may be behind
+        for name, worker in installation.workers.items():
+            assert await asyncio.to_thread(worker.stop) == 0
+            worker.start()
+            print(f"{name} ready again after {await asyncio.to_thread(worker.await_ready):.1f} s")
+            await asyncio.sleep(3)
+
     with installation, haproxy(tmp_path, {name: worker.url for name, worker in installation.workers.items()}) as front:
         plan = dataclasses.replace(installation.plan(), urls=(front,), query_urls=(front,))
-        prober = Prober([front], [front], installation.a_key_per_partition(plan))
-        over = asyncio.Event()
-
-        async def restart_all() -> None:
-            try:
-                await eventually(prober.knows_all, 25)
-                await asyncio.sleep(2)  # as long as a standby may be behind
-                for name, worker in installation.workers.items():
-                    assert await asyncio.to_thread(worker.stop) == 0
-                    worker.start()
-                    print(f"{name} ready again after {await asyncio.to_thread(worker.await_ready):.1f} s")
-                    await asyncio.sleep(3)
-            finally:
-                over.set()
-
-        async with prober.asking(), asyncio.TaskGroup() as together:
-            together.create_task(restart_all())
-            running = together.create_task(perform(plan, until=over))
-        run = running.result()
-        print(f"failures {run.reasons}; requests by attempts {dict(run.attempts)}")
-        print(prober.report())
+        run = await installation.under_load(restart_all, plan)
         assert_exact(run)
         assert_none_failed(run)
-        assert prober.answered() == 1.0
-        assert prober.wrong() == []
+        assert installation.prober is not None
+        assert installation.prober.answered() == 1.0
+        assert installation.prober.wrong() == []
