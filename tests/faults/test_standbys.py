@@ -67,12 +67,13 @@ def standbys(urls: list[str]) -> dict[str, int]:
 
 
 def held(url: str) -> dict[str, Any]:
-    """What a worker answers from its own copy; empty when it refuses."""
+    """What a worker answers from its own copy; empty when it has nothing, or refuses."""
     try:
         with urllib.request.urlopen(urllib.request.Request(url, headers={HOP: "1"}), timeout=5) as reply:
             answer: dict[str, Any] = json.load(reply)
             return answer
     except urllib.error.HTTPError as error:
-        if error.code != HTTPStatus.SERVICE_UNAVAILABLE:
+        # 404 is what the owner says until the first value is folded; a standby never says it
+        if error.code not in (HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.NOT_FOUND):
             raise
         return {}
