@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
+from metrics_app.collector.merging import merged
 from metrics_app.wire import record
 from metrics_app.wire.chunk import Chunk
 
@@ -100,23 +101,8 @@ class Lane:
             for waiting in batch:
                 waiting.ticket.sent = True
             failure = await self._link.send(
-                self._partition, record.encode(merge_anonymous([waiting.chunk for waiting in batch]))
+                self._partition, record.encode(merged([waiting.chunk for waiting in batch]))
             )
         for waiting in batch:
             self._release(waiting)
             waiting.ticket.settle(failure)
-
-
-def merge_anonymous(chunks: Iterable[Chunk]) -> list[Chunk]:
-    """The chunks, values of a key and hour that nothing identifies made one: folding one is cheaper than many."""
-    places: dict[tuple[bytes, int], list[Chunk]] = {}
-    kept: list[Chunk] = []
-    for chunk in chunks:
-        if chunk.sender or chunk.ids or chunk.histogram:
-            kept.append(chunk)
-        else:
-            places.setdefault((chunk.key, chunk.hour), []).append(chunk)
-    for same in places.values():
-        first = same[0]
-        kept.append(first if len(same) == 1 else first._replace(values=b"".join([chunk.values for chunk in same])))
-    return kept

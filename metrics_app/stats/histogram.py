@@ -21,6 +21,7 @@ from metrics_app.stats.block_sum import BLOCK
 from metrics_app.stats.exact_sum import NOTHING
 from metrics_app.stats.scale6 import (
     ERROR_BOUND,
+    FIRST_BUCKET,
     FIRST_OCTAVE,
     LAST_OCTAVE,
     OCTAVE,
@@ -58,31 +59,40 @@ class Ranked(NamedTuple):
     error_bound: float
 
 
-# Slices of 1/128 octave are narrower than any bucket, so each holds at most one bound. A slice is named by the exponent
-# and the first 7 mantissa bits; the values above its edge lie one bucket higher than the others.
+# Slices of 1/128 octave are narrower than any bucket, so each holds at most one bound. The bits of a value before the
+# last 45, its exponent and 7 bits of its mantissa, are the slice it is in. What is added to the bits turns the slice
+# into the bucket, and makes the last 45 carry into it when they are above the bound in the slice.
 _SLICE_SHIFT = 52 - SCALE - 1
-_FIRST_SLICE = (1023 + FIRST_OCTAVE) << SCALE + 1
-_BOUNDS = np.array(OCTAVE)
 
 
-def _slices() -> tuple[Counts, Values]:
-    """Bucket below the edge, and edge, of each slice from ZERO_MAX up to the one that starts at the greatest value."""
-    ends = 1.0 + np.arange(1, 2 * PER_OCTAVE + 1) / (2 * PER_OCTAVE)
-    started = np.searchsorted(_BOUNDS, ends)  # buckets of the octave that start before the end of the slice
-    octaves = np.arange(FIRST_OCTAVE, LAST_OCTAVE + 2)[:, None]
-    below = (octaves * PER_OCTAVE + started - 2).ravel()
-    edges = np.ldexp(_BOUNDS[started - 1], octaves).ravel()
-    last = 2 * PER_OCTAVE - 1
-    return below[:-last], edges[:-last]
+def _steps() -> Counts:
+    """What is added in each slice. Those below the first one are never read, and so take no memory."""
+    octaves = np.arange(FIRST_OCTAVE, LAST_OCTAVE + 1)[:, None]
+    edges = np.append(np.ldexp(np.array(OCTAVE), octaves).ravel(), 2.0 ** (LAST_OCTAVE + 1)).view(np.int64)
+    slices = np.arange(edges[0] >> _SLICE_SHIFT, (edges[-1] >> _SLICE_SHIFT) + 1)
+    starts = slices << _SLICE_SHIFT
+    after = np.searchsorted(edges, starts)  # of the first bound in or behind a slice, the bucket above it
+    most = (1 << _SLICE_SHIFT) - 1
+    steps: Counts = np.zeros(slices[-1] + 1, np.int64)
+    steps[slices] = after - 1 - slices << _SLICE_SHIFT
+    steps[slices] += most - np.minimum(edges[after] - starts, most)
+    return steps
 
 
-_BELOW, _EDGES = _slices()
+_STEPS = _steps()
 
 
 def buckets_of(values: Values) -> Counts:
     """Bucket number of each value, all above ZERO_MAX."""
-    slices = (values.view(np.int64) >> _SLICE_SHIFT) - _FIRST_SLICE
-    found: Counts = _BELOW[slices] + (values > _EDGES[slices])
+    return _numbers(values) + FIRST_BUCKET
+
+
+def _numbers(values: Values) -> Counts:
+    """Bucket number of each value, all above ZERO_MAX, counted from FIRST_BUCKET."""
+    bits = values.view(np.int64)
+    found: Counts = _STEPS.take(bits >> _SLICE_SHIFT)
+    found += bits
+    found >>= _SLICE_SHIFT
     return found
 
 
@@ -125,9 +135,9 @@ class Histogram:
                 block = block[block > ZERO_MAX]
                 self.tiny += nonzero - len(block)
             if len(block):
-                buckets = buckets_of(block)
-                self._cover(int(buckets.min()), int(buckets.max()))
-                self.counts += np.bincount(buckets - self.offset, minlength=len(self.counts))
+                counts = np.bincount(_numbers(block))
+                first = int((counts > 0).argmax())
+                self.count_in(FIRST_BUCKET + first, counts[first:])
 
     def add_counts(self, values: Values, times: Counts) -> None:
         """Counts each value as often as the array beside it says; ascending, at least one."""

@@ -7,10 +7,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from metrics_app.collector.lane import Lane, Ticket, Waiting, merge_anonymous
+from metrics_app.collector.lane import Lane, Ticket, Waiting
 from metrics_app.wire import record
 from metrics_app.wire.chunk import Chunk
 
@@ -166,25 +164,6 @@ async def test_an_ack_of_a_given_up_request_is_no_error() -> None:
         link.gate.set()
         assert await running.put(chunk("b")).outcome is None
     assert (ticket.sent, len(running.released)) == (True, 2)
-
-
-@given(st.lists(st.tuples(st.sampled_from("ab"), st.booleans(), st.integers(0, 9)), max_size=12))
-def test_merging_keeps_every_value_and_touches_no_named_chunk(items: list[tuple[str, bool, int]]) -> None:
-    given_chunks = [chunk(key, value, ids=b"i" * 16 if named else b"") for key, named, value in items]
-    merged = merge_anonymous(given_chunks)
-    assert [one for one in merged if one.ids] == [one for one in given_chunks if one.ids]
-    for key in (b"a", b"b"):
-        anonymous = [one for one in merged if one.key == key and not one.ids]
-        assert len(anonymous) <= 1
-        assert b"".join(bytes(one.values) for one in anonymous) == b"".join(
-            bytes(one.values) for one in given_chunks if one.key == key and not one.ids
-        )
-
-
-def test_numbered_chunks_histograms_and_other_hours_are_not_merged() -> None:
-    chunks = [chunk("a", sender=b"s" * 16), chunk("a", sender=b"s" * 16), chunk("a"), chunk("a")._replace(hour=1)]
-    chunks.insert(0, Chunk(b"a", 498740, b"", histogram=b"h", weight=2))
-    assert merge_anonymous(chunks) == chunks
 
 
 @pytest.mark.parametrize("failures", [(None, None), ("x", None), (None, "x")])
