@@ -40,7 +40,7 @@ def this_hour() -> int:
 
 
 def columns(samples: Samples, hour: int, batch: int) -> Iterator[tuple[bytes, int]]:
-    """Bodies of `batch` values as MessagePack columns, numbered by one sender as the SDK does, and their counts."""
+    """Bodies of `batch` values as MessagePack columns, numbered by one sender, and their counts."""
     sender, numbers = str(uuid.uuid4()), Counter[int]()
     for block in samples.blocks():
         for at in range(0, len(block.values), batch):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Any, NamedTuple, cast
 
@@ -119,7 +120,7 @@ def _follow_the_group(
     async def on_assigned(_app: Any, /, *assigned: Any, **_: Any) -> None:
         telemetry.rebalances.inc()
         partitions.assign({tp.partition for tp in assigned[0] if tp.topic == settings.samples_topic})
-        owners.note()
+        await asyncio.to_thread(owners.note)  # a disk may take seconds
 
 
 def _recovering(app: faust.App, partitions: Partitions, tables: Tables) -> str | None:

@@ -24,6 +24,7 @@ logger = logging.getLogger(__name__)
 
 LOOK_INTERVAL_S = 1.0
 ASK_INTERVAL_S = 5.0  # how often Kafka is asked while something does not change
+PACKAGE = Path(__file__).parent.parent
 SHOWN_AFTER = 0.25  # share of its limit after which a symptom makes the worker not ready
 
 GiveUp = Callable[[str], NoReturn]
@@ -143,5 +144,14 @@ class LoopGuard(mode.Service):
 
 
 def _where(thread: int) -> str:
-    frame: Any = sys._current_frames().get(thread)
-    return f"at {Path(frame.f_code.co_filename).name}:{frame.f_lineno}" if frame is not None else "somewhere"
+    """The line a thread is at and, when that is not one of ours, the line of ours that led there."""
+    at: Any = sys._current_frames().get(thread)
+    ours = at
+    while ours is not None and PACKAGE not in Path(ours.f_code.co_filename).parents:
+        ours = ours.f_back
+    led_there = f", called by {_line(ours)}" if ours not in (None, at) else ""
+    return f"at {_line(at)}{led_there}" if at is not None else "somewhere"
+
+
+def _line(frame: Any) -> str:
+    return f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno}"

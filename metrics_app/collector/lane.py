@@ -1,4 +1,7 @@
-"""The way of chunks into one partition: gathered for a moment, then one record at a time, in the order they came."""
+"""The way of chunks into one partition: gathered for a moment, then one record at a time, in the order they came.
+
+Chunks that are made one (`merging.py`) go where the first of them would.
+"""
 
 from __future__ import annotations
 

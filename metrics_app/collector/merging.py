@@ -1,9 +1,8 @@
-"""Makes one chunk of several where nothing is lost by it: what a chunk costs to fold hardly depends on its length."""
+"""Makes one chunk of several where that changes no count: what a chunk costs to fold hardly depends on its length."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from operator import attrgetter
+from collections.abc import Iterable
 
 from metrics_app.wire.chunk import Chunk
 
@@ -11,30 +10,28 @@ from metrics_app.wire.chunk import Chunk
 def merged(chunks: Iterable[Chunk]) -> list[Chunk]:
     """The chunks, those of a key and hour made one that nothing identifies, or whose numbers follow each other.
 
-    What has ids is known by them as it is, and a histogram cannot be joined to another one.
+    A merged chunk stands where its first part stood. What has ids is known by them as it is, a histogram cannot be
+    joined to anything, and values stay on their side of a histogram of the same sender, as the fences are to see them.
     """
-    kept: list[Chunk] = []
-    alike: dict[tuple[bytes, int, bytes], list[Chunk]] = {}
+    runs: list[list[Chunk]] = []
+    latest: dict[tuple[bytes, int, bytes], list[Chunk]] = {}
     for chunk in chunks:
-        if chunk.ids or chunk.histogram:
-            kept.append(chunk)
-        else:
-            alike.setdefault((chunk.key, chunk.hour, chunk.sender), []).append(chunk)
-    for same in alike.values():
-        kept += map(_joined, _runs(same)) if len(same) > 1 else same
-    return kept
+        if chunk.ids:
+            runs.append([chunk])
+            continue
+        whose = chunk.key, chunk.hour, chunk.sender
+        run = latest.get(whose)
+        if run is None or not _follows(run[-1], chunk):
+            run = latest[whose] = []
+            runs.append(run)
+        run.append(chunk)
+    return [_joined(run) for run in runs]
 
 
-def _runs(same: list[Chunk]) -> Iterator[list[Chunk]]:
-    """Chunks of one key, hour and sender in the order of their numbers, cut where one does not follow."""
-    same.sort(key=attrgetter("first"))
-    start, following = 0, same[0].first
-    for at, chunk in enumerate(same):
-        if chunk.sender and chunk.first != following:
-            yield same[start:at]
-            start = at
-        following = chunk.first + chunk.count
-    yield same[start:]
+def _follows(before: Chunk, chunk: Chunk) -> bool:
+    if before.histogram or chunk.histogram:
+        return False
+    return not chunk.sender or chunk.first == before.first + before.count
 
 
 def _joined(run: list[Chunk]) -> Chunk:

@@ -34,7 +34,8 @@ def of_array(values: NDArray[np.float64], low: float, high: float) -> Sums:
 def _of_block(values: NDArray[np.float64], low: float, high: float) -> Sums:
     # bits below the last one that a value can have are not looked at
     scale_bits = min(UNIT_BITS, 53 - math.frexp(low)[1]) if low else UNIT_BITS
-    digits = _digits(values, max(0, math.frexp(high)[1] + scale_bits) // _DIGIT_BITS + 1, scale_bits)
+    count = max(0, math.frexp(high)[1] + scale_bits) // _DIGIT_BITS + 1  # room for a sign in the first one
+    digits = _digits(values, count, scale_bits)
     units = sum(int(math.ldexp(total, scale_bits)) for total in digits.sum(axis=(1, 2)).tolist())
     places = _places(len(digits))
     products = np.ldexp(np.vecdot(digits[:, None], digits), 2 * scale_bits - places[:, :, None])  # a run each
@@ -59,7 +60,7 @@ def _digits(values: NDArray[np.float64], count: int, scale_bits: int) -> NDArray
     digits[:, len(values) :] = 0.0
     filled = digits[:, : len(values)]
     rest = filled[0]
-    for place in range(count - 1, 0, -1):  # room for a sign in the first one
+    for place in range(count - 1, 0, -1):
         cut = 1.5 * 2.0 ** (52 + place * _DIGIT_BITS - scale_bits)
         np.add(values, cut, out=filled[place])
         filled[place] -= cut

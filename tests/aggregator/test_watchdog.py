@@ -145,6 +145,22 @@ async def test_a_blocked_event_loop_ends_the_process_and_says_where():
     assert "the event loop has been blocked for 0.1 s, at test_watchdog.py" in said[0]
 
 
+async def test_of_a_blocked_event_loop_the_line_of_ours_is_told_that_led_there():
+    guard, said, ended = await guarded(limit_s=0.1)
+    await asyncio.sleep(0.1)
+
+    def symptoms() -> dict[str, Symptom]:
+        ended.wait(10)
+        return {}
+
+    worker = Worker()
+    worker.watchdog.symptoms = symptoms
+    worker.watchdog.suspicion()
+    await guard.stop()
+    assert "at threading.py:" in said[0]
+    assert ", called by watchdog.py:" in said[0]
+
+
 async def test_a_loop_that_turns_is_left_alone():
     guard, said, _ = await guarded(limit_s=0.3)
     await asyncio.sleep(1.0)

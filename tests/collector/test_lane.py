@@ -80,7 +80,7 @@ async def test_what_arrives_within_the_linger_goes_into_one_record() -> None:
     with lane(link) as running:
         tickets = [running.put(chunk("a", 1), chunk("b", 2, ids=b"i" * 16)), running.put(chunk("c", 3))]
         assert [await ticket.outcome for ticket in tickets] == [None, None]
-    assert [[one.key for one in sent] for sent in link.chunks()] == [[b"b", b"a", b"c"]]
+    assert [[one.key for one in sent] for sent in link.chunks()] == [[b"a", b"b", b"c"]]
 
 
 async def test_a_request_is_answered_only_after_the_ack_of_all_its_chunks() -> None:

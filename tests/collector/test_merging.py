@@ -2,12 +2,18 @@ from __future__ import annotations
 
 import struct
 from collections import Counter
+from functools import partial
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from metrics_app.aggregator.fold import HOUR_MS, Limits, PartitionFold
+from metrics_app.aggregator.row import NOWHERE
 from metrics_app.collector.merging import merged
+from metrics_app.stats import codec
+from metrics_app.stats.summary import HourlySummary
 from metrics_app.wire.chunk import Chunk
 
 HOUR = 498740
@@ -27,16 +33,22 @@ def numbered(chunks: list[Chunk]) -> Counter[tuple[bytes, int, bytes, int, float
     )
 
 
+def histogram(key: str, *values: float, sender: bytes = b"", first: int = 0, hour: int = HOUR) -> Chunk:
+    summary = HourlySummary(exact_distinct=0)
+    summary.add(np.array(values))
+    return Chunk(key.encode(), hour, b"", sender, first, histogram=codec.encode(summary), weight=len(values))
+
+
 several = st.lists(
     st.builds(
-        lambda key, values, sender, first, ids, hour: chunk(
-            key, *values, sender=sender, first=first if sender else 0, ids=ids and b"i" * 16, hour=hour
+        lambda make, key, values, sender, first, hour: make(
+            key, *values, sender=sender, first=first if sender else 0, hour=hour
         ),
+        st.sampled_from([chunk, chunk, histogram, partial(chunk, ids=b"i" * 16)]),
         st.sampled_from("ab"),
         st.lists(st.integers(0, 9), min_size=1, max_size=3),
         st.sampled_from([b"", SENDER, OTHER]),
         st.integers(0, 12),
-        st.booleans(),
         st.sampled_from([HOUR, HOUR + 1]),
     ),
     max_size=12,
@@ -53,17 +65,26 @@ def test_chunks_with_ids_are_not_touched(chunks: list[Chunk]) -> None:
     assert [one for one in merged(chunks) if one.ids] == [one for one in chunks if one.ids]
 
 
-@given(st.lists(st.lists(st.floats(0, 9), min_size=1, max_size=4), max_size=6), st.integers(0, 5), st.randoms())
-def test_what_a_sender_has_cut_becomes_whole_again_in_whatever_order_it_comes(
-    pieces: list[list[float]], first: int, order: object
-) -> None:
-    whole = [value for piece in pieces for value in piece]
+@given(several, st.sampled_from([Limits(), Limits(max_senders=1), Limits(max_ranges=2)]))
+def test_what_is_counted_is_the_same(chunks: list[Chunk], limits: Limits) -> None:
+    """Also of what came twice, overlaps, lies on both sides of a histogram, or is beyond what a row can note."""
+    assert counted(chunks, limits) == counted(merged(chunks), limits)
+
+
+def counted(chunks: list[Chunk], limits: Limits) -> list[object]:
+    fold = PartitionFold(lambda _: None, limits, NOWHERE)
+    tally = fold.apply(0, HOUR * HOUR_MS, chunks)
+    rows = [fold.find(key, hour) for key in (b"a", b"b") for hour in (HOUR, HOUR + 1)]
+    return [tally, *[(codec.encode(row.summary), row.duplicates, row.missing, row.unfenced) for row in rows if row]]
+
+
+@given(st.lists(st.lists(st.floats(0, 9), min_size=1, max_size=4), min_size=1, max_size=6), st.integers(0, 5))
+def test_what_a_sender_has_cut_becomes_whole_again(pieces: list[list[float]], first: int) -> None:
     chunks: list[Chunk] = []
     for piece in pieces:
         chunks.append(chunk("a", *piece, sender=SENDER, first=first + sum(one.count for one in chunks)))
-    order.shuffle(chunks)  # type: ignore[attr-defined]  # a random.Random
 
-    assert merged(chunks) == ([chunk("a", *whole, sender=SENDER, first=first)] if pieces else [])
+    assert merged(chunks) == [chunk("a", *[value for piece in pieces for value in piece], sender=SENDER, first=first)]
 
 
 def test_what_nothing_identifies_becomes_one_chunk_a_key_in_the_order_it_came() -> None:
@@ -83,7 +104,12 @@ def test_what_nothing_identifies_becomes_one_chunk_a_key_in_the_order_it_came() 
         [chunk("a", 1.0, sender=SENDER), chunk("a", 2.0)],
         [chunk("a", 1.0, sender=SENDER), chunk("a", 2.0, sender=SENDER, first=1, hour=HOUR + 1)],
         [chunk("a", 1.0), chunk("a", 2.0, hour=HOUR + 1)],
-        [Chunk(b"a", HOUR, b"", SENDER, 0, histogram=b"h", weight=1), chunk("a", 2.0, sender=SENDER, first=1)],
+        [chunk("a", 2.0, sender=SENDER, first=1), chunk("a", 1.0, sender=SENDER)],  # the other way round
+        [
+            chunk("a", 1.0, sender=SENDER),
+            histogram("a", 2.0, sender=SENDER, first=1),
+            chunk("a", 3.0, sender=SENDER, first=2),
+        ],
     ],
 )
 def test_what_does_not_follow_stays_apart(apart: list[Chunk]) -> None:

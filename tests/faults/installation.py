@@ -147,7 +147,7 @@ class Installation:
             form=form,
             urls=self.tell,
             query_urls=self.ask,
-            until_kept_s=120,
+            until_kept_s=300,  # no promise: the ledger is to know how each request ended, however slow the machine
             drain_s=20 if MUTANT in os.environ else wait_s,
             patience_s=wait_s,
             seed=self.seed,

@@ -9,7 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from metrics_app.stats import block_sum, exact_sum
-from metrics_app.stats.block_sum import BLOCK
+from metrics_app.stats.block_sum import BLOCK, RUN
 from metrics_app.stats.exact_sum import Sums
 
 from .datasets import DATASETS, VALUE_MAX, dataset, exact_units
@@ -36,6 +36,13 @@ def test_array_and_scalar_sums_are_the_same_exact_integers(values: list[float]) 
 @pytest.mark.parametrize("name", DATASETS)
 def test_full_block_of_any_distribution_is_summed_exactly(name: str) -> None:
     values = dataset(name, BLOCK)
+
+    assert exact_units(values) == of_block(values.tolist())
+
+
+@pytest.mark.parametrize("count", [RUN - 1, RUN, RUN + 1, BLOCK + 1, 2 * BLOCK + RUN])
+def test_runs_and_blocks_need_not_be_full(count: int) -> None:
+    values = dataset("reversed", count)
 
     assert exact_units(values) == of_block(values.tolist())
 
