@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import ssl
 import time
 from collections.abc import AsyncIterator, Callable
@@ -42,14 +43,17 @@ ENSURE_TIMEOUT_S = 30.0
 Say = Callable[[str], None]
 
 
-async def wait(settings: Settings, say: Say) -> None:
+async def wait(settings: Settings, say: Say, patience_s: float = math.inf) -> None:
     """Return once a bootstrap server answers; says at once, then every 5 s, what is waited for.
 
     Raises:
-        BrokerError: a server refuses our credentials or speaks another protocol; waiting will not help.
+        BrokerError: a server refuses our credentials or speaks another protocol, so that waiting will not help; or none
+            has answered for `patience_s`.
     """
-    backoff_s, said = FIRST_BACKOFF_S, float("-inf")
+    backoff_s, said, started = FIRST_BACKOFF_S, -math.inf, time.monotonic()
     while problem := await _unreachable(settings):
+        if time.monotonic() - started >= patience_s:
+            raise BrokerError(f"Kafka at {settings.kafka} has not answered for {patience_s:g} s ({problem})")
         if time.monotonic() - said >= SAY_INTERVAL_S:
             say(f"waiting for Kafka at {settings.kafka} ({problem})")
             said = time.monotonic()

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 LIST_EXAMPLES = examples("metrics-app dlq list", "metrics-app dlq list --limit 10 --json")
 REPLAY_EXAMPLES = examples("metrics-app dlq replay --dry-run", "metrics-app dlq replay --only fold")
 POLL_MS = 500
+PATIENCE_S = 30.0  # for Kafka: a command that somebody waits for has an end, unlike a worker
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode="rich")
 
@@ -93,7 +94,7 @@ async def _records(settings: Settings) -> list[tuple[Any, bytes | None]]:
 
     from metrics_app.broker import client, topics
 
-    await topics.wait(settings, say)
+    await topics.wait(settings, say, PATIENCE_S)
     await topics.ensure(settings)
     async with topics.admin_client(settings) as admin:
         (topic,) = [topic for topic in await admin.describe_topics() if topic["topic"] == settings.dead_letter_topic]

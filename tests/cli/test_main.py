@@ -66,6 +66,18 @@ def test_an_unusable_kafka_folder_is_exit_code_3(tmp_path: Path) -> None:
     assert result.stderr.startswith("error: ")
 
 
+@pytest.mark.parametrize("command", [["dlq", "list"], ["dlq", "replay"]])
+def test_a_command_that_needs_kafka_says_after_a_while_that_it_is_not_there(
+    monkeypatch: pytest.MonkeyPatch, command: list[str]
+) -> None:
+    monkeypatch.setenv("METRICS_KAFKA", "127.0.0.1:1")
+    monkeypatch.setattr("metrics_app.cli.dlq.PATIENCE_S", 0.3)
+    result = runner.invoke(app, command)
+    assert result.exit_code == 3
+    assert "Kafka at 127.0.0.1:1 has not answered for 0.3 s" in result.stderr
+    assert "see that Kafka runs where METRICS_KAFKA says" in result.stderr
+
+
 @pytest.mark.parametrize("command", [["send", "checkout", "1"], ["query", "checkout", "median"], ["load"]])
 def test_a_service_that_is_not_there_is_said_with_what_to_do_next(command: list[str]) -> None:
     result = runner.invoke(app, [*command, "--url", NOBODY])
