@@ -19,6 +19,7 @@ from metrics_app.aggregator.source_log import ReadOffsets
 from metrics_app.telemetry import Telemetry
 from metrics_app.wire import record
 from metrics_app.wire.chunk import Chunk
+from tests.turns import Others
 
 HOUR = 498_740
 SAMPLES = TP("samples", 1)
@@ -213,18 +214,9 @@ async def test_a_run_that_a_rebalance_interrupts_is_not_folded_on(worker):
 
 async def test_a_long_run_lets_others_have_their_turn(worker):
     """Queries and heartbeats are answered by the same loop."""
-    turns = 0
-
-    async def others() -> None:
-        nonlocal turns
-        while True:
-            await asyncio.sleep(0)
-            turns += 1
-
-    asking = asyncio.create_task(others())
-    await worker.run(*range(64), value=record.encode([Chunk(b"k", HOUR, bytes(8 * 2048))]))
-    asking.cancel()
-    assert turns >= 10
+    async with Others() as others:
+        await worker.run(*range(64), value=record.encode([Chunk(b"k", HOUR, bytes(8 * 2048))]))
+    assert others.turns >= 10
 
 
 async def test_a_lower_offset_that_was_appended_later_than_all_that_was_folded_is_of_another_log(worker):

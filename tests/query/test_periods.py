@@ -23,6 +23,7 @@ from metrics_app.stats import codec
 from metrics_app.stats import hour as hours
 from metrics_app.stats.summary import HourlySummary
 from metrics_app.web import PROBLEM
+from tests.turns import Others
 
 from .fakes import HOUR, FakeReader, Reply, Worker, ask, closed_url, row, worker
 
@@ -90,19 +91,10 @@ def test_reading_changes_no_row() -> None:
 
 async def test_long_reading_lets_others_run() -> None:
     reader = reader_of({hour: [1.0] for hour in range(744)})
-    turns = 0
+    async with Others() as others:
+        await Rows(reader, 0, b"k").read(Window(FIRST, FIRST + 744, "range"))
 
-    async def others() -> None:
-        nonlocal turns
-        while True:
-            await asyncio.sleep(0)
-            turns += 1
-
-    task = asyncio.create_task(others())
-    await Rows(reader, 0, b"k").read(Window(FIRST, FIRST + 744, "range"))
-    task.cancel()
-
-    assert turns >= 744 / reading.STEP_HOURS - 5
+    assert others.turns >= 744 / reading.STEP_HOURS - 5
 
 
 async def test_partition_that_moves_away_while_it_is_read_gives_no_answer() -> None:
