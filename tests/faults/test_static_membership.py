@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,8 @@ def test_a_named_worker_that_is_back_in_time_moves_no_partition(tmp_path: Path) 
         ledger = Ledger(b)
         ledger.send()
         ledger.assert_exact(60)
+        noted = json.loads((installation.data_dir("b") / "owners.json").read_text())
+        assert {url.rstrip("/") for url in noted["map"]} == {a.url, b.url}, "what a worker that starts asks by"
         before = installation.counts("metrics_app_rebalances_total")["b"]
         assert a.stop() == 0
         assert ledger.found() == ledger.counts, "the standby of each key answers"
