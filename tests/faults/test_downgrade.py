@@ -1,0 +1,53 @@
+"""A worker meets rows of a newer release: it must not go on, and must not touch them."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+
+from metrics_app.aggregator import row as rows
+from tests.faults.installation import Installation, eventually
+from tests.faults.test_state import PARTITIONS, Ledger
+
+pytestmark = [pytest.mark.kafka, pytest.mark.slow, pytest.mark.timeout(240)]
+
+CHANGELOG = "metrics-aggregator-hours-changelog"
+
+
+async def test_rows_of_a_newer_release_end_a_worker_with_code_3_and_stay_as_they_are(tmp_path: Path) -> None:
+    """As after a downgrade."""
+    with Installation(tmp_path, {"a": "all"}) as installation:
+        worker, kafka = installation.workers["a"], installation.kafka.bootstrap
+        ledger = Ledger(worker)
+        ledger.send()
+        await asyncio.to_thread(ledger.assert_exact)
+        assert await asyncio.to_thread(worker.stop) == 0
+        before = await last_rows(kafka)
+        partition, row_key = next(place for place in before if place[1] != rows.PLACE_KEY)
+        value = before[partition, row_key]
+        newer = value[:1] + bytes([rows.VERSION + 1]) + value[2:]
+        async with AIOKafkaProducer(bootstrap_servers=kafka) as producer:
+            await producer.send_and_wait(CHANGELOG, newer, row_key, partition)
+
+        worker.start()
+        took_s = await eventually(lambda: not worker.is_running, 30)
+        print(f"ended after {took_s:.1f} s")
+        assert worker.exit_code == 3
+        assert "has rows of a newer release" in worker.tail(50)
+        assert await last_rows(kafka) == {**before, (partition, row_key): newer}
+
+
+async def last_rows(bootstrap: str) -> dict[tuple[int, bytes], bytes]:
+    """The newest state of each row in the changelog."""
+    found = {}
+    async with AIOKafkaConsumer(bootstrap_servers=bootstrap, auto_offset_reset="earliest") as consumer:
+        tps = [TopicPartition(CHANGELOG, partition) for partition in range(PARTITIONS)]
+        consumer.assign(tps)
+        ends = await consumer.end_offsets(tps)
+        while any([await consumer.position(tp) < end for tp, end in ends.items()]):
+            for tp, records in (await consumer.getmany(timeout_ms=500)).items():
+                found.update({(tp.partition, record.key): record.value for record in records})
+    return found
