@@ -24,6 +24,7 @@ from metrics_app.query.reading import Rows
 from metrics_app.query.reply import FORMATS, Sheet, format_of, respond
 from metrics_app.query.routing import CONSISTENCY, Router
 from metrics_app.query.statistics import Share, Statistic
+from metrics_app.query.turns import Turns
 from metrics_app.settings import Settings
 from metrics_app.telemetry import Telemetry
 from metrics_app.web import problem_of
@@ -90,8 +91,9 @@ def register(app: faust.App, settings: Settings, telemetry: Telemetry, reader: S
     policy = Policy.of(settings)
     members = {"router": router, "reader": reader, "policy": policy, "partitions": settings.partitions}
     app.page(KEYS_PATH)(type("BoundKeysView", (KeysView,), members))
+    turns = Turns(settings.query_deadline_s)
     for path in PATHS:
-        app.page(path)(type("BoundKeyView", (KeyView,), members))
+        app.page(path)(type("BoundKeyView", (KeyView,), {**members, "turns": turns}))
     return router
 
 
@@ -102,6 +104,7 @@ class KeyView(View):
     reader: ClassVar[SummaryReader]
     policy: ClassVar[Policy]
     partitions: ClassVar[int]
+    turns: ClassVar[Turns]
 
     async def get(self, request: Any, **segments: str) -> Any:
         """The answer, from here or from the worker that holds the key; 304 for a known ETag."""
@@ -119,7 +122,8 @@ class KeyView(View):
         if role is None:
             raise self.reader.unavailable(partition)
         try:
-            sheet = await what.asked.answer(Rows(self.reader, partition, key_bytes(what.asked.question.key)))
+            rows = Rows(self.reader, partition, key_bytes(what.asked.question.key), self.turns)
+            sheet = await what.asked.answer(rows)
             reply = respond(request, sheet, what.format)
         except NoDataError as error:  # an answer like any other: it goes back to the worker that asked
             reply = problem_of(error)

@@ -19,6 +19,7 @@ from metrics_app.query import reading
 from metrics_app.query.answer import FINAL_AFTER_S
 from metrics_app.query.question import Window
 from metrics_app.query.reading import Rows
+from metrics_app.query.turns import Turns
 from metrics_app.stats import codec
 from metrics_app.stats import hour as hours
 from metrics_app.stats.summary import HourlySummary
@@ -54,7 +55,7 @@ def reader_of(by_hour: dict[int, Any], exact_distinct: int = 1000) -> FakeReader
 
 
 def whole_of(reader: FakeReader, first: int = FIRST, end: int = FIRST + 24) -> Found:
-    return asyncio.run(Rows(reader, 0, b"k").read(Window(first, end, "range"))).whole
+    return asyncio.run(Rows(reader, 0, b"k", Turns(1.0)).read(Window(first, end, "range"))).whole
 
 
 @given(hourly, st.sampled_from([0, 5, 1000]))
@@ -92,14 +93,25 @@ def test_reading_changes_no_row() -> None:
 async def test_long_reading_lets_others_run() -> None:
     reader = reader_of({hour: [1.0] for hour in range(744)})
     async with Others() as others:
-        await Rows(reader, 0, b"k").read(Window(FIRST, FIRST + 744, "range"))
+        await Rows(reader, 0, b"k", Turns(1.0)).read(Window(FIRST, FIRST + 744, "range"))
 
     assert others.turns >= 744 / reading.STEP_HOURS - 5
 
 
+async def test_long_questions_take_turns_and_others_do_not_wait_for_them() -> None:
+    rows = Rows(reader_of({0: [1.0]}), 0, b"k", Turns(0.05))
+    day, more = Window(FIRST, FIRST + 24, "day"), Window(FIRST, FIRST + 25, "range")
+    async with rows.turns.take(more), rows.turns.take(more):
+        with pytest.raises(OwnerUnavailableError, match="other long questions"):
+            await rows.read(more)
+        assert (await rows.read(day)).whole.summary.count == 1
+
+    assert (await rows.read(more)).whole.summary.count == 1
+
+
 async def test_partition_that_moves_away_while_it_is_read_gives_no_answer() -> None:
     reader = reader_of({hour: [1.0] for hour in range(744)})
-    answer = asyncio.create_task(Rows(reader, 0, b"k").read(Window(FIRST, FIRST + 744, "range")))
+    answer = asyncio.create_task(Rows(reader, 0, b"k", Turns(1.0)).read(Window(FIRST, FIRST + 744, "range")))
     await asyncio.sleep(0)
     reader.moved = True
 
