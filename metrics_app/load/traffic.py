@@ -15,6 +15,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from metrics_app.load.bag import Values
 from metrics_app.load.ledger import Batch, Block, KeyHour
@@ -51,18 +52,23 @@ def batches(keys: Sequence[str], batch: int, wanted: int, seed: int) -> list[Bat
     typical = np.exp(source.uniform(math.log(TYPICAL_MS[0]), math.log(TYPICAL_MS[1]), len(keys)))
     spread = source.uniform(*SPREAD, len(keys))
     made = max(1, min(wanted, POOL_VALUES // batch))
-    return [_batch(source, keys, typical, spread, batch) for _ in range(made)]
+    of = np.sort(source.integers(len(keys), size=(made, batch)), axis=1)
+    values = _values(source, typical[of], spread[of])
+    begins = np.diff(of, axis=1, prepend=-1) != 0
+    return [_batch(keys, *row) for row in zip(of, values, begins, strict=True)]
 
 
-def _batch(source: np.random.Generator, keys: Sequence[str], typical: Values, spread: Values, size: int) -> Batch:
-    of = np.sort(source.integers(len(keys), size=size))
-    body = typical[of] * np.exp(spread[of] * source.standard_normal(size))
-    tail = typical[of] * TAIL_START * (1 + source.pareto(TAIL_SHAPE, size))
-    values = np.where(source.random(size) < TAIL_SHARE, tail, body)
-    values = np.clip(np.round(values, DECIMALS), 10.0**-DECIMALS, LONGEST_MS)
-    present, starts = np.unique(of, return_index=True)
-    parts = np.split(values, starts[1:])
-    return Batch(tuple(Block(keys[key], part) for key, part in zip(present, parts, strict=True)))
+def _values(source: np.random.Generator, typical: Values, spread: Values) -> Values:
+    body = typical * np.exp(spread * source.standard_normal(typical.shape))
+    tail = typical * TAIL_START * (1 + source.pareto(TAIL_SHAPE, typical.shape))
+    values = np.where(source.random(typical.shape) < TAIL_SHARE, tail, body)
+    return np.clip(np.round(values, DECIMALS), 10.0**-DECIMALS, LONGEST_MS)
+
+
+def _batch(keys: Sequence[str], of: NDArray[np.int64], values: Values, begins: NDArray[np.bool_]) -> Batch:
+    starts = np.flatnonzero(begins).tolist()
+    ends = [*starts[1:], len(of)]
+    return Batch(tuple(Block(keys[of[start]], values[start:end]) for start, end in zip(starts, ends, strict=True)))
 
 
 class Encoder:
