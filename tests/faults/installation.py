@@ -12,14 +12,14 @@ import time
 import urllib.error
 import urllib.request
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Self
 
 from metrics_app.broker.embedded import EmbeddedKafka
 from metrics_app.broker.ports import free_port
 from metrics_app.load.plan import Form, Plan
-from metrics_app.load.run import Run, keys_of, perform
+from metrics_app.load.run import Advance, Run, keys_of, perform
 from metrics_app.load.verdict import Verdict
 from metrics_app.wire.keys import partition_of
 from tests.conftest import ARTIFACTS
@@ -157,10 +157,11 @@ class Installation:
     async def under_load(self, fault: Fault, plan: Plan, settle_s: float = 2.0) -> Run:
         """What a run of load came to that lasted as long as the fault; questions are asked meanwhile, see `Prober`."""
         self.prober = Prober(plan.asked, self.tell, self._a_key_per_partition(plan))
-        done = asyncio.Event()
+        begun, done = asyncio.Event(), asyncio.Event()
 
         async def inject() -> None:
             try:
+                await begun.wait()
                 await asyncio.sleep(settle_s)
                 await fault(self)
             finally:
@@ -168,7 +169,7 @@ class Installation:
 
         async with self.prober.asking(), asyncio.TaskGroup() as together:
             together.create_task(inject())
-            running = together.create_task(perform(plan, until=done))
+            running = together.create_task(perform(plan, until=done, progress=lambda *_: _noting(begun)))
         self.run = running.result()
         print(f"failures {self.run.reasons}; requests by attempts {dict(self.run.attempts)}")
         print(self.prober.report())
@@ -219,6 +220,12 @@ class Installation:
             worker.start()
         for worker in self.workers.values():
             await asyncio.to_thread(worker.await_ready)
+
+
+@contextlib.contextmanager
+def _noting(begun: asyncio.Event) -> Iterator[Advance]:
+    begun.set()
+    yield lambda done: None
 
 
 def _sum_of(metric: str, url: str) -> float:

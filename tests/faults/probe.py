@@ -136,11 +136,19 @@ class Prober:
     def answered(self, since_s: float = 0.0, until_s: float = float("inf"), by: str = "") -> float:
         """Share of the questions of an interval that got an answer; "no data" is one, see `wrong`.
 
+        Of an hour that begins while its keys have no owner nothing is counted anywhere: who asks for it before anybody
+        was told anything of it may be refused.
+
         Args:
             by: base URL: only those that this worker answered or refused.
         """
+        first: dict[tuple[str, int], float] = {}
+        for one in self.seen:
+            if _is_told(one) or one.hour == self.closed:
+                first.setdefault((one.key, one.hour), one.asked_s)
         asked = [one for one in self.between(since_s, until_s) if not by or one.url == by]
-        return sum(one.status in (HTTPStatus.OK, HTTPStatus.NOT_FOUND) for one in asked) / len(asked)
+        known = [one for one in asked if one.asked_s >= first.get((one.key, one.hour), float("inf"))]
+        return sum(map(_is_told, known)) / len(known)
 
     def normal_after(self, since_s: float) -> float:
         """Seconds after a moment until every key is answered by its owner and not stale, and stays so."""
@@ -192,6 +200,10 @@ class Prober:
         return (
             f"{len(self.seen)} questions: {dict(of)}; longest silence {self.silent_s():.1f} s, slowest {slowest:.2f} s"
         )
+
+
+def _is_told(one: Seen) -> bool:
+    return one.status in (HTTPStatus.OK, HTTPStatus.NOT_FOUND)
 
 
 def _detail(body: bytes) -> str:
