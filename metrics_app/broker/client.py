@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from collections.abc import Iterable
 from typing import Any
 
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaConnectionError
 from faust import SASLCredentials, SSLCredentials
 from faust.types.auth import CredentialsT
@@ -20,6 +21,7 @@ READ_AHEAD_BYTES = 4 << 20
 # A fetch that waits for partitions without anything new holds up the others, for a broker is asked one thing at a time.
 # This is less than what a fetch brings takes to be folded; an idle consumer asks 20 times a second.
 FETCH_WAIT_MS = 50
+POLL_MS = 500
 # a request may take less than the silence after which its sender's partitions move: a late ack ends the sender first
 REQUEST_SHARE = 0.8
 
@@ -76,6 +78,19 @@ def reader(settings: Settings) -> AIOKafkaConsumer:
         max_partition_fetch_bytes=READ_AHEAD_BYTES,
         fetch_max_wait_ms=FETCH_WAIT_MS,
     )
+
+
+async def everything(settings: Settings, topic: str, partitions: Iterable[int]) -> list[ConsumerRecord]:
+    """The records that partitions of a topic hold now, in the order of each."""
+    tps = [TopicPartition(topic, partition) for partition in partitions]
+    found: list[ConsumerRecord] = []
+    async with reader(settings) as consumer:
+        consumer.assign(tps)
+        ends = await consumer.end_offsets(tps)
+        while any([await consumer.position(tp) < end for tp, end in ends.items()]):
+            for batch in (await consumer.getmany(timeout_ms=POLL_MS)).values():
+                found += batch
+    return found
 
 
 async def abandon(producer: AIOKafkaProducer) -> None:

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 LIST_EXAMPLES = examples("metrics-app dlq list", "metrics-app dlq list --limit 10 --json")
 REPLAY_EXAMPLES = examples("metrics-app dlq replay --dry-run", "metrics-app dlq replay --only fold")
-POLL_MS = 500
 PATIENCE_S = 30.0  # for Kafka: a command that somebody waits for has an end, unlike a worker
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode="rich")
@@ -90,23 +89,15 @@ async def _open_letters(settings: Settings) -> list[Letter]:
 
 async def _records(settings: Settings) -> list[tuple[Any, bytes | None]]:
     """Headers and value of everything in the dead-letter topic."""
-    from aiokafka import AIOKafkaConsumer, TopicPartition
-
     from metrics_app.broker import client, topics
 
     await topics.wait(settings, say, PATIENCE_S)
     await topics.ensure(settings)
     async with topics.admin_client(settings) as admin:
         (topic,) = [topic for topic in await admin.describe_topics() if topic["topic"] == settings.dead_letter_topic]
-    tps = [TopicPartition(topic["topic"], partition["partition"]) for partition in topic["partitions"]]
-    found: list[tuple[Any, bytes | None]] = []
-    async with AIOKafkaConsumer(**client.client_options(settings), auto_offset_reset="earliest") as consumer:
-        consumer.assign(tps)
-        ends = await consumer.end_offsets(tps)
-        while any([await consumer.position(tp) < end for tp, end in ends.items()]):
-            for batch in (await consumer.getmany(timeout_ms=POLL_MS)).values():
-                found += [(record.headers, record.value) for record in batch]
-    return found
+    partitions = [partition["partition"] for partition in topic["partitions"]]
+    records = await client.everything(settings, settings.dead_letter_topic, partitions)
+    return [(record.headers, record.value) for record in records]
 
 
 async def _replay(settings: Settings, only: str | None, dry_run: bool) -> Counter[str]:

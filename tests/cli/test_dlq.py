@@ -9,7 +9,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from aiokafka import AIOKafkaConsumer, TopicPartition
 from typer.testing import CliRunner
 
 from metrics_app.aggregator.dead_letters import headers_of
@@ -49,15 +48,8 @@ async def fill(here: Settings) -> None:
 
 
 async def samples(here: Settings) -> list[Chunk]:
-    tp = TopicPartition(here.samples_topic, PARTITION)
-    found: list[Chunk] = []
-    async with AIOKafkaConsumer(**client.client_options(here), auto_offset_reset="earliest") as consumer:
-        consumer.assign([tp])
-        end = (await consumer.end_offsets([tp]))[tp]
-        while await consumer.position(tp) < end:
-            for batch in (await consumer.getmany(timeout_ms=200)).values():
-                found += [chunk for message in batch for chunk in record.decode(message.value)]
-    return found
+    sent = await client.everything(here, here.samples_topic, [PARTITION])
+    return [chunk for message in sent for chunk in record.decode(message.value)]
 
 
 def dlq(here: Settings, *arguments: str) -> Any:

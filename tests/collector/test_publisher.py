@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 import pytest
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import TopicPartition
 from aiokafka.errors import KafkaConnectionError
 
 from metrics_app.broker import client, topics
@@ -53,19 +53,10 @@ def chunk(key: str, *values: float) -> Chunk:
 
 async def stored(settings: Settings) -> dict[int, list[list[Chunk]]]:
     """The records of the samples topic, by partition."""
-    places = [TopicPartition(settings.samples_topic, partition) for partition in range(settings.partitions)]
-    consumer = AIOKafkaConsumer(bootstrap_servers=settings.kafka, auto_offset_reset="earliest")
-    await consumer.start()
-    try:
-        consumer.assign(places)
-        ends = await consumer.end_offsets(places)
-        found: dict[int, list[list[Chunk]]] = {place.partition: [] for place in places}
-        while any(len(found[place.partition]) < ends[place] for place in places):
-            for place, batch in (await consumer.getmany(timeout_ms=1000)).items():
-                found[place.partition] += [record.decode(message.value) for message in batch]
-        return found
-    finally:
-        await consumer.stop()
+    found: dict[int, list[list[Chunk]]] = {partition: [] for partition in range(settings.partitions)}
+    for message in await client.everything(settings, settings.samples_topic, found):
+        found[message.partition].append(record.decode(message.value))
+    return found
 
 
 async def values_of(settings: Settings, key: str) -> list[float]:

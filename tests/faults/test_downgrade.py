@@ -6,9 +6,11 @@ import asyncio
 from pathlib import Path
 
 import pytest
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka import AIOKafkaProducer
 
 from metrics_app.aggregator import row as rows
+from metrics_app.broker import client
+from metrics_app.settings import Settings
 from tests.faults.installation import Installation, eventually
 from tests.faults.test_state import PARTITIONS, Ledger
 
@@ -42,12 +44,6 @@ async def test_rows_of_a_newer_release_end_a_worker_with_code_3_and_stay_as_they
 
 async def last_rows(bootstrap: str) -> dict[tuple[int, bytes], bytes]:
     """The newest state of each row in the changelog."""
-    found = {}
-    async with AIOKafkaConsumer(bootstrap_servers=bootstrap, auto_offset_reset="earliest") as consumer:
-        tps = [TopicPartition(CHANGELOG, partition) for partition in range(PARTITIONS)]
-        consumer.assign(tps)
-        ends = await consumer.end_offsets(tps)
-        while any([await consumer.position(tp) < end for tp, end in ends.items()]):
-            for tp, records in (await consumer.getmany(timeout_ms=500)).items():
-                found.update({(tp.partition, record.key): record.value for record in records})
-    return found
+    settings = Settings(_env_file=None, kafka=bootstrap)  # type: ignore[call-arg]  # pydantic's own
+    records = await client.everything(settings, CHANGELOG, range(PARTITIONS))
+    return {(record.partition, record.key): record.value for record in records}
