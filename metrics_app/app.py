@@ -26,13 +26,13 @@ from metrics_app import tls
 from metrics_app.aggregator import role as aggregator
 from metrics_app.aggregator.assignor import Assignor
 from metrics_app.aggregator.consumer import RunConsumer
-from metrics_app.aggregator.last_resort import EXIT_CRASHED, EXIT_UNUSABLE
 from metrics_app.aggregator.replica import Tables
 from metrics_app.broker import client, topics
 from metrics_app.collector import views as collector
 from metrics_app.connections import BoundedWeb
 from metrics_app.errors import BrokerError
 from metrics_app.health import register_health
+from metrics_app.last_resort import EXIT_CRASHED, EXIT_UNUSABLE
 from metrics_app.logs import configure_logging
 from metrics_app.query import views as query
 from metrics_app.settings import Settings

@@ -8,7 +8,7 @@ from typing import IO
 
 import mode
 
-from metrics_app.aggregator.last_resort import EXIT_UNUSABLE, leave
+from metrics_app.last_resort import EXIT_UNUSABLE, leave
 
 WAIT_S = 5.0  # a predecessor may be on its way out
 POLL_S = 0.1

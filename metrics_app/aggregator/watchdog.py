@@ -18,7 +18,7 @@ from typing import Any, NamedTuple, NoReturn
 
 import mode
 
-from metrics_app.aggregator.last_resort import EXIT_CRASHED, leave
+from metrics_app.last_resort import EXIT_CRASHED, leave
 
 logger = logging.getLogger(__name__)
 

@@ -8,12 +8,12 @@ from collections.abc import Awaitable, Callable, Sequence
 from http import HTTPStatus
 from pathlib import Path
 
-from metrics_app.aggregator.last_resort import EXIT_UNUSABLE
 from metrics_app.broker.embedded import DEFAULT_PORT
 from metrics_app.broker.ports import answers, free_from, is_free
 from metrics_app.broker.storage import Storage
 from metrics_app.cli.supervisor import Program
 from metrics_app.errors import SettingsError
+from metrics_app.last_resort import EXIT_UNUSABLE
 from metrics_app.settings import Settings
 
 PROBE_TIMEOUT_S = 2.0

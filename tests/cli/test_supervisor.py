@@ -12,9 +12,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from metrics_app.aggregator.last_resort import EXIT_UNUSABLE
 from metrics_app.cli.supervisor import MAX_LOG_BYTES, Program, Supervisor, describe, is_in_use, rotate, sole_use, tail
 from metrics_app.errors import ProcessError, SettingsError
+from metrics_app.last_resort import EXIT_UNUSABLE
 
 SLEEPS = "import time; print('up', flush=True); time.sleep(600)"
 BACKOFF_S = 0.01
