@@ -9,18 +9,19 @@ client.record("checkout", 12.5)
 from __future__ import annotations
 
 from importlib import import_module
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from metrics_app.client import AsyncMetricsClient, MetricsClient, Options, Stats
 
 __all__ = ["AsyncMetricsClient", "MetricsClient", "Options", "Stats", "__version__"]
-__version__ = version("metrics-app")
+__version__: str
 
 
 def __getattr__(name: str) -> Any:
-    """The client, when it is first asked for: the service imports this package too, and has no use for it."""
+    """The client and the version, when first asked for: the command line imports this package and must start fast."""
+    if name == "__version__":
+        return import_module("importlib.metadata").version("metrics-app")
     if name in __all__:
         return getattr(import_module("metrics_app.client"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

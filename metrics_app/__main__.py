@@ -1,5 +1,29 @@
-"""`python -m metrics_app` is the command line."""
+"""The program `metrics-app`, also `python -m metrics_app`. Called by the console script.
 
-from metrics_app.cli.main import run
+Ctrl-C ends it without a traceback from the first moment on: while the commands are being imported, SIGINT has its
+default effect, and after that Python's.
+"""
 
-run()
+from __future__ import annotations
+
+import signal
+import sys
+
+_interrupt = signal.getsignal(signal.SIGINT)
+if _interrupt is signal.default_int_handler:  # not in a background job, which ignores it
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def run() -> None:
+    """Runs the command line and exits with its code; 130 after Ctrl-C."""
+    from metrics_app.cli.main import app
+
+    try:
+        signal.signal(signal.SIGINT, _interrupt)
+        app()
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    run()

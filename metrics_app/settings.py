@@ -7,18 +7,24 @@ gets values.
 
 from __future__ import annotations
 
+import logging
 import os
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal, Self
 
+from dotenv import dotenv_values
 from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, DotEnvSettingsSource, EnvSettingsSource, SettingsConfigDict
 
 from metrics_app.errors import SettingsError
 
+logger = logging.getLogger(__name__)
+
 PREFIX = "METRICS_"
 TOPIC = r"^[A-Za-z0-9._-]{1,200}$"  # what Kafka takes as the name of a topic
 SECRET_NAMES = ("kafka_password", "cluster_token")
+OTHER_VARIABLES = ("METRICS_URL", "METRICS_DISABLED")  # of the command line, and of the client
 
 Protocol = Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"]
 Mechanism = Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"]
@@ -27,7 +33,7 @@ Mechanism = Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"]
 class Settings(BaseSettings):
     """One immutable set of values for one process. The field descriptions are the reference (docs/settings.md)."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, env_file=".env", extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(env_prefix=PREFIX, env_file=".env", env_file_encoding="utf-8", extra="ignore", frozen=True)
 
     # where things are
     host: str = Field("127.0.0.1", description="Address the HTTP server binds to.")
@@ -121,7 +127,7 @@ class Settings(BaseSettings):
         for name in SECRET_NAMES:
             path = os.environ.get(f"{PREFIX}{name}_FILE".upper())
             if path and not values.get(name):
-                values[name] = Path(path).read_text().strip()
+                values[name] = _secret(Path(path))
         return values
 
     @model_validator(mode="after")
@@ -166,9 +172,30 @@ def load(**overrides: Any) -> Settings:
         SettingsError: every unusable value, each with its variable and what was expected.
     """
     try:
+        for name, nearest in unknown().items():
+            logger.warning("warning: %s is not a setting and has no effect%s", name, nearest and f"; is it {nearest}?")
         return Settings(**{name: value for name, value in overrides.items() if value is not None})
-    except (ValidationError, OSError) as error:
+    except (ValidationError, OSError, UnicodeDecodeError) as error:
         raise SettingsError(_problems(error)) from error
+
+
+def _secret(path: Path) -> str:
+    try:
+        return path.read_text("utf-8").strip()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not UTF-8: {error.reason} at byte {error.start}") from None
+
+
+def unknown() -> dict[str, str]:
+    """Variables of the environment and of `.env` that begin like a setting and are none, each with the nearest one."""
+    variables = {f"{PREFIX}{name}".upper() for name in Settings.model_fields} | {*OTHER_VARIABLES, *_secret_files()}
+    given = {name.upper() for name in {*os.environ, *dotenv_values(".env", encoding="utf-8")}}
+    strange = sorted(name for name in given if name.startswith(PREFIX) and name not in variables)
+    return {name: next(iter(get_close_matches(name, variables, 1)), "") for name in strange}
+
+
+def _secret_files() -> list[str]:
+    return [f"{PREFIX}{name}_FILE".upper() for name in SECRET_NAMES]
 
 
 def origins(**overrides: Any) -> dict[str, str]:
@@ -184,9 +211,11 @@ def origins(**overrides: Any) -> dict[str, str]:
     }
 
 
-def _problems(error: ValidationError | OSError) -> list[str]:
+def _problems(error: ValidationError | OSError | UnicodeDecodeError) -> list[str]:
     if isinstance(error, OSError):
-        return [f"a secret file cannot be read: {error}"]
+        return [f"a file of settings cannot be read: {error}"]
+    if isinstance(error, UnicodeDecodeError):
+        return [f".env is not UTF-8: {error.reason} at byte {error.start}"]
     return [
         f"{PREFIX}{'_'.join(str(part) for part in problem['loc']).upper() or 'settings'}: {problem['msg']}"
         for problem in error.errors(include_input=False, include_url=False)

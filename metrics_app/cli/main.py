@@ -89,11 +89,3 @@ for name, command, panel, epilog in (
 ):
     app.command(name, rich_help_panel=panel, epilog=epilog)(command)
 app.add_typer(dlq.app, name="dlq", rich_help_panel=SERVICE, help="Look at records that could not be folded.")
-
-
-def run() -> None:
-    """Entry point of the console script."""
-    try:
-        app()
-    except KeyboardInterrupt:
-        sys.exit(130)

@@ -1,15 +1,19 @@
-"""`metrics-app send`: a few samples by hand or from another program's output."""
+"""`metrics-app send`: a few samples by hand or from another program's output. Called by `cli.main`."""
 
 from __future__ import annotations
 
 import itertools
+import shlex
 import sys
+import uuid
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 import msgspec
 import typer
 
+from metrics_app.cli.lines import Line, sample, samples
 from metrics_app.cli.service import DEFAULT_URL, Url, ask
 from metrics_app.cli.terminal import examples, print_json, print_line, say
 from metrics_app.errors import ClientError
@@ -18,8 +22,66 @@ EXAMPLES = examples(
     "metrics-app send checkout 12.5",
     "metrics-app send checkout 12.5 --timestamp 2026-11-23T22:10:00Z",
     "printf 'checkout 12.5\\ncheckout 14\\n' | metrics-app send",
+    "metrics-app send --batch nightly-1 < samples.txt",
 )
 LINES_A_REQUEST = 1000
+LISTED = 20  # rejected samples that are printed, a line each; --json has all of them
+
+
+@dataclass
+class Sending:
+    """What has become of a batch so far.
+
+    Attributes:
+        batch: its name; the same samples sent again under it count once, within the reach of ids.
+        rejected: what the service or the reader of lines refused, each with its line.
+    """
+
+    batch: str
+    accepted: int = 0
+    rejected: list[dict[str, Any]] = field(default_factory=list)
+
+    def send(self, url: str, lines: Iterator[Line]) -> None:
+        """Posts the samples, `LINES_A_REQUEST` a request.
+
+        Raises:
+            ClientError: a request failed; those before it are in.
+        """
+        for chunk in iter(lambda: list(itertools.islice(lines, LINES_A_REQUEST)), []):
+            for line in chunk:
+                if line.item is None:
+                    self._reject(line, {"reason": "line", "detail": line.problem})
+            self._post(url, [line for line in chunk if line.item is not None])
+
+    def _post(self, url: str, lines: list[Line]) -> None:
+        if not lines:
+            return
+        reply = ask("POST", f"{url.rstrip('/')}/samples", msgspec.json.encode([line.item for line in lines]))
+        if "accepted" not in reply.document:  # it is also in the problem document of a request without a usable sample
+            raise ClientError(f"not accepted: {reply.document.get('detail', f'status {reply.status}')}")
+        self.accepted += reply.document["accepted"]
+        for item in reply.document.get("rejected", []):
+            self._reject(lines[item["index"]], item)
+
+    def _reject(self, line: Line, why: dict[str, Any]) -> None:
+        detail = why.get("detail") or why["reason"]
+        self.rejected.append({"line": line.number, "reason": why["reason"], "detail": detail})
+
+    def print(self, as_json: bool) -> None:
+        """Prints how much is in and what is not."""
+        if as_json:
+            print_json({"batch": self.batch, "accepted": self.accepted, "rejected": self.rejected})
+            return
+        print_line(f"accepted {self.accepted}")
+        for item in self.rejected[:LISTED]:
+            say(f"rejected line {item['line']}: {item['detail']}")
+        if len(self.rejected) > LISTED:
+            say(f"and {len(self.rejected) - LISTED:,} more: --json lists all of them")
+
+    @property
+    def how_to_go_on(self) -> str:
+        """What to do after a failure."""
+        return f"send the same again with --batch {shlex.quote(self.batch)}: what is in counts once"
 
 
 def send(
@@ -28,41 +90,39 @@ def send(
     timestamp: Annotated[
         str | None, typer.Option(help="Epoch seconds or RFC 3339.", show_default="the time of arrival")
     ] = None,
+    batch: Annotated[
+        str | None,
+        typer.Option(help="Name of this input: sent again under it, a line counts once.", show_default="a new one"),
+    ] = None,
     url: Url = DEFAULT_URL,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Send one sample, or those on stdin; exit code 1 when any was not accepted.
 
-    Accepted means that all in-sync replicas of Kafka have it.
+    Accepted means that all in-sync replicas of Kafka have it. A line that is rejected does not stop the others: correct
+    it and send the whole again under the batch that is named, and nothing counts twice.
     """
     if key is not None and value is None:
         raise typer.BadParameter("a value must follow the key")
-    accepted, rejected = 0, list[dict[str, Any]]()
-    for first, items in _requests(key, value, timestamp):
-        taken, refused = _post(url, items)
-        accepted += taken
-        rejected += [{**item, "index": first + item["index"]} for item in refused]
-    if json:
-        print_json({"accepted": accepted, "rejected": rejected})
+    sending = Sending(batch or f"send-{uuid.uuid4().hex[:12]}")
+    at = None if timestamp is None else _parsed(timestamp)
+    if key is None or value is None:
+        lines = samples(sys.stdin.buffer, sending.batch, at)
     else:
-        print_line(f"accepted {accepted}")
-        for item in rejected:
-            say(f"rejected sample {item['index'] + 1}: {item.get('detail') or item['reason']}")
-    if rejected:
+        lines = iter([sample(key, value, sending.batch, at)])
+    try:
+        sending.send(url, lines)
+    except (ClientError, KeyboardInterrupt) as error:
+        if sending.accepted or sending.rejected:
+            sending.print(json)
+        say(sending.how_to_go_on)
+        if isinstance(error, KeyboardInterrupt):
+            raise typer.Exit(130) from error
+        raise
+    sending.print(json)
+    if sending.rejected:
+        say(f"correct what was rejected and {sending.how_to_go_on}")
         raise typer.Exit(1)
-
-
-def _requests(key: str | None, value: float | None, timestamp: str | None) -> Iterator[tuple[int, list[Any]]]:
-    """(number of the first sample, samples) per request."""
-    at = [] if timestamp is None else [_parsed(timestamp)]
-    if key is not None:
-        yield 0, [[key, value, *at]]
-        return
-    first = 0
-    samples = ([*_split(number, line), *at] for number, line in enumerate(sys.stdin, 1) if line.strip())
-    while items := list(itertools.islice(samples, LINES_A_REQUEST)):
-        yield first, items
-        first += len(items)
 
 
 def _parsed(timestamp: str) -> float | str:
@@ -70,18 +130,3 @@ def _parsed(timestamp: str) -> float | str:
         return float(timestamp)
     except ValueError:
         return timestamp
-
-
-def _split(number: int, line: str) -> tuple[str, float]:
-    try:
-        key, value = line.rsplit(maxsplit=1)
-        return key.strip(), float(value)
-    except ValueError:
-        raise typer.BadParameter(f"line {number} of stdin: expected `key value`, got {line.strip()!r}") from None
-
-
-def _post(url: str, items: list[Any]) -> tuple[int, list[dict[str, Any]]]:
-    reply = ask("POST", f"{url.rstrip('/')}/samples", msgspec.json.encode(items))
-    if "accepted" in reply.document:  # also in the problem document of a request without a usable sample
-        return reply.document["accepted"], reply.document.get("rejected", [])
-    raise ClientError(f"not accepted: {reply.document.get('detail', f'status {reply.status}')}")

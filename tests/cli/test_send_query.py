@@ -51,41 +51,6 @@ class Service:
             return await asyncio.to_thread(CliRunner().invoke, app, arguments, input=stdin)
 
 
-async def test_a_sample_is_sent_and_its_acceptance_printed() -> None:
-    service = Service(202, {"accepted": 1, "rejected": []})
-    result = await service.run("send", "checkout", "12.5", "--timestamp", "1795464000.5")
-    assert (result.exit_code, result.stdout) == (0, "accepted 1\n")
-    assert service.asked == [("/samples", '[["checkout",12.5,1795464000.5]]')]
-
-
-async def test_lines_of_stdin_are_sent_with_everything_before_the_number_as_the_key() -> None:
-    service = Service(202, {"accepted": 2, "rejected": []})
-    result = await service.run("send", stdin="check out 1\n\nb\t2.5\n")
-    assert result.exit_code == 0
-    assert service.asked == [("/samples", '[["check out",1.0],["b",2.5]]')]
-
-
-async def test_a_rejected_sample_is_named_and_fails_the_command() -> None:
-    service = Service(202, {"accepted": 1, "rejected": [{"index": 1, "reason": "value", "detail": "negative"}]})
-    result = await service.run("send", stdin="a 1\nb -1\n")
-    assert (result.exit_code, result.stdout, result.stderr) == (1, "accepted 1\n", "rejected sample 2: negative\n")
-
-
-async def test_a_refused_request_says_why() -> None:
-    result = await Service(503, {"status": 503, "detail": "Kafka is away"}).run("send", "a", "1")
-    assert result.exit_code == 1
-    assert "error: not accepted: Kafka is away" in result.stderr
-
-
-@pytest.mark.parametrize("line", ["checkout", "checkout fast"])
-async def test_a_line_that_is_no_sample_is_named_and_nothing_is_sent(line: str) -> None:
-    service = Service(202, {"accepted": 1, "rejected": []})
-    result = await service.run("send", stdin=f"a 1\n{line}\n")
-    assert result.exit_code == 2
-    assert "line 2 of stdin" in result.stderr
-    assert service.asked == []
-
-
 async def test_a_query_escapes_its_key_and_prints_value_bound_window_and_completeness() -> None:
     service = Service(200, ANSWER)
     result = await service.run("query", "a/b c", "median", "2026-11-23", "22")

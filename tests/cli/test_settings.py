@@ -53,6 +53,30 @@ def test_the_environment_wins_over_a_secret_file(monkeypatch: pytest.MonkeyPatch
     assert origins()["kafka_password"] == "environment"
 
 
+def test_a_variable_that_is_no_setting_is_warned_of_with_the_nearest_one(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / ".env").write_text("METRICS_LINGER=7\nOTHER=1\n")
+    for name in ("METRICS_PRT", "METRICS_ZZZZZZZZZ", "METRICS_URL", "METRICS_DISABLED", "METRICS_CLUSTER_TOKEN_FILE"):
+        monkeypatch.setenv(name, "/dev/null")
+    load()
+    assert [record.getMessage() for record in caplog.records] == [
+        "warning: METRICS_LINGER is not a setting and has no effect; is it METRICS_LINGER_MS?",
+        "warning: METRICS_PRT is not a setting and has no effect; is it METRICS_PORT?",
+        "warning: METRICS_ZZZZZZZZZ is not a setting and has no effect",
+    ]
+
+
+@pytest.mark.parametrize("name", [".env", "secret"])
+def test_a_file_of_settings_that_is_no_utf8_is_a_sentence_and_exit_code_2(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str
+) -> None:
+    (tmp_path / name).write_bytes(b"METRICS_UNIT=\xb5s\n")
+    monkeypatch.setenv("METRICS_CLUSTER_TOKEN_FILE", str(tmp_path / name))
+    result = runner.invoke(app, ["settings"])
+    assert (result.exit_code, "is not UTF-8" in result.stderr) == (2, True)
+
+
 def test_every_setting_has_a_description() -> None:
     assert [name for name, field in Settings.model_fields.items() if not field.description] == []
 

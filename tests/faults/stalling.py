@@ -14,7 +14,7 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread
 
-from metrics_app.cli.main import run
+from metrics_app.__main__ import run
 
 STALL_FILE = "STALL_FILE"
 DROP = "drop"
