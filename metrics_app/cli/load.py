@@ -14,6 +14,7 @@ from metrics_app.load.plan import Form, Plan
 EXAMPLES = examples(
     "metrics-app load --rate 10000 --keys 10 --duration 60",
     "metrics-app load --rate 1000000 --batch 10000 --form msgpack",
+    "metrics-app load --url http://127.0.0.1:8080 --query-url http://127.0.0.1:8081",
     "metrics-app load --url http://127.0.0.1:8080 --url http://127.0.0.1:8081 --until-kept 60 --json",
 )
 
@@ -27,6 +28,10 @@ def load(
     url: Annotated[
         list[str] | None,
         typer.Option(envvar="METRICS_URL", help="Address; repeat for several.", show_default=DEFAULT_URL),
+    ] = None,
+    query_url: Annotated[
+        list[str] | None,
+        typer.Option(help="Address that answers questions; repeat for several.", show_default="that of --url"),
     ] = None,
     until_kept: Annotated[
         float,
@@ -45,7 +50,10 @@ def load(
     from metrics_app.load.report import pretty, report  # with numpy and aiohttp behind them: only here
     from metrics_app.load.run import perform
 
-    plan = Plan(rate, keys, duration, batch, form, tuple(url or [DEFAULT_URL]), until_kept, in_flight, drain, seed)
+    urls = tuple(url or [DEFAULT_URL])
+    plan = Plan(
+        rate, keys, duration, batch, form, urls, until_kept, in_flight, drain, seed, query_urls=tuple(query_url or ())
+    )
     done = asyncio.run(perform(plan, progress=progress_bar))
     if json:
         print_json(report(plan, done))

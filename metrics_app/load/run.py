@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from http import HTTPStatus
 
 import aiohttp
 
@@ -19,6 +21,9 @@ from metrics_app.load.plan import Plan
 from metrics_app.load.sender import Sender
 from metrics_app.load.traffic import HOUR_S, Encoder, Lane, batches
 from metrics_app.load.verdict import Verdict, verdict_of
+
+GREETING = aiohttp.ClientTimeout(total=5)
+ELSEWHERE = {HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED, HTTPStatus.MISDIRECTED_REQUEST}
 
 
 @dataclass(frozen=True)
@@ -115,16 +120,36 @@ def _session() -> aiohttp.ClientSession:
 
 
 async def _greet(session: aiohttp.ClientSession, plan: Plan) -> None:
-    problems = []
+    """Returns when a service is ready, and each address is one of the role that it is used for.
+
+    Raises:
+        ClientError: none is ready, or samples or questions would go where nobody takes them.
+    """
+    problems = [await _problem(session, url) for url in plan.urls]
+    if all(problems):
+        raise ClientError("; ".join(problems))
+    for url in plan.asked:
+        if await _refuses(session, "GET", f"{url.rstrip('/')}/keys?limit=1"):
+            raise ClientError(f"{url} answers no questions: name an aggregator with --query-url")
     for url in plan.urls:
-        try:
-            async with session.get(f"{url.rstrip('/')}/readyz", timeout=aiohttp.ClientTimeout(total=5)) as reply:
-                if reply.ok:
-                    return
-                problems.append(f"{url} is not ready: {(await reply.text())[:300].strip()}")
-        except (aiohttp.ClientError, TimeoutError) as error:
-            problems.append(f"no answer from {url}: {reason(error)}")
-    raise ClientError("; ".join(problems))
+        if await _refuses(session, "POST", f"{url.rstrip('/')}/samples"):
+            raise ClientError(f"{url} takes no samples: name a collector with --url")
+
+
+async def _problem(session: aiohttp.ClientSession, url: str) -> str:
+    try:
+        async with session.get(f"{url.rstrip('/')}/readyz", timeout=GREETING) as reply:
+            return "" if reply.ok else f"{url} is not ready: {(await reply.text())[:300].strip()}"
+    except (aiohttp.ClientError, TimeoutError) as error:
+        return f"no answer from {url}: {reason(error)}"
+
+
+async def _refuses(session: aiohttp.ClientSession, method: str, url: str) -> bool:
+    """Whether the service there has another role; one that cannot be asked now does not count as such."""
+    with contextlib.suppress(aiohttp.ClientError, TimeoutError):
+        async with session.request(method, url, timeout=GREETING) as reply:
+            return reply.status in ELSEWHERE
+    return False
 
 
 def _sending(

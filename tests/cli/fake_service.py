@@ -49,12 +49,15 @@ class FakeService:
         self._seen: set[str] = set()
 
     @asynccontextmanager
-    async def running(self) -> AsyncIterator[str]:
-        """The base URL, while it serves."""
+    async def running(self, role: str = "all") -> AsyncIterator[str]:
+        """The base URL, while it serves what a worker of that role does."""
         app = web.Application(client_max_size=16 << 20)
-        app.router.add_post("/samples", self.take)
         app.router.add_get("/readyz", self.ready)
-        app.router.add_get("/{key}/{stat}/{date}/{hour}", self.answer)
+        if role != "aggregator":
+            app.router.add_post("/samples", self.take)
+        if role != "collector":
+            app.router.add_get("/keys", self.ready)
+            app.router.add_get("/{key}/{stat}/{date}/{hour}", self.answer)
         async with TestServer(app) as server:
             yield str(server.make_url("")).rstrip("/")
 
@@ -64,6 +67,8 @@ class FakeService:
 
     async def take(self, request: web.Request) -> web.Response:
         """Keeps the samples of a request; one with an idempotency key seen before is not kept again."""
+        if not await request.read():
+            return web.json_response({"detail": "no samples"}, status=400)
         items = list(items_of(await request.read(), request.content_type))
         is_probe = "probe" in items[0][0]
         status = 202

@@ -102,3 +102,24 @@ async def test_a_value_that_never_shows_is_found_by_the_freshness_probe() -> Non
 async def test_nobody_there_is_said_at_once() -> None:
     with pytest.raises(ClientError, match=r"no answer from http://127\.0\.0\.1:1: Connect"):
         await perform(dataclasses.replace(SMALL, urls=("http://127.0.0.1:1",)))
+
+
+async def test_samples_and_questions_may_go_to_different_roles() -> None:
+    service = FakeService()
+    async with service.running("collector") as collector, service.running("aggregator") as aggregator:
+        run = await perform(dataclasses.replace(SMALL, urls=(collector,), query_urls=(aggregator,)))
+    assert run.is_right
+
+
+async def test_a_collector_that_is_asked_for_answers_is_named_before_anything_is_sent() -> None:
+    service = FakeService()
+    async with service.running("collector") as url:
+        with pytest.raises(ClientError, match=rf"{url} answers no questions: name an aggregator with --query-url"):
+            await perform(dataclasses.replace(SMALL, urls=(url,)))
+    assert service.requests == 0
+
+
+async def test_an_aggregator_that_is_sent_samples_is_named_before_anything_is_sent() -> None:
+    async with FakeService().running("aggregator") as url:
+        with pytest.raises(ClientError, match=rf"{url} takes no samples: name a collector with --url"):
+            await perform(dataclasses.replace(SMALL, urls=(url,)))

@@ -12,10 +12,10 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+from metrics_app.__main__ import run
 from metrics_app.aggregator import flusher, partitions, store, table
 from metrics_app.aggregator import row as rows
 from metrics_app.aggregator.agent import Folding
-from metrics_app.__main__ import run
 from metrics_app.collector import connection
 from metrics_app.wire import bodies
 from tests.faults import points as at

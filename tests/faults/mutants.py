@@ -10,11 +10,11 @@ import os
 from collections.abc import Callable
 from typing import Any
 
+from metrics_app.__main__ import run
 from metrics_app.aggregator import fold
 from metrics_app.aggregator import row as rows
 from metrics_app.aggregator.flusher import Flusher
 from metrics_app.aggregator.gaps import Records
-from metrics_app.__main__ import run
 from metrics_app.collector.publisher import Publisher
 from tests.faults import crashing
 from tests.faults.installation import MUTANT
