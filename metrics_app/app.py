@@ -1,4 +1,4 @@
-"""Where the roles meet: settings and a role make a Faust app, and a process that serves it.
+"""Where the roles meet: settings and a role make a Faust app.
 
 all         HTTP -> collector -> Kafka -> aggregator -> table -> query -> HTTP, behind one port
 collector   HTTP -> collector -> Kafka                       no tables, so its restarts rebalance nothing
@@ -7,15 +7,10 @@ aggregator  Kafka -> aggregator -> table -> query -> HTTP
 
 from __future__ import annotations
 
-import asyncio
-import gc
 import logging
-import os
-import signal
-import sys
 from collections.abc import Callable, Iterable
 from itertools import chain
-from typing import Any, Literal, NoReturn, cast
+from typing import Any, Literal, cast
 
 import faust
 import mode
@@ -30,18 +25,13 @@ from metrics_app.aggregator.replica import Tables
 from metrics_app.broker import client, topics
 from metrics_app.collector import views as collector
 from metrics_app.connections import BoundedWeb
-from metrics_app.errors import BrokerError
 from metrics_app.health import register_health
-from metrics_app.last_resort import EXIT_CRASHED, EXIT_UNUSABLE
-from metrics_app.logs import configure_logging
 from metrics_app.query import views as query
 from metrics_app.settings import Settings
 from metrics_app.telemetry import Telemetry
 from metrics_app.web import HANDLER_ARGS, Health, problem_middleware
 
 logger = logging.getLogger(__name__)
-
-GARBAGE_AFTER = 50_000  # objects made beyond those let go of
 
 Role = Literal["collector", "aggregator", "all"]
 
@@ -185,69 +175,3 @@ def _options(settings: Settings, telemetry: Telemetry) -> dict[str, Any]:
             "handler_args": HANDLER_ARGS,
         },
     }
-
-
-def serve(app: MetricsApp, settings: Settings) -> NoReturn:
-    """Runs the app until SIGTERM or SIGINT, then drains it; never returns.
-
-    Exits with 0 after a stop, EXIT_CRASHED when something in it died, EXIT_UNUSABLE when Kafka cannot be used as
-    configured.
-    """
-    configure_logging(settings)
-    # what has been made so far stays; rows in memory are many, and to go through them each 700 objects took a fifth of
-    # the time of a fold of many keys
-    gc.freeze()
-    gc.set_threshold(GARBAGE_AFTER, 20, 20)
-    sys.exit(asyncio.run(_run(app, settings)))
-
-
-async def _run(app: MetricsApp, settings: Settings) -> int:
-    loop = asyncio.get_running_loop()
-    asked = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, asked.set)
-    starting = asyncio.create_task(app.start(), name="start")
-    crashed = asyncio.create_task(_until_crashed(app, starting))
-    waits = [asyncio.create_task(asked.wait()), crashed]
-    await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-    crash: BaseException | None = crashed.result() if crashed.done() else None
-    if crash is not None:
-        logger.critical("the worker cannot go on: %s", crash if isinstance(crash, BrokerError) else repr(crash))
-    elif not app.health.problems():  # nobody sends anything to one that was not ready
-        crash = await _let_go(app, crashed, asked, settings.stop_delay_s)
-    starting.cancel()
-    try:
-        await asyncio.wait_for(app.stop(), settings.stop_grace_s)
-    except (TimeoutError, asyncio.CancelledError):
-        logger.error("not stopped within %g s; what was not flushed will be replayed", settings.stop_grace_s)
-    logging.shutdown()
-    os._exit(_exit_code(crash))  # Faust's threads may outlive a stop
-
-
-async def _let_go(
-    app: MetricsApp, crashed: asyncio.Task[BaseException | None], asked: asyncio.Event, delay_s: float
-) -> BaseException | None:
-    """Goes on, not ready, until the delay is over or a stop is asked for again; the reason when the app crashes."""
-    app.health.stopping = True
-    asked.clear()
-    again = asyncio.create_task(asked.wait())
-    await asyncio.wait([crashed, again], timeout=delay_s, return_when=asyncio.FIRST_COMPLETED)
-    crash = crashed.result() if crashed.done() else None
-    if crash is not None:
-        logger.critical("the worker crashed while it was stopping: %r", crash)
-    return crash
-
-
-def _exit_code(crash: BaseException | None) -> int:
-    if crash is None:
-        return 0
-    return EXIT_UNUSABLE if isinstance(crash, BrokerError) else EXIT_CRASHED
-
-
-async def _until_crashed(app: MetricsApp, starting: asyncio.Task[None]) -> BaseException | None:
-    """Returns the reason when the app has crashed or stopped by itself."""
-    while not (app.crashed or app.should_stop):
-        if starting.done() and starting.exception() is not None:
-            return starting.exception()
-        await asyncio.sleep(0.1)
-    return app._crash_reason or RuntimeError("Faust stopped the app")

@@ -35,10 +35,12 @@ class AboutView(View):
 
 
 class LiveView(AboutView):
-    """Whether the event loop turns; an answer is the proof."""
+    """Whether this process is worth keeping: its event loop turns, or nothing would answer, and nothing is fatal."""
 
     async def get(self, request: Any) -> Any:
-        """Always 200. A process that is not ready is still alive: restarting it would not help."""
+        """200, also while not ready, when a restart would not help; 503 with the reason when only a restart does."""
+        if (reason := self.health.fatal()) is not None:
+            return problem(HTTPStatus.SERVICE_UNAVAILABLE, "To be restarted", reason, _NOW)
         return json_reply({"status": "alive"}, headers=_NOW)
 
 

@@ -33,7 +33,7 @@ def leave(code: int, why: str) -> NoReturn:
     guard.daemon = True
     try:
         guard.start()
-        logger.critical("%s", why)
+        logger.log(logging.CRITICAL if code else logging.INFO, "%s", why)
         logging.shutdown()
     finally:
         os._exit(code)

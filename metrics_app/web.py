@@ -96,17 +96,40 @@ Check = Callable[[], str | None]
 
 @dataclass
 class Health:
-    """Named readiness checks of one process. A check returns None when fine, else the reason it is not ready."""
+    """Named checks of one process. A check returns None when fine, else the reason why not.
+
+    Attributes:
+        checks: of readiness: whether requests should be sent here.
+        vital: of life: while one fails, only a new start helps.
+        stopping: whether it is about to stop, and still works.
+        ending: why it is about to be gone, in a sentence; None while it is not.
+    """
 
     checks: dict[str, Check] = field(default_factory=dict)
+    vital: dict[str, Check] = field(default_factory=dict)
     stopping: bool = False
+    ending: str | None = None
 
     def states(self) -> dict[str, str | None]:
         """Every check with the reason it is not ready, None where it is fine."""
-        if self.stopping:
+        if self.stopping or self.ending is not None:
             return {"process": "stopping"}
-        return {name: check() for name, check in self.checks.items()}
+        return {name: _outcome(check) for name, check in self.checks.items()}
+
+    def fatal(self) -> str | None:
+        """Why this process is to be replaced; None while it is alive."""
+        if self.ending is not None:
+            return f"ending: {self.ending}"
+        failed = {name: _outcome(check) for name, check in self.vital.items()}
+        return "; ".join(f"{name}: {reason}" for name, reason in failed.items() if reason is not None) or None
 
     def problems(self) -> dict[str, str]:
         """Reason per failing check; empty when ready."""
         return {name: reason for name, reason in self.states().items() if reason is not None}
+
+
+def _outcome(check: Check) -> str | None:
+    try:
+        return check()
+    except Exception as error:  # of a part that has been stopped, say: that is no reason to fail as a whole
+        return f"cannot be told: {error!r}"

@@ -31,7 +31,9 @@ ALLOWED = {
     "query": SHARED | {"stats", "wire", "holdings", "tls"},
     "load": {"errors"},
     "drill": {"errors", "load"},
-    "app": SHARED | {"collector", "aggregator", "query", "broker", "health", "logs", "connections", "tls"},
+    "app": SHARED | {"collector", "aggregator", "query", "broker", "health", "connections", "tls"},
+    "signals": set(),
+    "serving": {"app", "errors", "last_resort", "logs", "settings", "signals"},
     "worker": {"app", "settings"},
 }
 

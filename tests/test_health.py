@@ -54,6 +54,22 @@ async def test_process_is_alive_even_when_not_ready(url: str, health: Health) ->
     assert (await ask(url, "/livez")).status == 200
 
 
+async def test_process_that_only_a_restart_helps_is_not_alive_and_says_why(url: str, health: Health) -> None:
+    health.vital["watchdog"] = lambda: "nothing is folded"
+    reply = await ask(url, "/livez")
+    assert (reply.status, reply.json["detail"]) == (503, "watchdog: nothing is folded")
+    health.ending = "the flusher died"
+    assert (await ask(url, "/livez")).json["detail"] == "ending: the flusher died"
+    assert (await ask(url, "/readyz")).status == 503
+
+
+async def test_a_check_that_fails_itself_is_a_reason_not_to_be_ready(url: str, health: Health) -> None:
+    health.checks["table"] = lambda: str(1 / 0)
+    reply = await ask(url, "/readyz")
+    assert reply.status == 503
+    assert reply.json["checks"]["table"].startswith("cannot be told: ZeroDivisionError")
+
+
 async def test_process_without_a_failing_check_is_ready(url: str, health: Health) -> None:
     health.checks["kafka"] = lambda: None
     reply = await ask(url, "/readyz")

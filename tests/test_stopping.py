@@ -7,7 +7,7 @@ import time
 from types import SimpleNamespace
 from typing import Any
 
-from metrics_app.app import _let_go
+from metrics_app.serving import _let_go
 from metrics_app.web import Health
 
 

@@ -90,6 +90,7 @@ def register(app: faust.App, settings: Settings, telemetry: Telemetry, health: H
     health.checks["table"] = lambda: _recovering(app, partitions, tables)
     health.checks["dead_letters"] = lambda: rule.broken
     health.checks["watchdog"] = watchdog.suspicion
+    health.vital["watchdog"] = watchdog.overdue
     return Aggregator(
         TableReader(app, table, partitions, tables),
         owners,

@@ -24,6 +24,7 @@ logger = logging.getLogger(__name__)
 
 LOOK_INTERVAL_S = 1.0
 ASK_INTERVAL_S = 5.0  # how often Kafka is asked while something does not change
+OVERDUE_S = 30.0  # Kafka is asked, and a remedy tried, before a process is ended
 PACKAGE = Path(__file__).parent.parent
 SHOWN_AFTER = 0.25  # share of its limit after which a symptom makes the worker not ready
 
@@ -97,10 +98,17 @@ class Watchdog(mode.Service):
 
     def suspicion(self) -> str | None:
         """What has been lasting for long; None when nothing has. For /readyz."""
+        return self._lasting(lambda limit_s: SHOWN_AFTER * limit_s)
+
+    def overdue(self) -> str | None:
+        """What has lasted so long that the process would have been ended, were the watch itself alive. For /livez."""
+        return self._lasting(lambda limit_s: limit_s + OVERDUE_S)
+
+    def _lasting(self, longer_than: Callable[[float], float]) -> str | None:
         now = self.clock()
         for name, symptom in self.symptoms().items():
             marker, since = self._since.get(name, (None, now))
-            if marker == symptom.marker and now - since > SHOWN_AFTER * symptom.limit_s:
+            if marker == symptom.marker and now - since > longer_than(symptom.limit_s):
                 return f"{symptom.sentence}, for {now - since:.0f} s"
         return None
 

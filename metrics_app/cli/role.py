@@ -23,7 +23,8 @@ def serve_role(
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
     from metrics_app import settings
-    from metrics_app.app import create_app, serve  # takes a second: only here
+    from metrics_app.app import create_app  # takes a second: only here
+    from metrics_app.serving import serve
 
     effective = settings.load(port=port, host=host, data_dir=data_dir)
     serve(create_app(effective, role), effective)

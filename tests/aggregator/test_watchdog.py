@@ -58,6 +58,16 @@ async def test_what_stands_still_for_longer_than_its_limit_ends_the_process_with
         await worker.pass_time(10)
 
 
+async def test_a_standstill_that_nobody_ends_since_the_watch_itself_has_died_is_for_livez_to_say():
+    worker = Worker()
+    worker.stall()
+    await worker.pass_time(5)
+    worker.now_s += LIMIT_S  # the watch looks no more
+    assert worker.watchdog.overdue() is None
+    worker.now_s += LIMIT_S
+    assert worker.watchdog.overdue() == "lag stands still, for 124 s"
+
+
 async def test_progress_starts_the_time_anew():
     worker = Worker()
     for marker in range(20):
