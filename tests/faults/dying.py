@@ -14,8 +14,8 @@ from typing import Any
 
 import faust
 
+from metrics_app.__main__ import run
 from metrics_app.app import MetricsApp
-from metrics_app.cli.main import run
 
 DYING = "DYING"
 BLOCKED = "nothing goes on from here"
