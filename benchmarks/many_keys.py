@@ -20,7 +20,7 @@ from benchmarks.bench import Bench
 from benchmarks.samples import Samples
 from benchmarks.services import service
 from metrics_app.aggregator import row as rows
-from metrics_app.aggregator.store import options
+from metrics_app.aggregator.local_copies import options
 
 SIZES = {10: 80_000_000, 10_000: 1_000_000, 1_000_000: 2_000_000}  # keys, and values in all
 QUICK_SIZES = {10: 2_000_000, 20_000: 40_000}

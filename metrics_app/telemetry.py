@@ -86,6 +86,11 @@ class Telemetry:
             ["reason"],
             registry=registry,
         )
+        self.bad_rows = Counter(
+            "metrics_app_bad_changelog_records",
+            "Records of the changelog that are no whole rows of their partition and were not taken in.",
+            registry=registry,
+        )
         self.sealed_rows = Counter(
             "metrics_app_sealed_rows",
             "Rows written to the changelog once more: their hour had closed, or an older state was last.",

@@ -19,9 +19,7 @@ ALLOWED = {
     "web": {"errors", "telemetry"},
     "health": {"telemetry", "web"},
     "logs": {"settings"},
-    "descriptors": set(),
-    "half_closed": set(),
-    "connections": {"descriptors", "half_closed"},
+    "connections": set(),
     "holdings": {"errors", "stats"},
     "tls": {"errors", "settings"},
     "stats": {"errors"},
@@ -35,7 +33,7 @@ ALLOWED = {
     "drill": {"errors", "load"},
     "app": SHARED | {"collector", "aggregator", "query", "broker", "health", "connections", "tls"},
     "signals": set(),
-    "serving": {"app", "descriptors", "errors", "last_resort", "logs", "settings", "signals"},
+    "serving": {"app", "errors", "last_resort", "logs", "settings", "signals"},
     "worker": {"app", "settings"},
 }
 

@@ -22,7 +22,8 @@ from metrics_app.aggregator import row as rows
 from metrics_app.aggregator import seal
 from metrics_app.aggregator.dead_letters import LEFT_OUT
 from metrics_app.aggregator.fold import Flush, Tally
-from metrics_app.aggregator.gaps import Gap, ReadChangelog, Records
+from metrics_app.aggregator.gaps import Gap, ReadChangelog, Records, Span
+from metrics_app.aggregator.origin import Reached
 from metrics_app.aggregator.partitions import Active, Partitions
 from metrics_app.aggregator.seal import Slice
 from metrics_app.aggregator.table import HourlyTable
@@ -62,6 +63,7 @@ class Flusher(mode.Service):
         new_producer: makes an idempotent producer with acks=all; used again after a failure.
         read_changelog: reads what others wrote between our records.
     Attributes:
+        distrust: told why when the changelog cannot be the one that the local copies are of.
         failing_since: monotonic time of the first failure since the last flush that succeeded; None when it did.
     """
 
@@ -84,6 +86,7 @@ class Flusher(mode.Service):
         self.new_producer = new_producer
         self.read_changelog = read_changelog
         self.producer: AIOKafkaProducer | None = None
+        self.distrust: Callable[[str], None] = logger.error
         self.failing_since: float | None = None
         self._one_at_a_time = asyncio.Lock()
         self._one_producer = asyncio.Lock()
@@ -167,7 +170,7 @@ class Flusher(mode.Service):
         taken.active.fold.failed(taken.flush)
         taken.active.tally.add(taken.tally)
 
-    async def _replicate(self, taken: list[Taken]) -> dict[int, list[range]]:
+    async def _replicate(self, taken: list[Taken]) -> dict[int, list[Span]]:
         """Sends rows, awaits their acks, then the places; returns the changelog offsets that each partition's got."""
         producer = await self._connected()
         written = {one.partition: [*one.again, *one.flush.rows] for one in taken}
@@ -177,12 +180,12 @@ class Flusher(mode.Service):
             sent[partition] += spans
         return sent
 
-    async def _send(self, producer: AIOKafkaProducer, records: dict[int, Records]) -> dict[int, list[range]]:
+    async def _send(self, producer: AIOKafkaProducer, records: dict[int, Records]) -> dict[int, list[Span]]:
         """Sends records to their partitions and returns, once all are acknowledged, the offsets they got."""
         sent = {partition: await self._batches(producer, partition, those) for partition, those in records.items()}
         await asyncio.gather(*(ack for batches in sent.values() for _, ack in batches))
         return {
-            partition: [range(first := ack.result().offset, first + count) for count, ack in batches]
+            partition: [Span(ack.result().offset, count, ack.result().timestamp) for count, ack in batches]
             for partition, batches in sent.items()
         }
 
@@ -199,18 +202,22 @@ class Flusher(mode.Service):
             sent.append((at - start, ack))
         return sent
 
-    def _reached(self, changelog_tp: TP, active: Active, sent: list[range]) -> int | None:
-        """The changelog offset up to which the local copy has everything; None when it stays what it was.
+    def _reached(self, changelog_tp: TP, active: Active, sent: list[Span]) -> Reached | None:
+        """How far in the changelog the local copy has everything; None when that stays what it was.
 
-        Between our records may lie some of others, with newer states than ours (`gaps`).
+        Between our records may lie some of others, with newer states than ours (`gaps`). Before what we have nothing
+        can come: then it is another changelog, and what is to become of the copy is for the next assignment to find.
         """
-        before = self.table.store.persisted_offset(changelog_tp)
-        start = 0 if before is None else before + 1
-        first, stop = min(span.start for span in sent), max(span.stop for span in sent)
-        if active.gap is None and (first, stop - first) == (start, sum(len(span) for span in sent)):
-            return stop - 1
+        start = self.table.store.reached(changelog_tp).offset + 1
+        first, stop = min(span.first for span in sent), max(span.stop for span in sent)
+        ended = Reached(stop - 1, max(span.appended_ms for span in sent))
+        if first < start:
+            self.distrust(f"{changelog_tp} gives offsets from {first} on, and had given those up to {start - 1}")
+            return None
+        if active.gap is None and (first, stop - first) == (start, sum(span.records for span in sent)):
+            return ended
         active.gap = active.gap or Gap(start, stop)
-        active.gap.stop = stop
+        active.gap.stop, active.gap.stop_ms = stop, ended.appended_ms
         return None
 
     async def _read_gaps(self, taken: list[Taken]) -> None:
@@ -232,17 +239,18 @@ class Flusher(mode.Service):
         """Claims the offset up to which a gap was read, once our own place has passed all that was in it."""
         place = active.fold.place
         if gap.newest <= (place.epoch, place.offset):
-            self.table.store.write(changelog_tp, [], gap.stop - 1)
+            self.table.store.write(changelog_tp, [], gap.stop - 1, gap.stop_ms)
             active.gap = None
 
-    def _settle(self, taken: Taken, sent: list[range]) -> None:
+    def _settle(self, taken: Taken, sent: list[Span]) -> None:
         self._count(taken.tally)
         if self.partitions.active.get(taken.partition) is not taken.active:
             return  # moved while the acks were on their way: the changelog has the rows, whoever owns it replays
         place_row = (rows.PLACE_KEY, rows.encode_place(taken.flush.place))
         changelog_tp = self.table.changelog_tp(taken.partition)
         reached = self._reached(changelog_tp, taken.active, sent)
-        self.table.store.write(changelog_tp, [*taken.flush.rows, place_row], reached)
+        written = [*taken.flush.rows, place_row]
+        self.table.store.write(changelog_tp, written, *(reached or (None, 0)))
         self.table.store.outvoted[taken.partition] -= {row_key for row_key, _ in [*taken.again, *taken.flush.rows]}
         taken.active.fold.flushed(taken.flush)
         taken.active.seal_from = taken.seal.go_on_from

@@ -257,10 +257,10 @@ class PartitionFold:
         return None if value is None else rows.decode_row(value, self.limits.exact_distinct)
 
     def find(self, key: bytes, hour: int) -> Row | None:
-        """The newest state of a row, flushed or not; None when nothing was folded into it."""
+        """The newest state of a row, flushed or not; None when nothing was folded into it, as far as is known."""
         row_key = rows.hour_key(hour, key)
         row = self.cache.get(row_key) or self._load(row_key)
-        return row if row is not None and row.summary.count else None
+        return row if row is not None and (row.summary.count or row.incomplete) else None
 
     def take(self, as_of: float) -> Flush:
         """The changes since the last flush, stamped with the last applied offset.

@@ -11,12 +11,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from aiokafka import TopicPartition
 from faust.types import TP
 
+from metrics_app.aggregator.changelog import OLDEST
 from metrics_app.aggregator.row import Version
-from metrics_app.aggregator.store import OLDEST, HourStore
+from metrics_app.aggregator.store import HourStore
 from metrics_app.broker import client
 from metrics_app.settings import Settings
 
@@ -27,6 +29,25 @@ Records = list[tuple[bytes, bytes]]
 ReadChangelog = Callable[[TP, int, int], Awaitable[Records]]
 
 
+class Span(NamedTuple):
+    """Records of ours, acknowledged together.
+
+    Attributes:
+        first: offset of the first.
+        records: how many.
+        appended_ms: log-append time.
+    """
+
+    first: int
+    records: int
+    appended_ms: int
+
+    @property
+    def stop(self) -> int:
+        """The offset after the last."""
+        return self.first + self.records
+
+
 @dataclass(slots=True)
 class Gap:
     """A stretch of the changelog that was not all written by us.
@@ -34,12 +55,14 @@ class Gap:
     Attributes:
         start: first offset not read yet.
         stop: the one after our last record.
+        stop_ms: when that was appended.
         newest: the highest version read in it.
         not_before: monotonic time before which it is not read; a Kafka that was slow is left alone for a while.
     """
 
     start: int
     stop: int
+    stop_ms: int = 0
     newest: Version = OLDEST
     not_before: float = 0.0
 

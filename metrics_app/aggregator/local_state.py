@@ -19,12 +19,15 @@ from metrics_app.last_resort import EXIT_UNUSABLE, leave
 IDENTITY_KEY = b"__metrics\0identity"
 MANIFEST_KEY = b"__metrics\0manifest"
 WHOLE_KEY = b"__metrics\0whole"
+ORIGIN_KEY = b"__metrics\0origin"  # which changelog it leads to an offset of
+APPENDED_KEY = b"__metrics\0appended"  # log-append time of the newest record up to there
+REWRITE_KEY = b"__metrics\0rewrite"  # there while that changelog lacks its rows
 MARK = "REBUILD"  # a file in the folder of a database that is to be built anew; holds the reason
 BAD_SUFFIX = ".bad"
 
 CORRUPT, FOREIGN, INCOMPLETE = "corrupt", "foreign", "incomplete"  # found on opening
 UNREADABLE = "unreadable"  # found on reading, rebuilt on the next opening
-AHEAD = "ahead"  # beyond the end of the changelog
+AHEAD, DIVERGED = "ahead", "diverged"  # beyond the end of the changelog; of another past than it has
 
 _LOCK_ERRORS = ("While lock file", "lock hold by current process")
 _DAMAGE = ("Corruption", "Invalid argument", "Not implemented")

@@ -113,4 +113,8 @@ class TableReader:
 
 
 def _found(row: Row, as_of: float, stale: bool, role: str) -> Found:
+    if row.incomplete:
+        raise OwnerUnavailableError(
+            "a row of that hour was found damaged in the changelog; what was recorded in it before is not known here"
+        )
     return Found(row.summary, row.missing, row.duplicates, row.late, as_of, stale, role, row.stamp)

@@ -17,13 +17,15 @@ from contextlib import asynccontextmanager
 from typing import Any, cast
 
 import mode
-from aiokafka import AIOKafkaConsumer
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.errors import KafkaError
 from faust.tables.manager import TableManager
 from faust.tables.recovery import Recovery
 from faust.types import TP, AppT
 from faust.types.tables import CollectionT
 
+from metrics_app.aggregator.origin import AskIdentity, Matching
+from metrics_app.aggregator.rewrite import rewrite
 from metrics_app.aggregator.store import HourStore
 from metrics_app.errors import Progress
 
@@ -41,17 +43,21 @@ class Replica(Recovery):
 
     Args:
         new_consumer: makes a consumer without a group.
+        new_producer: makes an idempotent producer with acks=all.
+        ask: which Kafka this is.
     Attributes:
         standbys: changelog partitions to follow.
         current, progress: see `Tables`.
+        written: rows written to a changelog that was made anew, of each partition.
     """
 
-    def __init__(self, app: AppT, tables: Tables, new_consumer: Callable[[], AIOKafkaConsumer], **service: Any) -> None:
+    def __init__(self, app: AppT, tables: Tables, **service: Any) -> None:
         super().__init__(app, tables, **service)
-        self.new_consumer = new_consumer
+        self.new_consumer, self.new_producer, self.ask = tables.new_consumer, tables.new_producer, tables.ask
         self.standbys: frozenset[TP] = frozenset()
         self.current: set[int] = set()
         self.progress: dict[int, Progress] = {}
+        self.written: dict[int, int] = {}
         self._era = object()  # another one after each revoke: what was read for the one before must not be written
 
     @property
@@ -86,8 +92,10 @@ class Replica(Recovery):
         era = self._era
         while True:
             try:
-                async with self._reader(tps) as reader:
+                async with self._reader(tps, tps | self.standbys) as reader:
                     await self._read_to_end(reader, era, offsets)
+                    if await self._write_again(tps, era):
+                        await self._read_to_end(reader, era, offsets)  # what was written: the copies lead to its end
                 return
             except NO_ANSWER as error:
                 logger.warning("recovery cannot read the changelog, trying again: %r", error)
@@ -115,6 +123,19 @@ class Replica(Recovery):
         self.progress.pop(tp.partition, None)
         self._store.note_whole(tp.partition)
 
+    async def _write_again(self, tps: Collection[TP], era: object) -> bool:
+        """Writes copies to a changelog that was made anew and so lacks their rows; whether there were any."""
+        detached = [tp for tp in sorted(tps) if self._store.is_detached(tp.partition)]
+        if not detached:
+            return False
+        async with self.new_producer() as producer:
+            for tp in detached:
+                await rewrite(self._store, tp, producer, lambda: self._era is era, self._note_written)
+        return True
+
+    def _note_written(self, tp: TP, rows: int) -> None:
+        self.written[tp.partition] = rows
+
     @mode.Service.task
     async def _follow(self) -> None:
         while not self.should_stop:
@@ -123,7 +144,7 @@ class Replica(Recovery):
                 await self.sleep(FETCH_MS / 1000)
                 continue
             try:
-                async with self._reader(standbys) as reader:
+                async with self._reader(standbys, standbys) as reader:
                     await self._read_on(reader, standbys, era)
             except NO_ANSWER as error:
                 logger.warning("standbys cannot read the changelog, trying again: %r", error)
@@ -150,16 +171,17 @@ class Replica(Recovery):
         return {TP(*tp): position for tp, position in positions.items()}
 
     @asynccontextmanager
-    async def _reader(self, tps: Collection[TP]) -> AsyncIterator[AIOKafkaConsumer]:
-        """A consumer of these partitions, each from where its copy ends."""
+    async def _reader(self, tps: Collection[TP], copies: Collection[TP]) -> AsyncIterator[AIOKafkaConsumer]:
+        """A consumer of these partitions, each from where its copy ends, once the copies match the changelog."""
         reader = self.new_consumer()
         try:
             await reader.start()
             await asyncio.sleep(0)  # its tasks begin: cancelled before that, by stop(), they would cancel us
             reader.assign(list(tps))
+            await Matching(self._store, self.ask).match(reader, copies)
+            reader.assign(list(tps))
             for tp in tps:
-                reached = self._store.persisted_offset(tp)
-                reader.seek(tp, 0 if reached is None else reached + 1)
+                reader.seek(tp, self._store.reached(tp).offset + 1)
             yield reader
         finally:
             await reader.stop()
@@ -181,16 +203,18 @@ class Tables(TableManager):
     """Faust's tables with that recovery.
 
     Attributes:
-        new_consumer: makes a consumer without a group; to be set before it starts.
+        new_consumer, new_producer, ask: see `Replica`; to be set before it starts.
     """
 
     new_consumer: Callable[[], AIOKafkaConsumer]
+    new_producer: Callable[[], AIOKafkaProducer]
+    ask: AskIdentity
 
     @property
     def recovery(self) -> Replica:
         """The recovery service. Made at first use: it takes the event loop of that moment."""
         if self._recovery is None:
-            self._recovery = Replica(self.app, self, self.new_consumer, beacon=self.beacon, loop=self.loop)
+            self._recovery = Replica(self.app, self, beacon=self.beacon, loop=self.loop)
         return cast(Replica, self._recovery)
 
     @property

@@ -26,6 +26,7 @@ from metrics_app.aggregator.table import new_table
 from metrics_app.aggregator.upkeep import Upkeep
 from metrics_app.aggregator.watchdog import LoopGuard, Watchdog
 from metrics_app.broker import client
+from metrics_app.broker.identity import cluster_identity
 from metrics_app.settings import Settings
 from metrics_app.telemetry import Telemetry
 from metrics_app.web import Health
@@ -52,7 +53,10 @@ def register(app: faust.App, settings: Settings, telemetry: Telemetry, health: H
     table = new_table(app, settings.partitions)
     table.on_rebuild = lambda reason: telemetry.state_rebuilds.labels(reason).inc()
     tables = cast(Tables, app.tables)
+    table.on_bad = telemetry.bad_rows.inc
     tables.new_consumer = lambda: client.reader(settings)
+    tables.new_producer = lambda: client.producer(settings, linger_ms=5)
+    tables.ask = lambda: cluster_identity(settings)
     log = SourceLog(app, settings.samples_topic)
     partitions = Partitions(table, limits_of(settings), log, telemetry)
     telemetry.id_horizon.set(partitions.limits.id_horizon_hours * 3600)

@@ -7,7 +7,8 @@
 
 All integers of a key are big-endian, so that one range delete drops the hours before a cutoff. Every value starts with
 the same header, of which (epoch, stamp) orders two states of the same row: `stamp` is the source offset up to which the
-row is complete, `epoch` the incarnation of the source topic. A CRC-32 closes each value.
+row is complete, `epoch` the incarnation of the source topic. One flag: the row is incomplete, for the only newer state
+of it was damaged. A CRC-32 closes each value, whatever its version.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ PLACE_KEY = bytes([PLACE])
 MAGIC = 0xA5
 VERSION = 1
 NO_STAMP = -1
+INCOMPLETE = 1  # flag of an hour row
 
 _HEADER = struct.Struct("<BBHIq")  # magic, version, flags, epoch, stamp
 _COUNTS = struct.Struct("<QQQH")  # late, duplicates, unfenced, senders
@@ -40,6 +42,8 @@ _CRC = struct.Struct("<I")
 _KEY_PREFIX = struct.Struct(">BI")
 _IDS_KEY = struct.Struct(">BIQ")
 
+HOUR_PREFIX_BYTES = _KEY_PREFIX.size
+IDS_KEY_BYTES = _IDS_KEY.size
 MIN_VALUE_BYTES = _HEADER.size + _CRC.size
 
 
@@ -61,6 +65,7 @@ class Row:
         duplicates: values left out because a fence had seen them.
         unfenced: values of senders beyond the bounds, counted but not protected against repetition.
         senders: per numbering sender the numbers already counted.
+        incomplete: values recorded earlier may be missing: a state of the row was found damaged (`changelog.py`).
     """
 
     summary: HourlySummary
@@ -70,6 +75,7 @@ class Row:
     duplicates: int = 0
     unfenced: int = 0
     senders: dict[bytes, Ranges] = field(default_factory=dict)
+    incomplete: bool = False
 
     @property
     def ranges(self) -> int:
@@ -149,7 +155,7 @@ def encode_row(row: Row) -> bytes:
         edges = row.senders[sender].edges
         parts.append(_SENDER.pack(sender, len(edges) // 2) + struct.pack(f"<{len(edges)}Q", *edges))
     parts.append(codec.encode(row.summary))
-    return _seal(row.epoch, row.stamp, b"".join(parts))
+    return _seal(row.epoch, row.stamp, b"".join(parts), INCOMPLETE if row.incomplete else 0)
 
 
 def decode_row(value: bytes, exact_distinct: int) -> Row:
@@ -170,7 +176,13 @@ def decode_row(value: bytes, exact_distinct: int) -> Row:
             at += 16 * count
     except struct.error as error:
         raise FormatError("row", str(error)) from error
-    return Row(codec.decode(body[at:], exact_distinct), epoch, stamp, late, duplicates, unfenced, fences)
+    summary = codec.decode(body[at:], exact_distinct)
+    return Row(summary, epoch, stamp, late, duplicates, unfenced, fences, is_incomplete(value))
+
+
+def is_incomplete(value: bytes) -> bool:
+    """Whether an hour row says that it may lack values, read from its header alone."""
+    return bool(_HEADER.unpack_from(value)[2] & INCOMPLETE)
 
 
 def encode_ids(epoch: int, offset: int, ids: list[bytes]) -> bytes:
@@ -198,14 +210,16 @@ def decode_place(value: bytes) -> Place:
         raise FormatError("place", str(error)) from error
 
 
-def _seal(epoch: int, stamp: int, body: bytes) -> bytes:
-    sealed = _HEADER.pack(MAGIC, VERSION, 0, epoch, stamp) + body
+def _seal(epoch: int, stamp: int, body: bytes, flags: int = 0) -> bytes:
+    sealed = _HEADER.pack(MAGIC, VERSION, flags, epoch, stamp) + body
     return sealed + _CRC.pack(zlib.crc32(sealed))
 
 
 def _open(value: bytes) -> tuple[Version, bytes]:
-    version = version_of(value)
-    (crc,) = _CRC.unpack_from(value, len(value) - _CRC.size)
-    if zlib.crc32(memoryview(value)[: -_CRC.size]) != crc:
+    # first: a bit turned in the version byte makes no newer release
+    if (
+        len(value) >= MIN_VALUE_BYTES
+        and zlib.crc32(memoryview(value)[: -_CRC.size]) != _CRC.unpack(value[-_CRC.size :])[0]
+    ):
         raise FormatError("row", "checksum does not match")
-    return version, value[_HEADER.size : -_CRC.size]
+    return version_of(value), value[_HEADER.size : -_CRC.size]

@@ -50,8 +50,8 @@ class Symptoms:
         """Those that may be watched now, by name."""
         limit_s = self.settings.stall_timeout_s
         if self._recovery.in_recovery:
-            offsets = tuple(sorted(self._recovery.active_offsets.items()))
-            return {"recovery": Symptom(offsets, limit_s, "recovery reads nothing from the changelog")}
+            moves = *sorted(self._recovery.active_offsets.items()), *sorted(self._recovery.written.items())
+            return {"recovery": Symptom(moves, limit_s, "recovery reads nothing from the changelog")}
         if not self.upkeep.is_settled:
             longest_s = 3 * self.settings.session_timeout_s + 60
             return {"rebalance": Symptom(None, longest_s, "a rebalance does not end")}

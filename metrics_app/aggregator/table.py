@@ -7,34 +7,28 @@ only logged, and its reading of the changelog record by record (`replica.py`).
 
 from __future__ import annotations
 
-import asyncio
-import logging
 from collections.abc import Callable
 from typing import cast
 
 import faust
-from aiokafka.errors import KafkaError
 from faust.types import TP
 
 from metrics_app.aggregator import row as rows
-from metrics_app.aggregator.local_state import AHEAD
 from metrics_app.aggregator.row import NOWHERE, Place
 from metrics_app.aggregator.store import HourStore
 
-logger = logging.getLogger(__name__)
-
 NAME = "hours"
-ENDS_S = 5.0
 
 
 class HourlyTable(faust.Table[bytes, bytes]):
     """The one table of the app: rows by key and hour, and beside them the ids and the place of each partition.
 
     Attributes:
-        on_rebuild: told the reason, one word, whenever a partition is to be recovered from nothing.
+        on_rebuild, on_bad: see `HourStore`.
     """
 
     on_rebuild: Callable[[str], None] = staticmethod(lambda reason: None)
+    on_bad: Callable[[int], None] = staticmethod(lambda count: None)
 
     def _new_store(self) -> HourStore:
         # made at first use, for it takes the event loop of that moment: not before the loop runs
@@ -49,32 +43,8 @@ class HourlyTable(faust.Table[bytes, bytes]):
             value_type=bytes,
             loop=self.loop,
         )
-        store.on_rebuild = self.on_rebuild
+        store.on_rebuild, store.on_bad = self.on_rebuild, self.on_bad
         return store
-
-    async def on_rebalance(
-        self, assigned: set[TP], revoked: set[TP], newly_assigned: set[TP], generation_id: int = 0
-    ) -> None:
-        """Opens the databases of the assignment; recovery begins after it."""
-        await super().on_rebalance(assigned, revoked, newly_assigned, generation_id)
-        await self.rebuild_ahead({tp for tp in assigned if tp.topic == self.changelog_topic_name})
-
-    async def rebuild_ahead(self, changelog_tps: set[TP]) -> None:
-        """Gives up the copies that are ahead of the end of the changelog, on which Faust would crash again and again.
-
-        The changelog was made anew or has lost its end, or the copy is from another installation.
-        """
-        reached = {tp: offset for tp in changelog_tps if (offset := self.store.persisted_offset(tp)) is not None}
-        try:
-            async with asyncio.timeout(ENDS_S):
-                ends = await self.app.consumer.highwaters(*reached) if reached else {}
-        except (KafkaError, TimeoutError) as error:
-            logger.warning("could not ask Kafka how far the changelog reaches: %r", error)  # recovery asks again
-            return
-        for tp, end in ends.items():
-            if end is not None and reached[tp] >= end:
-                detail = f"it leads to changelog offset {reached[tp]}, the changelog ends before {end}"
-                self.store.rebuild(tp.partition, AHEAD, detail)
 
     @property
     def store(self) -> HourStore:

@@ -14,7 +14,7 @@ from faust.types import TP
 from metrics_app.aggregator import row as rows
 from metrics_app.aggregator.flusher import Flusher
 from metrics_app.aggregator.fold import HOUR_MS, Limits
-from metrics_app.aggregator.gaps import Records
+from metrics_app.aggregator.gaps import Records, Span
 from metrics_app.aggregator.partitions import Partitions
 from metrics_app.aggregator.row import NO_STAMP, Place, Row
 from metrics_app.stats.summary import HourlySummary
@@ -22,7 +22,7 @@ from metrics_app.telemetry import Telemetry
 from metrics_app.wire.chunk import Chunk
 
 HOUR = 498_740
-KEY = rows.hour_key(HOUR, b"a")
+KEY = rows.hour_key(HOUR, b"d")
 
 
 class Changelog:
@@ -33,10 +33,10 @@ class Changelog:
         self.is_away = False
         self.read: list[tuple[int, int]] = []
 
-    async def send(self, _flusher: Flusher, _producer: Any, records: dict[int, Records]) -> dict[int, list[range]]:
+    async def send(self, _flusher: Flusher, _producer: Any, records: dict[int, Records]) -> dict[int, list[Span]]:
         first = len(self.records)
         self.records += records[1]
-        return {1: [range(first, len(self.records))]}
+        return {1: [Span(first, len(records[1]), 1)]}
 
     async def between(self, _tp: TP, start: int, stop: int) -> Records:
         if self.is_away:
@@ -64,7 +64,7 @@ class Owner:
         self.flusher.producer = object()
         self.offset = NO_STAMP
 
-    async def fold_and_flush(self, key: bytes = b"a") -> None:
+    async def fold_and_flush(self, key: bytes = b"d") -> None:
         self.offset += 1
         fold = self.partitions.of(1).fold
         fold.apply(self.offset, HOUR * HOUR_MS, [Chunk(key, HOUR, struct.pack("<d", 1.0))])
@@ -123,7 +123,7 @@ async def test_what_is_newer_than_our_place_is_not_jumped_over(owner: Owner, cha
     """The next owner may go on from it without writing it again: as a standby this copy must still read it."""
     await owner.fold_and_flush()
     before = owner.claimed
-    changelog.records.append((rows.hour_key(HOUR, b"b"), a_row(stamp=2)))
+    changelog.records.append((rows.hour_key(HOUR, b"h"), a_row(stamp=2)))
     await owner.fold_and_flush()
     assert owner.claimed == before
     await owner.fold_and_flush()
@@ -163,7 +163,7 @@ async def test_an_owner_that_finds_an_older_state_last_while_it_recovers_writes_
     changelog.records += [(KEY, a_row(stamp=5)), (KEY, a_row(stamp=3)), place]
     tp = table.changelog_tp(1)
     for offset, (key, value) in enumerate(changelog.records):
-        table.store.merge(tp, [SimpleNamespace(key=key, value=value)], offset)
+        table.store.merge(tp, [SimpleNamespace(key=key, value=value, timestamp=1)], offset)
     owner = Owner(table, changelog)
     owner.partitions.of(1)
     await owner.flusher.flush()

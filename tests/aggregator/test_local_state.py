@@ -16,9 +16,10 @@ import rocksdict
 
 from metrics_app.aggregator import local_state
 from metrics_app.aggregator import row as rows
+from metrics_app.aggregator.local_copies import options
 from metrics_app.aggregator.local_state import DamagedError, Manifest
 from metrics_app.aggregator.row import Place
-from metrics_app.aggregator.store import HourStore, options
+from metrics_app.aggregator.store import HourStore
 from metrics_app.aggregator.table import HourlyTable, new_table
 
 ROWS = 3000
@@ -288,7 +289,7 @@ def test_an_error_that_is_not_damage_costs_no_state(machine: Machine) -> None:
 
 OPEN_AND_WAIT = """
 import sys, rocksdict
-from metrics_app.aggregator.store import options
+from metrics_app.aggregator.local_copies import options
 db = rocksdict.Rdict(sys.argv[1], options=options())
 print("open", flush=True)
 sys.stdin.read()
@@ -297,7 +298,7 @@ OPEN = """
 import sys
 from pathlib import Path
 from metrics_app.aggregator import local_state
-from metrics_app.aggregator.store import options
+from metrics_app.aggregator.local_copies import options
 local_state.open_database(Path(sys.argv[1]), b"me", options())
 """
 
@@ -320,7 +321,7 @@ WRITE_WITHOUT_END = """
 import os, sys
 from pathlib import Path
 from metrics_app.aggregator import local_state
-from metrics_app.aggregator.store import options
+from metrics_app.aggregator.local_copies import options
 path = Path(sys.argv[1])
 db = local_state.open_database(path, b"me", options())
 for number in range(1_000_000):

@@ -10,12 +10,14 @@ import pytest
 
 from metrics_app.aggregator import row as rows
 from metrics_app.aggregator.fold import Limits
+from metrics_app.aggregator.origin import Origin
 from metrics_app.aggregator.partitions import Partitions
 from metrics_app.aggregator.reader import TableReader
 from metrics_app.aggregator.row import NOWHERE, Place, Row
 from metrics_app.errors import OwnerUnavailableError, Progress
 from metrics_app.stats.summary import HourlySummary
 
+HERE = Origin("cluster", "topic")
 SUMMARY = HourlySummary()
 SUMMARY.add(np.array([4.0]))
 
@@ -45,6 +47,8 @@ def test_an_owned_partition_is_answered_once_its_place_has_been_compared_with_th
 
 def test_a_whole_copy_is_a_standby_and_one_that_catches_up_says_so(reader):
     assert [reader.holds(partition) for partition in (2, 3)] == [None, None]
+    reader.table.store.matched(2, HERE)
+    assert reader.holds(2) is None, "it may lack rows"
     reader.table.store.note_whole(2)
     assert [reader.holds(partition) for partition in (2, 3)] == ["standby", None]
     reader.copies.current.clear()
@@ -60,6 +64,8 @@ def test_while_partitions_move_or_are_recovered_a_whole_copy_answers_as_of_its_p
     reader.app.tables.actives_ready = state != "recovering"
     assert reader.holds(1) is None, "it may lack rows"
     reader.table.store.note_whole(1)
+    assert reader.holds(1) is None, "it may be of another changelog"
+    reader.table.store.matched(1, HERE)
     found = reader.read(1, b"k", 9)
     assert (found.role, found.stale, found.as_of, found.summary.count) == ("recovering", True, 1.0, 1)
     with pytest.raises(OwnerUnavailableError):

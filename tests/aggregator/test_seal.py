@@ -11,7 +11,7 @@ from metrics_app.aggregator import row as rows
 from metrics_app.aggregator import seal
 from metrics_app.aggregator.flusher import Flusher
 from metrics_app.aggregator.fold import HOUR_MS, Limits
-from metrics_app.aggregator.gaps import Records
+from metrics_app.aggregator.gaps import Records, Span
 from metrics_app.aggregator.partitions import Partitions
 from metrics_app.telemetry import Telemetry
 from metrics_app.wire.chunk import Chunk
@@ -29,12 +29,12 @@ class Changelog:
         self.written: list[tuple[bytes, bytes]] = []
         self.refuses = False
 
-    async def send(self, _flusher: Flusher, _producer: Any, records: dict[int, Records]) -> dict[int, list[range]]:
+    async def send(self, _flusher: Flusher, _producer: Any, records: dict[int, Records]) -> dict[int, list[Span]]:
         if self.refuses:
             raise TimeoutError
         before = len(self.written)
         self.written += records[1]
-        return {1: [range(before, len(self.written))]}
+        return {1: [Span(before, len(self.written) - before, 1)]}
 
 
 async def nothing_between(*_: Any) -> list[tuple[bytes, bytes]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from typing import NamedTuple, NoReturn
 
 import pytest
@@ -11,20 +12,28 @@ from faust.types import TP
 from metrics_app.aggregator import row as rows
 from metrics_app.aggregator.fold import HOUR_MS, Limits
 from metrics_app.aggregator.local_state import IDENTITY_KEY, MANIFEST_KEY, MARK
+from metrics_app.aggregator.origin import Origin
 from metrics_app.aggregator.partitions import Partitions
-from metrics_app.aggregator.row import Place
+from metrics_app.aggregator.row import Place, Row
 from metrics_app.aggregator.table import HourlyTable
+from metrics_app.stats.summary import HourlySummary
 
-KEY = rows.hour_key(498_740, b"checkout")
+HERE = Origin("cluster", "topic")
+KEY = rows.hour_key(498_740, b"cart")
 
 
 class Record(NamedTuple):
     key: bytes | None
     value: bytes | None
+    timestamp: int = 1
 
 
 def state(stamp: int, epoch: int = 0) -> bytes:
-    return rows.encode_place(Place(epoch, stamp, 1.0))
+    return rows.encode_row(Row(HourlySummary(), epoch, stamp))
+
+
+def place(stamp: int) -> bytes:
+    return rows.encode_place(Place(0, stamp, 1.0))
 
 
 def take(table: HourlyTable, *records: tuple[bytes, bytes | None], reached: int) -> None:
@@ -55,7 +64,7 @@ def test_foreign_records_and_tombstones_in_the_changelog_change_nothing(table):
 
 def test_rows_and_the_changelog_offset_are_written_together_and_survive_a_restart(table):
     tp = table.changelog_tp(1)
-    table.store.write(tp, [(KEY, state(7)), (rows.PLACE_KEY, state(7))], 12)
+    table.store.write(tp, [(KEY, state(7)), (rows.PLACE_KEY, place(7))], 12)
     table.store.revoke_partitions(table, {tp})
     assert table.store.held(1) is None
     assert table.store.persisted_offset(tp) == 12
@@ -111,14 +120,17 @@ def test_a_copy_is_whole_from_its_note_on_over_restarts_and_no_longer_when_it_is
     tp = table.changelog_tp(1)
     table.store.write(tp, [(KEY, state(7))], 12)
     assert not table.store.is_whole(1)
+    table.store.matched(1, HERE)
     table.store.note_whole(1)
     assert table.store.is_whole(1)
     table.store.revoke_partitions(table, {tp})
     assert not table.store.is_whole(1), "it is not held"
     table.store.persisted_offset(tp)
+    assert not table.store.is_whole(1), "it has not been matched with what Kafka has now"
+    table.store.matched(1, HERE)
     assert table.store.is_whole(1)
     table.store.rebuild(1, "ahead", "by a test")
-    table.store.persisted_offset(tp)
+    table.store.matched(1, HERE)
     assert not table.store.is_whole(1)
 
 
@@ -137,7 +149,8 @@ def refusing(table, monkeypatch):
 
 def newer(value: bytes) -> bytes:
     """The value as a later release may have written it."""
-    return value[:1] + bytes([rows.VERSION + 1]) + value[2:]
+    changed = value[:1] + bytes([rows.VERSION + 1]) + value[2:-4]
+    return changed + zlib.crc32(changed).to_bytes(4, "little")
 
 
 def test_rows_of_a_newer_release_in_the_changelog_are_refused_and_not_left_out(refusing):
@@ -151,7 +164,7 @@ def test_rows_of_a_newer_release_in_the_changelog_are_refused_and_not_left_out(r
 
 
 def test_a_local_row_of_a_newer_release_is_refused_and_not_called_damaged(refusing):
-    refusing.store.write(refusing.changelog_tp(1), [(rows.PLACE_KEY, newer(state(9)))], 1)
+    refusing.store.write(refusing.changelog_tp(1), [(rows.PLACE_KEY, newer(place(9)))], 1)
     with pytest.raises(Ended, match="version 2"):
         refusing.place(1)
     assert not (refusing.store.partition_path(1) / MARK).exists()

@@ -24,7 +24,7 @@ class Parts:
     def __init__(self) -> None:
         compared = asyncio.Event()
         compared.set()
-        self.recovery = SimpleNamespace(in_recovery=False, active_offsets={})
+        self.recovery = SimpleNamespace(in_recovery=False, active_offsets={}, written={})
         self.settings = SimpleNamespace(stall_timeout_s=60.0, session_timeout_s=10)
         self.active = SimpleNamespace(fold=SimpleNamespace(offset=4))
         partitions = SimpleNamespace(all_compared=compared, active={1: self.active})

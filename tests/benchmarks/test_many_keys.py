@@ -9,7 +9,7 @@ import rocksdict
 from benchmarks.many_keys import checked, stored
 from benchmarks.samples import Samples
 from metrics_app.aggregator import row as rows
-from metrics_app.aggregator.store import options
+from metrics_app.aggregator.local_copies import options
 from metrics_app.stats.summary import HourlySummary
 
 HOUR = 498_740

@@ -14,7 +14,7 @@ from metrics_app.__main__ import run
 from metrics_app.aggregator import fold
 from metrics_app.aggregator import row as rows
 from metrics_app.aggregator.flusher import Flusher
-from metrics_app.aggregator.gaps import Records
+from metrics_app.aggregator.gaps import Records, Span
 from metrics_app.collector.publisher import Publisher
 from tests.faults import crashing
 from tests.faults.installation import MUTANT
@@ -47,13 +47,13 @@ def place_before_rows() -> None:
     send = Flusher._send
     waiting: list[dict[int, Records]] = []
 
-    async def swapped(self: Flusher, producer: Any, records: dict[int, Records]) -> dict[int, list[range]]:
+    async def swapped(self: Flusher, producer: Any, records: dict[int, Records]) -> dict[int, list[Span]]:
         if waiting and any(key == rows.PLACE_KEY for those in records.values() for key, _ in those):
             offsets = await send(self, producer, records)
             await send(self, producer, waiting.pop())
             return offsets
         waiting[:] = [records]
-        return {partition: [range(len(those))] for partition, those in records.items()}
+        return {partition: [Span(0, len(those), 0)] for partition, those in records.items()}
 
     setattr(Flusher, "_send", swapped)  # noqa: B010
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import zlib
 from pathlib import Path
 
 import pytest
@@ -30,7 +31,7 @@ async def test_rows_of_a_newer_release_end_a_worker_with_code_3_and_stay_as_they
         before = await last_rows(kafka)
         partition, row_key = next(place for place in before if place[1] != rows.PLACE_KEY)
         value = before[partition, row_key]
-        newer = value[:1] + bytes([rows.VERSION + 1]) + value[2:]
+        newer = resealed(value[:1] + bytes([rows.VERSION + 1]) + value[2:])
         async with AIOKafkaProducer(bootstrap_servers=kafka) as producer:
             await producer.send_and_wait(CHANGELOG, newer, row_key, partition)
 
@@ -40,6 +41,11 @@ async def test_rows_of_a_newer_release_end_a_worker_with_code_3_and_stay_as_they
         assert worker.exit_code == 3
         assert "has rows of a newer release" in worker.tail(50)
         assert await last_rows(kafka) == {**before, (partition, row_key): newer}
+
+
+def resealed(value: bytes) -> bytes:
+    """The value with the checksum it should have."""
+    return value[:-4] + zlib.crc32(value[:-4]).to_bytes(4, "little")
 
 
 async def last_rows(bootstrap: str) -> dict[tuple[int, bytes], bytes]:

@@ -62,17 +62,25 @@ class Ledger:
 
     def found(self) -> dict[str, int]:
         """Count of each key; -1 where there is no answer now."""
-        return {key: self._ask(key) for key in self.counts}
+        return {key: self._count(key) for key in self.counts}
 
-    def _ask(self, key: str) -> int:
-        at = time.gmtime(self.hour * 3600)
-        url = f"{self.worker.url}/{key}/count/{time.strftime('%Y-%m-%d', at)}/{at.tm_hour}"
+    def _count(self, key: str) -> int:
         try:
-            with urllib.request.urlopen(url, timeout=5) as reply:
-                answer: dict[str, Any] = json.load(reply)
-                return int(answer["count"])
+            return self.ask(key)
         except urllib.error.HTTPError as error:
             return 0 if error.code == 404 else -1
+
+    def ask(self, key: str) -> int:
+        """Its count.
+
+        Raises:
+            HTTPError: another answer than 200.
+        """
+        at = time.gmtime(self.hour * 3600)
+        url = f"{self.worker.url}/{key}/count/{time.strftime('%Y-%m-%d', at)}/{at.tm_hour}"
+        with urllib.request.urlopen(url, timeout=5) as reply:
+            answer: dict[str, Any] = json.load(reply)
+            return int(answer["count"])
 
     def assert_exact(self, within_s: float = 20.0) -> None:
         """Every count is what was accepted, and stays so."""
@@ -142,7 +150,8 @@ def replace_by_neighbour(path: Path) -> None:
 def claim_the_future(path: Path) -> None:
     import rocksdict
 
-    from metrics_app.aggregator.store import HourStore, options
+    from metrics_app.aggregator.local_copies import options
+    from metrics_app.aggregator.store import HourStore
 
     db = rocksdict.Rdict(str(path), options=options())
     db.put(HourStore.offset_key, b"999999999")

@@ -72,7 +72,7 @@ class Link:
         for sent in self.wire[:count]:
             self._land(sent)
             if ack and not sent.acked.done():
-                sent.acked.set_result(SimpleNamespace(offset=sent.offset))
+                sent.acked.set_result(SimpleNamespace(offset=sent.offset, timestamp=1))
         if ack:
             del self.wire[:count]
 

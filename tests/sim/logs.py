@@ -26,6 +26,11 @@ class Change(NamedTuple):
     value: bytes
     at_s: float
 
+    @property
+    def timestamp(self) -> int:
+        """As Kafka has it."""
+        return int(self.at_s * 1000)
+
 
 class Changelog:
     """One changelog partition.

@@ -10,13 +10,14 @@ from hypothesis import Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from metrics_app.aggregator import row as rows
+from metrics_app.aggregator.changelog import OLDEST
 from metrics_app.aggregator.fences import IdIndex
 from metrics_app.aggregator.flusher import Flusher, Taken
 from metrics_app.aggregator.fold import Flush, PartitionFold, Tally
-from metrics_app.aggregator.gaps import Gap
+from metrics_app.aggregator.gaps import Gap, Span
 from metrics_app.aggregator.partitions import Active, Partitions
 from metrics_app.aggregator.row import NO_STAMP, NOWHERE, Version
-from metrics_app.aggregator.store import OLDEST, HourStore
+from metrics_app.aggregator.store import HourStore
 from metrics_app.wire.chunk import Chunk
 from tests.sim.machine import Machine
 from tests.sim.test_simulation import QUICK
@@ -41,7 +42,7 @@ def stamp_lowered_on_replay(patch: pytest.MonkeyPatch) -> None:
 def place_written_before_the_rows(patch: pytest.MonkeyPatch) -> None:
     replicate = Flusher._replicate
 
-    async def mutant(flusher: Flusher, taken: list[Taken]) -> dict[int, list[range]]:
+    async def mutant(flusher: Flusher, taken: list[Taken]) -> dict[int, list[Span]]:
         places = {one.partition: [(rows.PLACE_KEY, rows.encode_place(one.flush.place))] for one in taken}
         await flusher._send(await flusher._connected(), places)
         return await replicate(flusher, taken)
@@ -132,7 +133,7 @@ def committed_before_the_flush(patch: pytest.MonkeyPatch) -> None:
 def written_locally_before_the_changelog(patch: pytest.MonkeyPatch) -> None:
     replicate = Flusher._replicate
 
-    async def mutant(flusher: Flusher, taken: list[Taken]) -> dict[int, list[range]]:
+    async def mutant(flusher: Flusher, taken: list[Taken]) -> dict[int, list[Span]]:
         for one in taken:
             place = (rows.PLACE_KEY, rows.encode_place(one.flush.place))
             flusher.table.store.write(flusher.table.changelog_tp(one.partition), [*one.flush.rows, place], None)

@@ -1,0 +1,113 @@
+"""The one check of what the changelog gives: recovery, standbys and the reading of gaps all go through it.
+
+A record must be a whole row under a key that belongs in its partition. What is not is never taken in, and never ends a
+worker: it would meet the record again at each start. A damaged state of an hour row may have been the newest. Where
+nothing shows that it was not, the last good state goes on as an incomplete row, or an empty one where there is none:
+values are folded into it, and questions for it are answered 503 instead of with less than was accepted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from metrics_app.aggregator import row as rows
+from metrics_app.aggregator.row import NO_STAMP, Row, Version
+from metrics_app.errors import FormatError, NewerFormatError
+from metrics_app.stats.summary import HourlySummary
+from metrics_app.wire.keys import key_bytes
+
+OLDEST = Version(-1, -1)
+ALL_DISTINCT = 1 << 31  # a row is decoded as it is
+
+
+class Bad(NamedTuple):
+    """A record that is not taken in.
+
+    Attributes:
+        reason: a sentence.
+        row_key: the row it was meant for; empty when it is of no row of this partition.
+        claimed: the version its header claims; None when it has no readable one.
+    """
+
+    reason: str
+    row_key: bytes
+    claimed: Version | None
+
+
+class Good(NamedTuple):
+    """A record that is whole and belongs here."""
+
+    row_key: bytes
+    value: bytes
+    version: Version
+
+
+def check(row_key: bytes | None, value: bytes | None, belongs: Callable[[bytes], bool]) -> Good | Bad:
+    """The record, or what is wrong with it.
+
+    Args:
+        belongs: whether a metric key is one of this partition.
+
+    Raises:
+        NewerFormatError: a newer release has written it.
+    """
+    row_key = row_key or b""
+    try:
+        _check_key(row_key, belongs)
+    except FormatError as error:
+        return Bad(str(error), b"", None)
+    if value is None:  # a tombstone: nothing here writes one
+        return Bad("row: no value", row_key, OLDEST)
+    try:
+        return Good(row_key, value, _version(row_key[0], value))
+    except NewerFormatError:
+        raise
+    except FormatError as error:
+        return Bad(str(error), row_key, _claimed(value))
+
+
+def _check_key(row_key: bytes, belongs: Callable[[bytes], bool]) -> None:
+    kind = row_key[:1]
+    if kind == bytes([rows.HOUR]) and len(row_key) > rows.HOUR_PREFIX_BYTES:
+        _, key = rows.split_hour_key(row_key)
+        try:
+            key_bytes(key.decode())
+        except ValueError as error:  # also of the decoding
+            raise FormatError("row key", str(error)) from error
+        if not belongs(key):
+            raise FormatError("row key", f"{key!r} belongs in another partition")
+    elif not (row_key == rows.PLACE_KEY or (kind == bytes([rows.IDS]) and len(row_key) == rows.IDS_KEY_BYTES)):
+        raise FormatError("row key", f"{row_key[:20]!r} is of no kind of row")
+
+
+def _version(kind: int, value: bytes) -> Version:
+    if kind == rows.HOUR:
+        row = rows.decode_row(value, ALL_DISTINCT)
+        return Version(row.epoch, row.stamp)
+    if kind == rows.IDS:
+        rows.decode_ids(value)
+    else:
+        rows.decode_place(value)
+    return rows.version_of(value)
+
+
+def _claimed(value: bytes) -> Version | None:
+    if len(value) < rows.MIN_VALUE_BYTES:  # no state of a row is so short
+        return OLDEST
+    try:
+        return rows.version_of(value)
+    except FormatError:
+        return None
+
+
+def is_older(claimed: Version | None, current: bytes) -> bool:
+    """Whether a damaged state surely was no newer than a good one."""
+    return claimed is not None and claimed <= rows.version_of(current)
+
+
+def incomplete(current: bytes | None) -> bytes:
+    """An hour row that goes on from a good state, or from none, and says that it may lack values."""
+    row = rows.decode_row(current, ALL_DISTINCT) if current is not None else Row(HourlySummary(), 0, NO_STAMP)
+    row.incomplete = True
+    return rows.encode_row(row)
