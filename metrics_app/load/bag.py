@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import cached_property
 from typing import Self
 
@@ -12,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 QUANTILES = {"median": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99, "p99.9": 0.999}
-SUM_UNIT_BITS = 64  # sums are exact in units of 2**-64
 
 Values = NDArray[np.float64]
 
@@ -39,20 +39,24 @@ class Bag:
         return int(self.times.sum())
 
     @cached_property
-    def units(self) -> int:
-        """Sum of floor(value * 2**64)."""
-        pairs = zip(self.values.tolist(), self.times.tolist(), strict=True)
-        return sum(times * int(math.ldexp(value, SUM_UNIT_BITS)) for value, times in pairs)
+    def _total(self) -> Fraction:
+        """Exact sum of the values: over the greatest denominator, a power of two, which all others divide."""
+        ratios = [value.as_integer_ratio() for value in self.values.tolist()]
+        unit = max((denominator for _, denominator in ratios), default=1)
+        pairs = zip(ratios, self.times.tolist(), strict=True)
+        return Fraction(
+            sum(times * numerator * (unit // denominator) for (numerator, denominator), times in pairs), unit
+        )
 
     @cached_property
     def sum(self) -> float:
         """Sum of the values, correctly rounded."""
-        return self.units / (1 << SUM_UNIT_BITS)
+        return float(self._total)
 
     @property
     def average(self) -> float:
         """Mean; the bag must not be empty."""
-        return self.units / (self.count << SUM_UNIT_BITS)
+        return float(self._total / self.count)
 
     @property
     def stddev(self) -> float:

@@ -14,9 +14,10 @@ from metrics_app.holdings import Found
 from metrics_app.query.question import Window
 from metrics_app.stats import hour as hours
 from metrics_app.stats import intervals
+from metrics_app.stats.enclosed import Answer
 from metrics_app.stats.share import share_at_most
 from metrics_app.stats.statistic import parse_stat
-from metrics_app.stats.summary import STATS, Answer, HourlySummary, value_of
+from metrics_app.stats.summary import STATS, HourlySummary, value_of
 
 SUMMARY = "summary"
 UNDER = "under"

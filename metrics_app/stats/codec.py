@@ -122,7 +122,7 @@ def _decode_histogram(body: memoryview, width: int, entries: int, exact_distinct
 
 
 def _check(histogram: Histogram, count: int) -> None:
-    low, high, (units, squares) = histogram.low, histogram.high, histogram.sums
+    low, high, units, squares = histogram.low, histogram.high, histogram.sums.units, histogram.sums.squares
     _require(low <= high <= _VALUE_MAX and math.copysign(1.0, low) > 0, "range")
     _require((histogram.zeros > 0) == (low == 0.0), "zeros")
     _require((histogram.zeros + histogram.tiny > 0) == (low <= ZERO_MAX), "least value")

@@ -18,12 +18,15 @@ beside the three quantiles. It has no part in the verdict: with many values it f
 from __future__ import annotations
 
 import math
+from fractions import Fraction
 from typing import NamedTuple
 
 import numpy as np
 
-from metrics_app.stats.histogram import Values
+from metrics_app.stats.enclosed import down, exactly, up
+from metrics_app.stats.histogram import Counts, Values
 from metrics_app.stats.intervals import Interval, of_quantile
+from metrics_app.stats.statistic import parse_stat
 from metrics_app.stats.summary import Buckets, HourlySummary, value_of
 
 COMPARED = ("p50", "p95", "p99")
@@ -41,8 +44,8 @@ class Shift(NamedTuple):
     Attributes:
         value, baseline: of the two sides.
         shift: value - baseline.
-        ratio: value / baseline; None over 0.
-        shift_interval, ratio_interval: None when a side has too few values; the ratio also over 0.
+        ratio: value / baseline; None over 0, or where no float64 is so great.
+        shift_interval, ratio_interval: None when a side has too few values; the ratio's also where it has no end.
     """
 
     stat: str
@@ -84,22 +87,28 @@ def compare(summary: HourlySummary, baseline: HourlySummary) -> Comparison:
 
 def distance(a: HourlySummary, b: HourlySummary) -> Distance:
     """The Kolmogorov-Smirnov distance of two summaries."""
-    least, most = _bounds_of_distance(a, b)
-    least, most = min(least, 1.0), min(most, 1.0)
+    lo, hi = _bounds_of_distance(a, b)
+    least, most = (exactly(lo).value,) * 2 if lo == hi else (down(lo), up(hi))
     root = math.sqrt(a.count / (a.count + b.count) * b.count)
     return Distance(least, most, _smirnov((root + 0.12 + 0.11 / root) * least))
 
 
 def _shift(stat: str, summary: HourlySummary, baseline: HourlySummary) -> Shift:
     value, base = value_of(summary, stat).value, value_of(baseline, stat).value
-    q = int(stat[1:]) / 100
+    q = parse_stat(stat).q
+    assert q is not None
     ours, theirs = of_quantile(summary, q, _TAIL), of_quantile(baseline, q, _TAIL)
     shift_interval = ratio_interval = None
     if ours is not None and theirs is not None:
-        shift_interval = Interval(ours.lo - theirs.hi, ours.hi - theirs.lo)
-        if theirs.lo > 0.0:
-            ratio_interval = Interval(ours.lo / theirs.hi, ours.hi / theirs.lo)
-    return Shift(stat, value, base, value - base, shift_interval, value / base if base else None, ratio_interval)
+        shift_interval = _outward(Fraction(ours.lo) - Fraction(theirs.hi), Fraction(ours.hi) - Fraction(theirs.lo))
+        if theirs.lo > 0.0 and math.isfinite(ours.hi / theirs.lo):
+            ratio_interval = _outward(Fraction(ours.lo) / Fraction(theirs.hi), Fraction(ours.hi) / Fraction(theirs.lo))
+    ratio = value / base if base and math.isfinite(value / base) else None
+    return Shift(stat, value, base, value - base, shift_interval, ratio, ratio_interval)
+
+
+def _outward(lo: Fraction, hi: Fraction) -> Interval:
+    return Interval(down(lo), up(hi))
 
 
 def _verdict(shifts: list[Shift]) -> tuple[str, str]:
@@ -125,40 +134,44 @@ def _listed(names: tuple[str, ...] | list[str]) -> str:
     return ", ".join(names[:-1]) + (" and " if len(names) > 1 else "") + names[-1]
 
 
-def _bounds_of_distance(a: HourlySummary, b: HourlySummary) -> tuple[float, float]:
+def _bounds_of_distance(a: HourlySummary, b: HourlySummary) -> tuple[Fraction, Fraction]:
+    whole = a.count * b.count
     if a.distinct is not None and b.distinct is not None:
         limits = np.union1d(a.distinct[0], b.distinct[0])
-        gap = float(np.abs(_shares(a, limits) - _shares(b, limits)).max())
+        # of shares over a common denominator, in Python's integers, which do not round
+        ours, theirs = _up_to(a, limits).astype(object) * b.count, _up_to(b, limits).astype(object) * a.count
+        gap = Fraction(abs(ours - theirs).max(), whole)
         return gap, gap
-    ours, theirs = _shares_by_bucket(a.scale6_buckets(), b.scale6_buckets())
-    least = float(np.abs(ours - theirs).max())
+    of_ours, of_theirs = _up_to_bucket(a.scale6_buckets(), b.scale6_buckets())
+    ours, theirs = of_ours.astype(object) * b.count, of_theirs.astype(object) * a.count
     # within a bucket one side may have all of its values before the first of the other
-    before_ours, before_theirs = (np.concatenate([[0.0], shares[:-1]]) for shares in (ours, theirs))
-    most = float(np.maximum(ours - before_theirs, theirs - before_ours).max())
-    return least, max(least, most)
+    before_ours, before_theirs = (np.concatenate([[0], numbers[:-1]]) for numbers in (ours, theirs))
+    most = max((ours - before_theirs).max(), (theirs - before_ours).max())
+    return Fraction(abs(ours - theirs).max(), whole), Fraction(most, whole)
 
 
-def _shares(summary: HourlySummary, limits: Values) -> Values:
+def _up_to(summary: HourlySummary, limits: Values) -> Counts:
+    """How many values are at most each limit."""
     assert summary.distinct is not None
     values, times = (np.array(each) for each in summary.distinct)
     sums = np.concatenate([[0], np.cumsum(times)])
-    shares: Values = sums[np.searchsorted(values, limits, side="right")] / summary.count
-    return shares
+    numbers: Counts = sums[np.searchsorted(values, limits, side="right")]
+    return numbers
 
 
-def _shares_by_bucket(*both: Buckets) -> list[Values]:
-    """Share of each side's values up to the end of each bucket, the zero bucket first, over all buckets in use."""
+def _up_to_bucket(*both: Buckets) -> list[Counts]:
+    """How many values of each side are up to the end of each bucket, the zero bucket first, over all buckets in use."""
     used = [each for each in both if len(each.counts)]
     first = min((each.offset for each in used), default=0)
     end = max((each.offset + len(each.counts) for each in used), default=0)
-    shares = []
+    found = []
     for zero_count, offset, counts in both:
-        numbers = np.zeros(1 + end - first)
+        numbers = np.zeros(1 + end - first, np.int64)
         numbers[0] = zero_count
         if len(counts):
             numbers[1 + offset - first : 1 + offset - first + len(counts)] = counts
-        shares.append(np.cumsum(numbers) / numbers.sum())
-    return shares
+        found.append(np.cumsum(numbers))
+    return found
 
 
 def _smirnov(x: float) -> float:

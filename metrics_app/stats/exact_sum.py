@@ -1,8 +1,10 @@
 """Sums of values and of their squares that are exact integers, whatever the order and the batching.
 
-A value v counts as u = floor(v * 2**64), so a sum is an integer in units of 2**-64, a sum of squares one in units of
-2**-128. From 2**-12 on nothing is cut off, for a float64 has 53 bits; below, less than 2**-64 of a value is. Values are
-finite, 0 <= v <= 2**44. `block_sum.py` does the same to arrays.
+A value v counts as u = floor(v * 2**bits), so a sum is an integer in units of 2**-bits, a sum of squares one in units
+of its square. Values are finite, 0 <= v <= 2**44. Where all values are known, the unit has as many bits as the least of
+them needs. A histogram keeps its sums in units of 2**-64: from WHOLE on nothing is cut off, for a float64 has 53 bits;
+below, less than a unit of each value is, and `moments.py` says what that makes of an answer. `block_sum.py` does the
+same to arrays.
 """
 
 from __future__ import annotations
@@ -12,37 +14,30 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 UNIT_BITS = 64
+WHOLE = 2.0**-12  # the least value that has no bits below 2**-64
 
 _UNIT = 2.0**UNIT_BITS
+_MOST_BITS = 1074  # of the least float64 above 0
 
 
 class Sums(NamedTuple):
-    """Sum of u in units of 2**-64, sum of u * u in units of 2**-128."""
+    """Sum of u in units of 2**-bits, sum of u * u in units of 2**(-2 * bits)."""
 
     units: int
     squares: int
+    bits: int = UNIT_BITS
 
     def plus(self, other: Sums) -> Sums:
-        """Both together."""
-        return Sums(self.units + other.units, self.squares + other.squares)
-
-    @property
-    def total(self) -> float:
-        """Sum of the values, correctly rounded."""
-        return self.units / (1 << UNIT_BITS)
-
-    def average(self, count: int) -> float:
-        """Sum / count, correctly rounded; count >= 1."""
-        return self.units / (count << UNIT_BITS)
-
-    def stddev(self, count: int) -> float:
-        """Population standard deviation of `count` >= 1 values, within 1 ulp; 0.0 exactly when all are equal."""
-        variance = count * self.squares - self.units**2  # times count**2, in units of 2**-128
-        guard = UNIT_BITS  # more bits than a float64 takes, also when the variance is as small as it can be
-        return math.isqrt(variance << 2 * guard) / (count << UNIT_BITS + guard)
+        """Both together; they have the same unit."""
+        return Sums(self.units + other.units, self.squares + other.squares, self.bits)
 
 
 NOTHING = Sums(0, 0)
+
+
+def bits_for(least: float) -> int:
+    """Bits of the unit that cuts nothing off values from `least`, which is above 0."""
+    return max(UNIT_BITS, min(_MOST_BITS, 53 - math.frexp(least)[1]))
 
 
 def units_of(value: float) -> int:
@@ -50,11 +45,17 @@ def units_of(value: float) -> int:
     return int(value * _UNIT)
 
 
-def of_counts(pairs: Iterable[tuple[float, int]]) -> Sums:
+def of_counts(pairs: Iterable[tuple[float, int]], bits: int = UNIT_BITS) -> Sums:
     """Sums of pairs (value, how often), in Python integers."""
     units = squares = 0
     for value, times in pairs:
-        unit = units_of(value)
+        unit = units_of(value) if bits == UNIT_BITS else _whole_units(value, bits)
         units += unit * times
         squares += unit * unit * times
-    return Sums(units, squares)
+    return Sums(units, squares, bits)
+
+
+def _whole_units(value: float, bits: int) -> int:
+    """value * 2**bits, which is whole: 2**bits as a float64 may be none."""
+    numerator, denominator = value.as_integer_ratio()
+    return (numerator << bits) // denominator

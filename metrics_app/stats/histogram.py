@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from metrics_app.stats import block_sum, exact_sum
 from metrics_app.stats.block_sum import BLOCK
-from metrics_app.stats.exact_sum import NOTHING
+from metrics_app.stats.exact_sum import NOTHING, WHOLE
 from metrics_app.stats.scale6 import (
     ERROR_BOUND,
     FIRST_BUCKET,
@@ -80,6 +80,7 @@ def _steps() -> Counts:
 
 
 _STEPS = _steps()
+_WHOLE_BUCKET = int(math.log2(WHOLE)) * PER_OCTAVE  # the first one of values above WHOLE
 
 
 def buckets_of(values: Values) -> Counts:
@@ -121,6 +122,12 @@ class Histogram:
         self.low = math.inf
         self.high = -math.inf
         self.sums = NOTHING
+
+    @property
+    def cut(self) -> int:
+        """How many values may have lost less than a unit each in the sums: those in (0, WHOLE]."""
+        end = min(max(_WHOLE_BUCKET - self.offset, 0), len(self.counts))
+        return self.tiny + int(self.counts[:end].sum())
 
     def add(self, values: Values) -> None:
         """Counts each value of an array once; finite, 0 to 2**44."""

@@ -13,6 +13,7 @@ as the least that is uncertain.
 from __future__ import annotations
 
 import math
+from fractions import Fraction
 from functools import lru_cache
 from statistics import NormalDist
 from typing import NamedTuple
@@ -35,16 +36,16 @@ class Interval(NamedTuple):
     hi: float
 
 
-def of_quantile(summary: HourlySummary, q: float, tail: float = TAIL_95) -> Interval | None:
+def of_quantile(summary: HourlySummary, q: Fraction | float, tail: float = TAIL_95) -> Interval | None:
     """An interval that holds the q-quantile of the distribution the values came from; None when there are too few.
 
     Where the values are known by their buckets only, it reaches to the bounds of the buckets.
 
     Args:
-        q: 0.0 to 1.0; there is never one for the ends.
+        q: 0 to 1; there is never one for the ends.
         tail: greatest probability, 0 to 0.5, of lying above the quantile, and of lying below it.
     """
-    found = ranks(summary.count, q, tail)
+    found = ranks(summary.count, float(q), tail)
     return None if found is None else Interval(summary.ranked(found[0]).lo, summary.ranked(found[1]).hi)
 
 

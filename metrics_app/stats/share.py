@@ -6,13 +6,14 @@ every one of them.
 
 from __future__ import annotations
 
-from metrics_app.stats.summary import Answer, HourlySummary
+from fractions import Fraction
+
+from metrics_app.stats.enclosed import Answer, between
+from metrics_app.stats.summary import HourlySummary
 
 
 def share_at_most(summary: HourlySummary, limit: float) -> Answer:
     """The share, 0.0 to 1.0, of values <= limit; exact unless the limit cuts a bucket of a histogram.
-
-    Then the value is 2lh/(l+h), which of all values has the least relative error against anything in between.
 
     Raises:
         ValueError: there is no value.
@@ -20,7 +21,4 @@ def share_at_most(summary: HourlySummary, limit: float) -> Answer:
     if not summary.count:
         raise ValueError("nothing was added")
     least, most = summary.at_most(limit)
-    lo, hi = least / summary.count, most / summary.count
-    if least == most:
-        return Answer(lo, lo, lo, True, 0.0)
-    return Answer(2 * lo * hi / (lo + hi), lo, hi, False, (hi - lo) / (hi + lo))
+    return between(Fraction(least, summary.count), Fraction(most, summary.count))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from fractions import Fraction
 from typing import NamedTuple
 
 from metrics_app.errors import InvalidQueryError
@@ -16,10 +17,10 @@ _PERCENTILE = re.compile(r"p(100(?:\.0{1,3})?|[0-9]{1,2}(?:\.[0-9]{1,3})?)")
 
 
 class Stat(NamedTuple):
-    """A statistic: `q`, 0.0 to 1.0, for a quantile; None for those that have a name of their own."""
+    """A statistic: `q`, 0 to 1, for a quantile, exact; None for those that have a name of their own."""
 
     name: str
-    q: float | None = None
+    q: Fraction | None = None
 
 
 def parse_stat(stat: str) -> Stat:
@@ -31,9 +32,9 @@ def parse_stat(stat: str) -> Stat:
     if stat in _SIMPLE:
         return Stat(stat)
     if stat == "median":
-        return Stat(stat, 0.5)
+        return Stat(stat, Fraction(1, 2))
     percentile = _PERCENTILE.fullmatch(stat)
     if percentile is None:
         raise InvalidQueryError("stat", stat, EXPECTED)
     whole, _, decimals = percentile[1].partition(".")
-    return Stat(stat, int(whole + decimals.ljust(3, "0")) / 100_000)  # p99.9 is the float64 nearest to 0.999
+    return Stat(stat, Fraction(int(whole + decimals.ljust(3, "0")), 100_000))

@@ -1,9 +1,10 @@
 """Statistics of one key in one hour.
 
-Count, sum, min, max, average and stddev are exact. Quantiles are exact while at most `exact_distinct` distinct values
-were added, then come from a histogram, within 0.5416 % of the true value. All of it depends only on which values were
-added, not on their order, their batches or the merges in between: two summaries of the same values, with the same
-`exact_distinct`, answer alike to the last bit and encode to the same bytes.
+Everything is exact while at most `exact_distinct` distinct values were added. Then quantiles come from a histogram,
+within 0.5416 % of the true value; count, min and max stay exact, and so do sum, average and stddev unless there are
+values in (0, 2**-12], of which the histogram's sums cut off less than 2**-64 each. Every answer says which it is. All
+of it depends only on which values were added, not on their order, their batches or the merges in between: two summaries
+of the same values, with the same `exact_distinct`, answer alike to the last bit and encode to the same bytes.
 
 Memory: 184 bytes for one value and 8 for each further one until it is counted, at RECENT_MAX or when the row is read;
 then 16 for each distinct value. A histogram takes 512 per octave of its range.
@@ -11,16 +12,18 @@ then 16 for each distinct value. A histogram takes 512 per octave of its range.
 
 from __future__ import annotations
 
-import math
 from array import array
+from fractions import Fraction
 from typing import NamedTuple
 
 import numpy as np
 
 from metrics_app.stats import block_sum, exact_sum
 from metrics_app.stats.distinct import Distinct
+from metrics_app.stats.enclosed import Answer, down, exactly, up
 from metrics_app.stats.exact_sum import Sums
 from metrics_app.stats.histogram import Counts, Histogram, Ranked, Values
+from metrics_app.stats.moments import Moments
 from metrics_app.stats.statistic import STATS, Stat, parse_stat
 
 __all__ = [
@@ -29,7 +32,6 @@ __all__ = [
     "Answer",
     "Buckets",
     "HourlySummary",
-    "Quantile",
     "Stat",
     "parse_stat",
     "value_of",
@@ -38,24 +40,6 @@ __all__ = [
 EXACT_DISTINCT = 1000
 SMALL = 32  # values up to which a loop is faster than numpy's calls
 RECENT_MAX = 8192  # values of smaller additions that wait to be counted together
-
-_ROUNDING = 2.0**-49  # an interpolation in float64 is within 3 * 2**-53 of the truth; lo and hi leave room for more
-
-
-class Answer(NamedTuple):
-    """A value and how good it is: lo <= true value <= hi, and |value - true value| <= error_bound * true value.
-
-    The true value of a quantile is numpy's: linear interpolation between the ranks next to q * (count - 1).
-    """
-
-    value: float
-    lo: float
-    hi: float
-    exact: bool
-    error_bound: float
-
-
-Quantile = Answer
 
 
 class Buckets(NamedTuple):
@@ -170,47 +154,41 @@ class HourlySummary:
 
     @property
     def sum(self) -> float:
-        """Sum of the values, correctly rounded."""
-        return self._sums().total
+        """Sum of the values; `moments` says how good it is."""
+        return self.moments.sum.value
 
     @property
-    def average(self) -> float:
-        """Mean, correctly rounded; ValueError when there is no value."""
-        least, greatest = self.min, self.max
-        # below 2**-12 the sum cuts off what is under 2**-64; a mean is not to leave the range of its values for that
-        return min(max(self._sums().average(self.count), least), greatest)
+    def moments(self) -> Moments:
+        """What sum, average and standard deviation come from."""
+        if (histogram := self.histogram) is not None:
+            return Moments(self.count, histogram.sums, histogram.cut, histogram.low, histogram.high)
+        counted = self._counted()
+        low, high = (float(counted.values[0]), float(counted.values[-1])) if self.count else (0.0, 0.0)
+        return Moments(self.count, self._sums(counted.values, counted.times), 0, low, high)
 
-    @property
-    def stddev(self) -> float:
-        """Population standard deviation, within 1 ulp; ValueError when there is no value."""
-        self._require_values()
-        return self._sums().stddev(self.count)
+    def quantile(self, q: Fraction | float) -> Answer:
+        """The value at rank q * (count - 1) of the sorted values, which is exact; interpolated between whole ranks.
 
-    def quantile(self, q: float) -> Quantile:
-        """The value at q * (count - 1) of the sorted values, interpolated between ranks.
-
-        While exact, equal to `numpy.quantile(values, q)` to the last bit. Otherwise interpolated in the same way
-        between the estimates of two buckets, never outside [min, max]. The error bound is relative: 0.005416, or 1.0
-        where values in (0, 2**-20] take part, whose estimate is 0.
+        That is numpy's definition. While quantiles are not exact, it is interpolated in the same way between the
+        estimates of two buckets, never outside [min, max]. The error bound is relative: 0.005416, or 1.0 where values
+        in (0, 2**-20] take part, whose estimate is 0.
 
         Args:
-            q: 0.0 (least) to 1.0 (greatest).
+            q: 0 (least) to 1 (greatest); a float stands for exactly the number that it is, and 0.07 is not 7/100.
 
         Raises:
             ValueError: `q` is out of range or NaN, or there is no value.
         """
         if not 0.0 <= q <= 1.0:
             raise ValueError(f"q {q!r}: expected 0.0 to 1.0")
-        position = (self.count - 1) * q
-        weight = position - math.floor(position)
-        below, above = self.ranked(math.floor(position)), self.ranked(math.ceil(position))
+        rank, weight = divmod(Fraction(q) * (self.count - 1), 1)
+        below, above = self.ranked(rank), self.ranked(rank + (weight > 0))
         value = _interpolate(below.estimate, above.estimate, weight)
         error_bound = max(below.error_bound, above.error_bound)
         if not error_bound:
-            return Quantile(value, value, value, True, 0.0)
-        lo = _interpolate(below.lo, above.lo, weight) * (1.0 - _ROUNDING)
-        hi = _interpolate(below.hi, above.hi, weight) * (1.0 + _ROUNDING)
-        return Quantile(value, max(lo, self.min), min(hi, self.max), False, error_bound)
+            return exactly(value)
+        lo, hi = _interpolate(below.lo, above.lo, weight), _interpolate(below.hi, above.hi, weight)
+        return Answer(float(value), down(lo), up(hi), False, error_bound)
 
     def scale6_buckets(self) -> Buckets:
         """The values as buckets of a scale-6 exponential histogram, also while quantiles are exact."""
@@ -233,25 +211,24 @@ class HourlySummary:
 
     def ranked(self, rank: int) -> Ranked:
         """What is known of the value at a rank, 0 to count - 1; ValueError when there is no value."""
-        self._require_values()
+        self.require_values()
         if (histogram := self.histogram) is not None:
             return histogram.ranked(rank, self.count)
         value = self._counted().at(rank)
         return Ranked(value, value, value, 0.0)
 
-    def _require_values(self) -> None:
+    def require_values(self) -> None:
+        """ValueError when there is none."""
         if not self.count:
             raise ValueError("nothing was added")
 
-    def _sums(self) -> Sums:
-        if (histogram := self.histogram) is not None:
-            return histogram.sums
-        counted = self._counted()
-        if SMALL < self.count <= 4 * len(counted.values):  # repeating them costs less than sums in Python integers
-            return block_sum.of_array(
-                np.repeat(counted.values, counted.times), float(counted.values[0]), float(counted.values[-1])
-            )
-        return exact_sum.of_counts(zip(counted.values.tolist(), counted.times.tolist(), strict=True))
+    def _sums(self, values: Values, times: Counts) -> Sums:
+        above = values[values > 0.0]
+        bits = exact_sum.bits_for(float(above[0])) if len(above) else exact_sum.UNIT_BITS
+        if bits == exact_sum.UNIT_BITS and SMALL < self.count <= 4 * len(values):
+            # repeating them costs less than sums in Python integers
+            return block_sum.of_array(np.repeat(values, times), float(values[0]), float(values[-1]))
+        return exact_sum.of_counts(zip(values.tolist(), times.tolist(), strict=True), bits)
 
     def _counted(self) -> Distinct:
         """All values, while exact; a row that is still small stays as small as it is."""
@@ -304,8 +281,13 @@ def value_of(summary: HourlySummary, stat: str) -> Answer:
     name, q = parse_stat(stat)
     if q is not None:
         return summary.quantile(q)
-    value: float = getattr(summary, name)
-    return Answer(value, value, value, True, 0.0)
+    if name in ("count", "min", "max"):
+        value: float = getattr(summary, name)
+        return Answer(value, value, value, True, 0.0)
+    if name != "sum":
+        summary.require_values()
+    answer: Answer = getattr(summary.moments, name)
+    return answer
 
 
 def _sorted(recent: array[float]) -> tuple[list[float], list[int]]:
@@ -318,6 +300,5 @@ def _sorted(recent: array[float]) -> tuple[list[float], list[int]]:
     return list(counts), list(counts.values())
 
 
-def _interpolate(a: float, b: float, weight: float) -> float:
-    # the two forms, and where they change, are numpy's
-    return a + (b - a) * weight if weight < 0.5 else b - (b - a) * (1.0 - weight)
+def _interpolate(a: float, b: float, weight: Fraction) -> Fraction:
+    return Fraction(a) + (Fraction(b) - Fraction(a)) * weight if weight and a != b else Fraction(a)

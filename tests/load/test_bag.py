@@ -50,3 +50,4 @@ def test_sums_do_not_round_on_the_way() -> None:
     bag = Bag.of([(np.array([1e12, 0.01]), 1), (np.array([0.01]), 100)])
     assert bag.sum == float(Fraction(1e12) + 101 * Fraction(0.01))
     assert bag.sum != pytest.approx(1e12, abs=0.5)
+    assert Bag.of([(np.array([1e-300]), 10)]).sum == 1e-299

@@ -84,7 +84,7 @@ def test_large_counts_survive() -> None:
     assert summary.count == wide.count == 3 << 60
     assert not wide.exact
     assert codec.encode(wide) == codec.encode(codec.decode(codec.encode(wide), 2))
-    assert (wide.average, wide.sum) == (2.0, 6.0 * 2**60)
+    assert (wide.moments.average.value, wide.sum) == (2.0, 6.0 * 2**60)
 
 
 def test_row_of_more_distinct_values_than_now_allowed_becomes_a_histogram() -> None:

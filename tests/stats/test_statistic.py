@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from fractions import Fraction
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -20,15 +22,15 @@ def test_plain_statistic_has_no_quantile(stat: str) -> None:
         *(("p99.999", 0.99999), ("p0.001", 0.00001), ("p12.30", 0.123), ("p100", 1.0), ("p100.000", 1.0)),
     ],
 )
-def test_percentile_is_the_nearest_float_of_its_share(stat: str, q: float) -> None:
-    assert Stat(stat, q) == parse_stat(stat)
+def test_percentile_is_the_share_that_its_text_says(stat: str, q: float) -> None:
+    assert Stat(stat, Fraction(str(q))) == parse_stat(stat)
 
 
 @given(st.integers(0, 100_000))
 def test_every_percentile_of_three_decimals_is_taken(thousandths: int) -> None:
     stat = f"p{thousandths // 1000}.{thousandths % 1000:03}"
 
-    assert parse_stat(stat).q == thousandths / 100_000
+    assert parse_stat(stat).q == Fraction(thousandths, 100_000)
 
 
 @pytest.mark.parametrize(
