@@ -8,6 +8,7 @@ aggregator  Kafka -> aggregator -> table -> query -> HTTP
 from __future__ import annotations
 
 import logging
+import ssl
 from collections.abc import Callable, Iterable
 from itertools import chain
 from typing import Any, Literal, cast
@@ -63,6 +64,7 @@ class MetricsApp(faust.App):
         before_kafka, after_tables: services of the roles, started at these points and stopped in reverse.
         committable: the offset up to which a partition of the samples topic is durably folded, to be committed.
         health: readiness checks of this process.
+        trusted: whom this process trusts to be another worker; None where it asks none.
     """
 
     class BootStrategy(base.BootStrategy):
@@ -94,10 +96,23 @@ class MetricsApp(faust.App):
         self.before_kafka: list[ServiceT] = []
         self.after_tables: list[ServiceT] = []
         self.committable: Callable[[int], int | None] = lambda partition: None
+        self.trusted: ssl.SSLContext | None = None
         super().__init__(settings.aggregator_id if self.folds else settings.collector_id, **options)
 
     def _new_web(self) -> BoundedWeb:
-        return BoundedWeb(self, self.settings.max_connections)
+        return BoundedWeb(self, self.settings.max_connections, self.settings.stop_grace_s / 4)
+
+    def renew_certificates(self) -> None:
+        """Reads the files of METRICS_TLS_* again; connections that are made stay as they are.
+
+        Raises:
+            SettingsError: one cannot be used; what was shown and trusted before still is.
+        """
+        shown = tls.server_side(self.settings)
+        if self.trusted is not None:
+            tls.trust_anew(self.trusted, self.settings)
+        if shown is not None:
+            cast(BoundedWeb, self.web).show(shown)
 
     async def on_stop(self) -> None:
         """Takes the process out of service first, drains the roles while Kafka is connected, then stops Faust."""
@@ -128,7 +143,7 @@ def create_app(settings: Settings, role: Role) -> MetricsApp:
         app.before_kafka.append(collector.register(app, settings, telemetry, app.health))
     if role != "collector":
         parts = aggregator.register(app, settings, telemetry, app.health)
-        query.register(app, settings, telemetry, parts.reader, parts.owners)
+        app.trusted = query.register(app, settings, telemetry, parts.reader, parts.owners).peers.tls
         app.before_kafka.extend(parts.before_kafka)
         app.after_tables.extend(parts.services)
         app.committable = parts.committable

@@ -14,9 +14,9 @@ import logging
 import threading
 from typing import NamedTuple, NoReturn
 
-from metrics_app import signals
+from metrics_app import descriptors, signals
 from metrics_app.app import MetricsApp
-from metrics_app.errors import BrokerError
+from metrics_app.errors import BrokerError, SettingsError
 from metrics_app.last_resort import EXIT_CRASHED, EXIT_UNUSABLE, LOG_S, leave
 from metrics_app.logs import configure_logging
 from metrics_app.settings import Settings
@@ -46,6 +46,7 @@ def serve(app: MetricsApp, settings: Settings) -> NoReturn:
     cannot be used as configured.
     """
     configure_logging(settings)
+    descriptors.raise_limit()
     # what has been made so far stays; rows in memory are many, and to go through them each 700 objects took a fifth of
     # the time of a fold of many keys
     gc.freeze()
@@ -68,7 +69,10 @@ async def _run(app: MetricsApp, settings: Settings) -> End:
         loop.call_soon_threadsafe(asked.set)
         logger.info("%s: stopping", name)
 
-    signals.listen(stop, None)
+    def renew() -> None:
+        loop.call_soon_threadsafe(_renew_certificates, app)
+
+    signals.listen(stop, None if settings.tls_cert_file is None else renew)
     starting = asyncio.create_task(app.start(), name="start")
     crashed = asyncio.create_task(_until_crashed(app, starting))
     await asyncio.wait([asyncio.create_task(asked.wait()), crashed], return_when=asyncio.FIRST_COMPLETED)
@@ -82,6 +86,14 @@ async def _run(app: MetricsApp, settings: Settings) -> End:
         logger.critical("%s", end.why)
     starting.cancel()
     return await _stopped(app, settings.stop_grace_s, end)
+
+
+def _renew_certificates(app: MetricsApp) -> None:
+    try:
+        app.renew_certificates()
+        logger.info("SIGHUP: the certificates were read again")
+    except SettingsError as error:
+        logger.error("SIGHUP: the certificates stay as they were: %s", error)
 
 
 class Deadline:

@@ -70,7 +70,12 @@ class Settings(BaseSettings):
     max_items: int = Field(100_000, ge=1, description="Most samples in one request.")
     max_pending_bytes: int = Field(64 << 20, ge=1 << 20, description="Samples held unacknowledged; beyond: 503.")
     max_record_bytes: int = Field(512 << 10, ge=1024, le=900 << 10, description="Largest Kafka record produced.")
-    max_connections: int = Field(2048, ge=1, description="Open HTTP connections per process; beyond: 503 and closed.")
+    max_connections: int = Field(
+        2048,
+        ge=1,
+        description="Open HTTP connections per process, or what the limit of open files leaves; beyond: one that has "
+        "asked nothing yet is closed, else 503.",
+    )
     max_remembered_keys: int = Field(65_536, ge=1, description="Idempotency keys whose bodies a collector remembers.")
     max_ahead_s: int = Field(300, ge=0, description="How far ahead of the clock a timestamp may be.")
 
@@ -111,7 +116,9 @@ class Settings(BaseSettings):
     connect_timeout_s: float = Field(0.2, gt=0, le=10, description="Longest time to connect to another worker.")
 
     # between workers, and in front of them
-    tls_cert_file: Path | None = Field(None, description="Certificate chain of the HTTP server; none: plain HTTP.")
+    tls_cert_file: Path | None = Field(
+        None, description="Certificate chain of the HTTP server, read again at SIGHUP; none: plain HTTP."
+    )
     tls_key_file: Path | None = Field(None, description="Its private key (PEM).")
     tls_ca_file: Path | None = Field(None, description="Authorities to trust in other workers; none: the system's.")
     cluster_token: SecretStr = Field(

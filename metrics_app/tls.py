@@ -36,3 +36,17 @@ def client_side(settings: Settings) -> ssl.SSLContext:
         return ssl.create_default_context(cafile=settings.tls_ca_file)
     except OSError as error:
         raise SettingsError([f"METRICS_TLS_CA_FILE {settings.tls_ca_file}: {error}"]) from error
+
+
+def trust_anew(context: ssl.SSLContext, settings: Settings) -> None:
+    """Reads the file of authorities again; those trusted before stay trusted until the process ends.
+
+    Raises:
+        SettingsError: it cannot be read.
+    """
+    if settings.tls_ca_file is None:
+        return
+    try:
+        context.load_verify_locations(settings.tls_ca_file)
+    except OSError as error:
+        raise SettingsError([f"METRICS_TLS_CA_FILE {settings.tls_ca_file}: {error}"]) from error

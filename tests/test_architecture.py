@@ -19,7 +19,9 @@ ALLOWED = {
     "web": {"errors", "telemetry"},
     "health": {"telemetry", "web"},
     "logs": {"settings"},
-    "connections": set(),
+    "descriptors": set(),
+    "half_closed": set(),
+    "connections": {"descriptors", "half_closed"},
     "holdings": {"errors", "stats"},
     "tls": {"errors", "settings"},
     "stats": {"errors"},
@@ -33,7 +35,7 @@ ALLOWED = {
     "drill": {"errors", "load"},
     "app": SHARED | {"collector", "aggregator", "query", "broker", "health", "connections", "tls"},
     "signals": set(),
-    "serving": {"app", "errors", "last_resort", "logs", "settings", "signals"},
+    "serving": {"app", "descriptors", "errors", "last_resort", "logs", "settings", "signals"},
     "worker": {"app", "settings"},
 }
 

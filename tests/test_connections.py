@@ -2,14 +2,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 import time
 from collections.abc import AsyncIterator
 
 import pytest
 from aiohttp import ClientSession, web
 
+from metrics_app import connections
 from metrics_app.broker.ports import free_port
-from metrics_app.connections import BoundedRunner
+from metrics_app.connections import BoundedSite
 
 SILENCE_S = 0.3
 
@@ -24,10 +26,10 @@ async def port() -> AsyncIterator[int]:
 
     app = web.Application()
     app.router.add_get("/", slow)
-    runner = BoundedRunner(app, limit=2, keepalive_timeout=SILENCE_S, shutdown_timeout=1)
+    runner = web.AppRunner(app, keepalive_timeout=SILENCE_S, shutdown_timeout=1)
     await runner.setup()
     port = free_port()
-    await web.TCPSite(runner, "127.0.0.1", port).start()
+    await BoundedSite(runner, "127.0.0.1", port, limit=2, tls=None).start()
     yield port
     await runner.cleanup()
 
@@ -57,10 +59,42 @@ async def test_a_request_that_takes_longer_than_that_is_answered_and_its_connect
 
 async def test_a_connection_over_the_limit_gets_a_503_and_the_others_go_on(port):
     held = [await asyncio.open_connection("127.0.0.1", port) for _ in range(2)]
+    for _, writer in held:
+        writer.write(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
     await asyncio.sleep(0.05)
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     assert (await asyncio.wait_for(reader.read(), 5)).startswith(b"HTTP/1.1 503")
-    held[0][1].write(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
     assert (await asyncio.wait_for(held[0][0].readline(), 5)).startswith(b"HTTP/1.1 200")
     for other in [writer, *(writer for _, writer in held)]:
         await close(other)
+
+
+@pytest.mark.parametrize("said", [b"", b"GET / HTTP/1.1\r\nHost: a"])
+async def test_who_has_asked_nothing_makes_room_for_the_next_the_longest_silent_first(port, said):
+    held = [await asyncio.open_connection("127.0.0.1", port) for _ in range(2)]
+    for _, writer in held:
+        writer.write(said)
+    await asyncio.sleep(0.05)
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+    assert await asyncio.wait_for(held[0][0].read(), SILENCE_S / 2) == b""
+    assert (await asyncio.wait_for(reader.readline(), 5)).startswith(b"HTTP/1.1 200")
+    for other in [writer, *(writer for _, writer in held)]:
+        await close(other)
+
+
+async def test_without_a_descriptor_those_who_connect_wait_and_are_then_accepted(port, monkeypatch):
+    accepts = iter([OSError(24, "Too many open files")] * 2)
+    accept = socket.socket.accept
+
+    def failing(sock):
+        if (error := next(accepts, None)) is not None:
+            raise error
+        return accept(sock)
+
+    monkeypatch.setattr(socket.socket, "accept", failing)
+    monkeypatch.setattr(connections, "PAUSE_S", 0.05)
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+    assert (await asyncio.wait_for(reader.readline(), 5)).startswith(b"HTTP/1.1 200")
+    await close(writer)

@@ -57,6 +57,12 @@ class Process:
         return self._process is not None and self._process.poll() is None
 
     @property
+    def pid(self) -> int:
+        """Of its last run."""
+        assert self._process is not None
+        return self._process.pid
+
+    @property
     def exit_code(self) -> int | None:
         """Of its last run; None while it runs."""
         return self._process.poll() if self._process is not None else None

@@ -6,6 +6,7 @@ import http.client
 import json
 import signal
 import socket
+import ssl
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 
 from metrics_app.broker.ports import free_port
 from metrics_app.last_resort import EXIT_CRASHED
+from tests import certificates
 from tests.faults.dying import BLOCKED, DYING, FAULTS
 from tests.faults.process import Process
 
@@ -52,10 +54,7 @@ def collector(name: str, folder: Path, **settings: str) -> Process:
 
 def await_life(process: Process) -> None:
     """Until it listens, or has got to where it never will."""
-    deadline = time.monotonic() + 60
-    while process.is_running and BLOCKED not in process.tail() and not process.is_listening():
-        assert time.monotonic() < deadline, process.tail()
-        time.sleep(0.05)
+    until(lambda: not process.is_running or BLOCKED in process.tail() or is_open(process))
 
 
 SLOW = ("stop-raises", "stop-exits", "stop-blocks", "loop-spins", "thread-stays", "start-raises", "start-exits")
@@ -140,3 +139,36 @@ def livez(process: Process) -> tuple[int, bytes]:
         return 0, b""
     finally:
         connection.close()
+
+
+def test_sighup_reads_certificates_again_and_a_bad_one_changes_nothing(
+    start: Callable[..., Process], tmp_path: Path
+) -> None:
+    files = certificates.make(tmp_path)
+    process = start("nothing", **{f"METRICS_{name.upper()}": str(path) for name, path in files.items()})
+    address = ("127.0.0.1", int(process.url.rpartition(":")[2]))
+    before = ssl.get_server_certificate(address)
+    held = http.client.HTTPSConnection(*address, context=ssl._create_unverified_context(), timeout=20)
+    held.request("GET", "/livez")
+    assert held.getresponse().read()
+
+    certificates.make(tmp_path)
+    process._signal(signal.SIGHUP)
+    until(lambda: "read again" in process.tail())
+    renewed = ssl.get_server_certificate(address)
+    assert renewed == files["tls_cert_file"].read_text() != before
+
+    files["tls_key_file"].write_text("no key")
+    process._signal(signal.SIGHUP)
+    until(lambda: "stay as they were" in process.tail())
+    assert ssl.get_server_certificate(address) == renewed
+    held.request("GET", "/livez")
+    assert held.getresponse().status == 200
+    held.close()
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ssl
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -11,6 +10,7 @@ import pytest
 from metrics_app import tls
 from metrics_app.errors import SettingsError
 from metrics_app.settings import load
+from tests import certificates
 
 from .fakes import ask, row, worker
 
@@ -18,14 +18,7 @@ from .fakes import ask, row, worker
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A certificate for 127.0.0.1 that is its own authority, as settings."""
-    folder = tmp_path_factory.mktemp("tls")
-    cert, key = folder / "cert.pem", folder / "key.pem"
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2",
-         "-subj", "/CN=worker", "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(cert)],
-        check=True, capture_output=True,
-    )  # fmt: skip
-    return {"tls_cert_file": cert, "tls_key_file": key, "tls_ca_file": cert}
+    return certificates.make(tmp_path_factory.mktemp("tls"))
 
 
 async def test_a_question_is_passed_on_over_tls_to_a_worker_that_is_trusted(files):
@@ -63,3 +56,14 @@ def test_a_file_that_cannot_be_used_is_named(files, tmp_path, content):
         tls.server_side(load(**(files | {"tls_cert_file": broken})))
     with pytest.raises(SettingsError, match=r"METRICS_TLS_CA_FILE.*broken\.pem"):
         tls.client_side(load(tls_ca_file=broken))
+
+
+def test_authorities_that_are_read_again_are_trusted_beside_the_old_ones(files, tmp_path):
+    settings = load(**certificates.make(tmp_path, "old"))
+    context = tls.client_side(settings)
+    certificates.make(tmp_path, "new")
+    tls.trust_anew(context, settings)
+    assert len(context.get_ca_certs()) == 2
+    (tmp_path / "cert.pem").write_text("not a certificate")
+    with pytest.raises(SettingsError, match="METRICS_TLS_CA_FILE"):
+        tls.trust_anew(context, settings)
