@@ -12,6 +12,8 @@ from collections.abc import Iterable, Iterator
 from hashlib import blake2b
 from typing import Any, NamedTuple
 
+from msgspec import Raw
+
 SHOWN = 60  # characters of a bad line that its rejection repeats
 
 
@@ -29,7 +31,7 @@ class Line(NamedTuple):
     problem: str = ""
 
 
-def samples(lines: Iterable[bytes], batch: str, timestamp: float | str | None = None) -> Iterator[Line]:
+def samples(lines: Iterable[bytes], batch: str, timestamp: Raw | str | None = None) -> Iterator[Line]:
     """The lines as samples, each with an id.
 
     The id is made of the batch's name, the text, and how often the text came before. So the same lines under the same
@@ -52,7 +54,7 @@ def samples(lines: Iterable[bytes], batch: str, timestamp: float | str | None = 
         seen[text] += 1
 
 
-def sample(key: str, value: float, batch: str, timestamp: float | str | None = None) -> Line:
+def sample(key: str, value: float, batch: str, timestamp: Raw | str | None = None) -> Line:
     """The one sample of a command line. A key that is no UTF-8 is a problem, as on a line of stdin."""
     try:
         text = f"{key} {value}".encode()
@@ -61,7 +63,7 @@ def sample(key: str, value: float, batch: str, timestamp: float | str | None = N
     return Line(1, _item(key, value, timestamp, _id(batch, text, 0)))
 
 
-def _item(key: str, value: float, timestamp: float | str | None, id_: str) -> dict[str, Any]:
+def _item(key: str, value: float, timestamp: Raw | str | None, id_: str) -> dict[str, Any]:
     at = {} if timestamp is None else {"timestamp": timestamp}
     return {"key": key, "value": value, **at, "id": id_}
 

@@ -20,7 +20,8 @@ LAST = int((_LATEST - _EPOCH) // timedelta(hours=1))  # the hour from 9999-12-31
 
 _DATE = re.compile("[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _HOUR = re.compile("[01]?[0-9]|2[0-3]")
-_RFC_3339 = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]+)?(?:Z|[+-][0-9]{2}:[0-9]{2})")
+# the start of a second: Python cuts further digits off, and a nanosecond past the hour is not its start
+_RFC_3339 = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.0+)?(?:Z|[+-][0-9]{2}:[0-9]{2})")
 
 
 def parse(date: str, hour: str) -> int:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from metrics_app.errors import BodyTooLargeError, InvalidBodyError, UnsupportedTypeError
 from metrics_app.wire import columnar_body, json_body
 from metrics_app.wire.gathering import Gathering, Limits, Parsed, Rejection, shown
-from metrics_app.wire.json_text import EXPECTED
+from metrics_app.wire.json_text import EXPECTED, WHITESPACE
 
 __all__ = ["Limits", "Parsed", "Rejection", "inflate", "parse"]
 
@@ -35,7 +35,7 @@ def parse(body: bytes, content_type: str, now_s: float, limits: Limits, request_
         InvalidBodyError: nothing in the body can be told apart as an item.
     """
     read = _reader(content_type)
-    if not body.strip():
+    if not body.strip(WHITESPACE):
         raise InvalidBodyError(f"the body is empty; expected {EXPECTED}")
     gathering = Gathering(now_s, limits, request_id)
     read(body, gathering)

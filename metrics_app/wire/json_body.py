@@ -6,8 +6,9 @@ the items at fault.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
+from functools import cache
 from struct import pack
 
 from msgspec import Raw
@@ -16,11 +17,14 @@ from msgspec.json import Decoder
 from metrics_app.wire.chunk import Chunk
 from metrics_app.wire.gathering import HOUR_S, NOW, Gathering, sample_id, shown, why_not_then
 from metrics_app.wire.json_sample import MEMBERS, PAIR, SAMPLE, Item, Pair, Sample, read_item
-from metrics_app.wire.json_text import UNREADABLE, check_size, malformed, opening
+from metrics_app.wire.json_text import UNREADABLE, WHITESPACE, check_encoding, check_size, malformed, opening
 from metrics_app.wire.keys import key_bytes
+from metrics_app.wire.timestamp import seconds
 
 _SAMPLES, _PAIRS = Decoder(list[Sample]), Decoder(list[Pair])
 _ITEMS = Decoder(list[Raw])
+
+Texts = Callable[[], Sequence[bytes | Raw]]  # of the items, cut apart only where something has to be looked at
 
 
 def read(body: bytes, gathering: Gathering) -> None:
@@ -30,12 +34,13 @@ def read(body: bytes, gathering: Gathering) -> None:
         InvalidBodyError: not JSON, or neither object nor array.
         BodyTooLargeError: more samples than the limit.
     """
+    check_encoding(body)
     check_size(body, gathering)
     array, first = opening(body)
     if array and first != b'"':
-        _group(_items(body, first, gathering), gathering)
+        _group(_items(body, first, gathering), cache(lambda: _ITEMS.decode(body)), gathering)
     else:
-        _group([_single(body, PAIR if array else SAMPLE, gathering)], gathering)
+        _group([_single(body, PAIR if array else SAMPLE, gathering)], lambda: [body], gathering)
 
 
 def read_lines(body: bytes, gathering: Gathering) -> None:
@@ -44,22 +49,21 @@ def read_lines(body: bytes, gathering: Gathering) -> None:
     Raises:
         BodyTooLargeError: more lines than the limit.
     """
+    check_encoding(body)
     check_size(body, gathering)
-    body = body.rstrip()
-    count = body.count(b"\n") + 1
-    gathering.count_in(count)
-    decoder: Decoder[Sample] | Decoder[Pair] = PAIR if opening(body)[0] else SAMPLE
+    body = body.rstrip(WHITESPACE)
+    gathering.count_in(body.count(b"\n") + 1)
+    lines = [line for line in body.split(b"\n") if line.strip(WHITESPACE)]
+    _group(_lines(lines, gathering), lambda: lines, gathering)
+
+
+def _lines(lines: list[bytes], gathering: Gathering) -> Iterable[Item | None]:
+    decoder: Decoder[Sample] | Decoder[Pair] = PAIR if opening(lines[0])[0] else SAMPLE
     try:
-        items: Sequence[Item] = decoder.decode_lines(body)
+        # not msgspec's decode_lines, which takes two texts in a line, and one in two lines
+        return [decoder.decode(line) for line in lines]
     except UNREADABLE:
-        items = []
-    # msgspec also takes several texts in a line
-    _group(items if len(items) == count else _lines(body, gathering), gathering)
-
-
-def _lines(body: bytes, gathering: Gathering) -> Iterable[Item | None]:
-    lines = (line for line in body.split(b"\n") if line.strip())
-    return (read_item(index, line, gathering) for index, line in enumerate(lines))
+        return (read_item(index, line, gathering) for index, line in enumerate(lines))
 
 
 def _items(body: bytes, first: bytes, gathering: Gathering) -> Iterable[Item | None]:
@@ -93,13 +97,13 @@ def _single(body: bytes, decoder: Decoder[Sample] | Decoder[Pair], gathering: Ga
     return read_item(0, body, gathering)
 
 
-def _group(items: Iterable[Item | None], gathering: Gathering) -> None:
+def _group(items: Iterable[Item | None], texts: Texts, gathering: Gathering) -> None:
     missing = NOW if gathering.request_id else int(gathering.now_s // HOUR_S)
     groups: dict[tuple[str, int, bool], tuple[list[float], list[str]]] = {}
     for index, item in enumerate(items):
         if item is None:
             continue
-        hour = missing if item.timestamp is None else _hour(index, item.timestamp, gathering)
+        hour = missing if item.timestamp is None else _hour(index, item.timestamp, texts, gathering)
         if hour is None:
             continue
         place = item.key, hour, item.id is None
@@ -120,10 +124,9 @@ def _group(items: Iterable[Item | None], gathering: Gathering) -> None:
         gathering.add(Chunk(encoded, hour, packed, ids=b"".join([sample_id(encoded, text) for text in ids])))
 
 
-def _hour(index: int, timestamp: float | datetime, gathering: Gathering) -> int | None:
-    if isinstance(timestamp, datetime):
-        timestamp = timestamp.timestamp()
-    if gathering.oldest_s <= timestamp <= gathering.newest_s:
-        return int(timestamp // HOUR_S)
-    gathering.reject(index, "timestamp", why_not_then(timestamp, gathering))
+def _hour(index: int, timestamp: float | datetime, texts: Texts, gathering: Gathering) -> int | None:
+    at = seconds(timestamp, lambda: texts()[index])
+    if gathering.oldest_s <= at <= gathering.newest_s:
+        return int(at // HOUR_S)
+    gathering.reject(index, "timestamp", why_not_then(at, gathering))
     return None

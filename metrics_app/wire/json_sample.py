@@ -52,7 +52,7 @@ _FIELDS: dict[str, tuple[Decoder[Any], str]] = {
     "id": (Decoder(Id), "a text of 1 to 255 characters"),
 }
 _REQUIRED = ("key", "value")
-_PAIRED = ("key", "value", "timestamp")
+PAIRED = ("key", "value", "timestamp")
 
 
 def read_item(index: int, text: bytes | memoryview, gathering: Gathering) -> Item | None:
@@ -72,9 +72,9 @@ def _fault(text: bytes | memoryview) -> tuple[str, str]:
     except UNREADABLE as error:
         return "json", str(error)
     if isinstance(members, list):
-        if not len(_REQUIRED) <= len(members) <= len(_PAIRED):
+        if not len(_REQUIRED) <= len(members) <= len(PAIRED):
             return "shape", f"expected a pair of key and value, or these and a timestamp, got {len(members)} members"
-        members = dict(zip(_PAIRED, members, strict=False))
+        members = dict(zip(PAIRED, members, strict=False))
     return _member_fault(members)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE
 
 import numpy as np
 from msgspec import DecodeError
@@ -10,6 +11,7 @@ from msgspec import DecodeError
 from metrics_app.errors import InvalidBodyError
 from metrics_app.wire.gathering import Gathering, too_many
 
+WHITESPACE = b" \t\r\n"  # JSON's; Python has more
 UNREADABLE = (DecodeError, UnicodeDecodeError, RecursionError)
 EXPECTED = "an object with key and value, a pair [key, value], or an array of them"
 
@@ -22,6 +24,18 @@ def opening(body: bytes | memoryview) -> tuple[bool, bytes]:
     """Whether a JSON text starts with `[`, and its first other character; empty if there is none."""
     match = _OPENING.match(body)
     return (match[1] is not None, match[2] or b"") if match else (False, b"")
+
+
+def check_encoding(body: bytes) -> None:
+    """Refuse a text that is no plain UTF-8 from its first bytes on, whatever is in it.
+
+    Raises:
+        InvalidBodyError: a byte order mark, or UTF-16 or UTF-32 without one: a zero among the first bytes.
+    """
+    if body.startswith(BOM_UTF8):
+        raise InvalidBodyError("the body starts with a byte order mark; expected UTF-8 without one")
+    if body.startswith((BOM_UTF16_LE, BOM_UTF16_BE)) or b"\0" in body[:4]:
+        raise InvalidBodyError("the body looks like UTF-16 or UTF-32; expected UTF-8")
 
 
 def check_size(body: bytes, gathering: Gathering) -> None:
@@ -63,9 +77,7 @@ def malformed(body: bytes, error: Exception) -> InvalidBodyError:
     if isinstance(error, RecursionError):
         return InvalidBodyError(f"nested too deeply; expected {EXPECTED}")
     hint = ""
-    if body.startswith(b"\xef\xbb\xbf"):
-        hint = "; it starts with a byte order mark, which JSON does not have"
-    elif b"NaN" in body or b"Infinity" in body:
+    if b"NaN" in body or b"Infinity" in body:
         hint = "; JSON has no NaN and no Infinity, a value is a finite number"
     elif b"\\ud" in body.lower():
         hint = "; a \\ud... escape is one half of a character and needs the other next to it"

@@ -25,10 +25,12 @@ class Service:
     def __init__(self, ends_after: int = 1000) -> None:
         self.counted: dict[str, tuple[str, float]] = {}
         self.bodies: list[list[dict[str, Any]]] = []
+        self.texts: list[str] = []
         self.ends_after = ends_after
 
     async def take(self, request: web.Request) -> web.Response:
         items = await request.json()
+        self.texts.append(await request.text())
         if len(self.bodies) >= self.ends_after:
             return web.json_response({"status": 503, "detail": "Kafka is away"}, status=503)
         self.bodies.append(items)
@@ -50,6 +52,23 @@ class Service:
 
 def lines(count: int) -> list[str]:
     return [f"checkout {number}" for number in range(count)]
+
+
+@pytest.mark.parametrize(
+    ("timestamp", "sent"),
+    [
+        ("1795647599.99999989", "1795647599.99999989"),  # as a float64 it would be of the next hour
+        ("1795647599.9999999999999999999", "1795647599.9999999999999999999"),
+        ("2026-11-25T22:59:59.9999999Z", '"2026-11-25T22:59:59.9999999Z"'),
+        ("nan", '"nan"'),  # and not null, the time of arrival
+        ("1_795", '"1_795"'),
+    ],
+)
+async def test_a_timestamp_is_sent_as_it_is_written(timestamp: str, sent: str) -> None:
+    service = Service()
+    await service.send("checkout", "1", "--timestamp", timestamp)
+
+    assert f'"timestamp":{sent},' in service.texts[0]
 
 
 async def test_a_sample_is_sent_and_its_acceptance_printed() -> None:

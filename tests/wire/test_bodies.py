@@ -217,7 +217,11 @@ def test_a_timestamp_puts_the_value_into_its_utc_hour(timestamp: str, hour: int)
         ('["a",1]x', JSON, "malformed"),
         ('["a",NaN]', JSON, "no NaN and no Infinity"),
         ('["a",-Infinity]', JSON, "no NaN and no Infinity"),
-        ('\ufeff["a",1]', JSON, "byte order mark"),
+        ('[["a",1],["a",NaN]]', JSON, "no NaN and no Infinity"),
+        ('[["a",1],]', JSON, "trailing comma"),
+        ('["a",01]', JSON, "malformed"),
+        ('["a",.5]', JSON, "malformed"),
+        ('["a",1]\u2028', JSON, "malformed"),
         ('["\\ud800",1]', JSON, "one half of a character"),
         ("12", JSON, "expected an object with key and value"),
         ("true", JSON, "expected an object with key and value"),
@@ -252,11 +256,39 @@ def test_a_malformed_line_is_rejected_alone() -> None:
     assert reasons(parsed) == [(1, "json"), (2, "key")]
 
 
-@pytest.mark.parametrize("body", ['["a",1]["a",2]', '["b",2]\n["a",1] ["a",2]', '["a",1],\n["b",2]'])
+@pytest.mark.parametrize(
+    "body",
+    [
+        '["a",1]["a",2]',
+        '["b",2]\n["a",1] ["a",2]',
+        '["a",1],\n["b",2]',
+        '["b",2]\n\n["a",1]["a",2]',  # a blank line does not make up for it
+        '["a",1]["a",2]\n\n["b",2]',
+        '["b",2]\n["a",1]\r["a",2]',
+        '["b",2]\n["a",1]\u2028["a",2]',
+        '["b",2]\n["a",1]\x0c',
+        '["b",2]\n\ufeff["a",1]',
+    ],
+)
 def test_a_line_holds_one_item(body: str) -> None:
     parsed = read(body, LINES)
     assert parsed.reasons == {"json": 1}
     assert parsed.accepted == body.count("b")
+
+
+def test_an_item_stands_on_one_line() -> None:
+    """Though as many items are there as lines."""
+    parsed = read('["a",\n1]["a",2]\n["b",3]', LINES)
+    assert content(parsed) == {("b", HOUR): [3]}
+    assert parsed.reasons.total() == 2
+
+
+@pytest.mark.parametrize("content_type", [JSON, LINES])
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-be"])
+@pytest.mark.parametrize("text", ['["a",1]', '[["a",1]]', '{"key":"a","value":1}', '{"series":[]}'])
+def test_another_encoding_refuses_the_body_and_is_named(text: str, encoding: str, content_type: str) -> None:
+    with pytest.raises(InvalidBodyError, match=r"byte order mark|UTF-16 or UTF-32"):
+        read(text.encode(encoding), content_type)
 
 
 def test_of_a_member_given_twice_the_last_counts() -> None:
