@@ -2,10 +2,13 @@
 
 Ctrl-C ends it without a traceback from the first moment on: while the commands are being imported, SIGINT has its
 default effect, and after that Python's.
+
+It runs in Python's UTF-8 mode whatever the locale is: file names, arguments and what is printed are UTF-8.
 """
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 
@@ -16,6 +19,8 @@ if _interrupt is signal.default_int_handler:  # not in a background job, which i
 
 def run() -> None:
     """Runs the command line and exits with its code; 130 after Ctrl-C."""
+    if sys.getfilesystemencoding() != "utf-8":
+        os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])
     from metrics_app.cli.main import app
 
     try:

@@ -8,6 +8,7 @@ aggregator  Kafka -> aggregator -> table -> query -> HTTP
 from __future__ import annotations
 
 import logging
+import math
 import ssl
 from collections.abc import Callable, Iterable
 from itertools import chain
@@ -44,7 +45,8 @@ class KafkaGate(mode.Service):
         super().__init__()
         self.settings = settings
         self.open = False
-        health.checks["kafka"] = lambda: None if self.open else f"waiting for Kafka at {settings.kafka}"
+        self._said = f"waiting for Kafka at {settings.kafka}"
+        health.checks["kafka"] = lambda: None if self.open else self._said
 
     async def on_start(self) -> None:
         """Returns when Kafka is there.
@@ -52,9 +54,13 @@ class KafkaGate(mode.Service):
         Raises:
             BrokerError: it is there and cannot be used as configured.
         """
-        await topics.wait(self.settings, logger.info)
-        await topics.ensure(self.settings)
+        await topics.wait(self.settings, self._say)
+        await topics.ensure(self.settings, self._say, patience_s=math.inf)
         self.open = True
+
+    def _say(self, line: str) -> None:
+        logger.info("%s", line)
+        self._said = line
 
 
 class MetricsApp(faust.App):
@@ -156,7 +162,7 @@ def _options(settings: Settings, telemetry: Telemetry) -> dict[str, Any]:
     return {
         "broker": urls,
         "broker_credentials": credentials,
-        "datadir": str(settings.data_dir),
+        "datadir": str(settings.data_dir).replace("{", "{{").replace("}", "}}"),  # Faust takes it for a template
         "autodiscover": False,
         "processing_guarantee": "at_least_once",
         "topic_partitions": settings.partitions,

@@ -25,6 +25,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, ClassVar
 
 import msgspec
@@ -79,14 +80,26 @@ class BrokerError(MetricsError):
     title = "Kafka is not usable"
 
 
+class BrokerDiedError(BrokerError):
+    """The embedded Kafka has ended, or does not answer: a new start may do."""
+
+
+class PortTakenError(BrokerError):
+    """Somebody else listens where Kafka is to."""
+
+    def __init__(self, port: int, host: str) -> None:
+        super().__init__(f"port {port} on {host} is taken: stop what listens there or choose another --port")
+
+
 class ProcessError(MetricsError):
-    """A child process that ends again and again without getting ready."""
+    """A child process that cannot go on, or ends again and again without getting ready: the reason comes first."""
 
     title = "A process keeps dying"
 
-    def __init__(self, name: str, status: int, log: list[str]) -> None:
-        super().__init__(f"{name} keeps dying (last exit code {status}); the end of its log:\n" + "\n".join(log))
-        self.log = log
+    def __init__(self, what: str, status: int | None, reason: str, log: Path, end: Sequence[str] = ()) -> None:
+        code = "" if status is None else f"last exit code {status}; "
+        shown = "" if reason or not end else "; it ends with:\n" + "\n".join(end)
+        super().__init__(f"{what}: {reason or 'it does not say why'} ({code}its log is {log}){shown}")
 
 
 class ClientError(MetricsError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, ClassVar
@@ -41,7 +42,7 @@ class LiveView(AboutView):
         """200, also while not ready, when a restart would not help; 503 with the reason when only a restart does."""
         if (reason := self.health.fatal()) is not None:
             return problem(HTTPStatus.SERVICE_UNAVAILABLE, "To be restarted", reason, _NOW)
-        return json_reply({"status": "alive"}, headers=_NOW)
+        return json_reply({"status": "alive", "pid": os.getpid()}, headers=_NOW)
 
 
 class ReadyView(AboutView):
@@ -61,7 +62,9 @@ class ReadyView(AboutView):
             return problem(
                 HTTPStatus.SERVICE_UNAVAILABLE, "Not ready", detail, {**_NOW, "Retry-After": "1"}, checks=checks
             )
-        return json_reply({"status": "ready"} | ({"checks": checks} if checks else {}), headers=_NOW)
+        return json_reply(
+            {"status": "ready", "pid": os.getpid()} | ({"checks": checks} if checks else {}), headers=_NOW
+        )
 
 
 class MetricsView(AboutView):

@@ -16,6 +16,7 @@ from typing import NamedTuple, NoReturn
 
 from metrics_app import descriptors, signals
 from metrics_app.app import MetricsApp
+from metrics_app.broker import belonging
 from metrics_app.errors import BrokerError, SettingsError
 from metrics_app.last_resort import EXIT_CRASHED, EXIT_UNUSABLE, LOG_S, leave
 from metrics_app.logs import configure_logging
@@ -47,6 +48,7 @@ def serve(app: MetricsApp, settings: Settings) -> NoReturn:
     """
     configure_logging(settings)
     descriptors.raise_limit()
+    belonging.guard(settings)
     # what has been made so far stays; rows in memory are many, and to go through them each 700 objects took a fifth of
     # the time of a fold of many keys
     gc.freeze()

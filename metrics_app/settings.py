@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import logging
 import os
+import re
+import unicodedata
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from dotenv import dotenv_values
-from pydantic import Field, SecretStr, ValidationError, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, DotEnvSettingsSource, EnvSettingsSource, SettingsConfigDict
 
 from metrics_app.errors import SettingsError
@@ -26,6 +28,41 @@ TOPIC = r"^[A-Za-z0-9._-]{1,200}$"  # what Kafka takes as the name of a topic
 SECRET_NAMES = ("kafka_password", "cluster_token")
 OTHER_VARIABLES = ("METRICS_URL", "METRICS_DISABLED")  # of the command line, and of the client
 
+MAX_PORT = 65_535
+SERVER = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[\w.-]+)(?::(\d{1,5}))?")  # host:port, [IPv6]:port, or a host alone
+
+
+def _servers(text: str) -> str:
+    servers = [server.strip() for server in text.split(",") if server.strip()]
+    for server in servers:
+        found = SERVER.fullmatch(server)
+        if found is None or not 0 < int(found[2] or 1) <= MAX_PORT:
+            raise ValueError(f"expected host:port, several separated by commas, got {server!r}")
+    if not servers:
+        raise ValueError("expected host:port, several separated by commas, got nothing")
+    return text
+
+
+def _host(text: str) -> str:
+    """An address to listen on; IPv6 without the brackets that it has in a URL."""
+    host = text[1:-1] if text.startswith("[") and text.endswith("]") else text
+    if not re.fullmatch(r"[\w.:%-]+", host):
+        raise ValueError(f"expected a host name or an IP address, got {text!r}")
+    return host
+
+
+def _path(given: str | Path) -> str | Path:
+    """One that can be written down: by RocksDB, which takes UTF-8 only, and in a line of a log."""
+    try:
+        name = os.fsencode(given).decode()
+    except UnicodeDecodeError:
+        raise ValueError(f"expected a path in UTF-8, got {os.fsencode(given)!r:.200}") from None
+    if any(unicodedata.category(character) == "Cc" for character in name):
+        raise ValueError(f"expected a path without line breaks or control characters, got {name!r:.200}")
+    return given
+
+
+Named = Annotated[Path, BeforeValidator(_path)]
 Protocol = Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"]
 Mechanism = Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"]
 
@@ -38,18 +75,25 @@ class Settings(BaseSettings):
     )
 
     # where things are
-    host: str = Field("127.0.0.1", description="Address the HTTP server binds to.")
+    host: Annotated[str, AfterValidator(_host)] = Field("127.0.0.1", description="Address the HTTP server binds to.")
     port: int = Field(8080, ge=1, le=65535, description="Port the HTTP server listens on.")
     advertised_url: str = Field("", description="URL other workers reach this one by; empty: http(s)://<host>:<port>.")
-    data_dir: Path = Field(Path("data"), description="Folder for RocksDB and, embedded, for Kafka's log.")
+    data_dir: Named = Field(Path("data"), description="Folder for RocksDB and, embedded, for Kafka's log.")
     name: str = Field(
         "metrics", pattern=r"^[a-z][a-z0-9-]{0,40}$", description="Prefix of consumer groups and changelog topics."
     )
 
     # Kafka
-    kafka: str = Field("127.0.0.1:9092", pattern=r"\S", description="Bootstrap servers, host:port separated by commas.")
+    kafka: Annotated[str, AfterValidator(_servers)] = Field(
+        "127.0.0.1:9092", description="Bootstrap servers, host:port separated by commas."
+    )
+    kafka_cluster_id: str = Field(
+        "",
+        pattern=r"^[A-Za-z0-9_-]{0,64}$",
+        description="The only cluster to work with; empty: the one that the data folder met first.",
+    )
     kafka_protocol: Protocol = Field("PLAINTEXT", description="Security protocol towards the brokers.")
-    kafka_ca_file: Path | None = Field(None, description="CA certificates for SSL; none: the system's.")
+    kafka_ca_file: Named | None = Field(None, description="CA certificates for SSL; none: the system's.")
     kafka_mechanism: Mechanism = Field("PLAIN", description="SASL mechanism.")
     kafka_username: str = Field("", description="SASL user name.")
     kafka_password: SecretStr = Field(SecretStr(""), description="SASL password; or METRICS_KAFKA_PASSWORD_FILE.")
@@ -116,14 +160,22 @@ class Settings(BaseSettings):
     connect_timeout_s: float = Field(0.2, gt=0, le=10, description="Longest time to connect to another worker.")
 
     # between workers, and in front of them
-    tls_cert_file: Path | None = Field(
+    tls_cert_file: Named | None = Field(
         None, description="Certificate chain of the HTTP server, read again at SIGHUP; none: plain HTTP."
     )
-    tls_key_file: Path | None = Field(None, description="Its private key (PEM).")
-    tls_ca_file: Path | None = Field(None, description="Authorities to trust in other workers; none: the system's.")
+    tls_key_file: Named | None = Field(None, description="Its private key (PEM).")
+    tls_ca_file: Named | None = Field(None, description="Authorities to trust in other workers; none: the system's.")
     cluster_token: SecretStr = Field(
         SecretStr(""),
         description="What workers show each other with a query they pass on; or METRICS_CLUSTER_TOKEN_FILE.",
+    )
+
+    # `metrics-app up`
+    silence_timeout_s: float = Field(
+        30.0, ge=1, description="Time without an answer of /livez after which `up` starts a worker again; also Kafka."
+    )
+    min_free_mb: int = Field(
+        64, ge=0, description="Disk space without which `up` starts no process again, but waits and says so."
     )
 
     # logging
@@ -226,6 +278,7 @@ def _problems(error: ValidationError | OSError | UnicodeDecodeError) -> list[str
     if isinstance(error, UnicodeDecodeError):
         return [f".env is not UTF-8: {error.reason} at byte {error.start}"]
     return [
-        f"{PREFIX}{'_'.join(str(part) for part in problem['loc']).upper() or 'settings'}: {problem['msg']}"
+        f"{PREFIX}{'_'.join(map(str, problem['loc'])).upper() or 'settings'}: "
+        + problem["msg"].removeprefix("Value error, ")
         for problem in error.errors(include_input=False, include_url=False)
     ]

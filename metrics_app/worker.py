@@ -1,6 +1,9 @@
 """The app as `faust -A metrics_app.worker worker` loads it: role `all`, settings from the environment."""
 
 from metrics_app.app import create_app
+from metrics_app.broker import belonging
 from metrics_app.settings import load
 
-app = create_app(load(), "all")
+settings = load()
+belonging.guard(settings)
+app = create_app(settings, "all")

@@ -35,8 +35,8 @@ ALLOWED = {
     "drill": {"errors", "load"},
     "app": SHARED | {"collector", "aggregator", "query", "broker", "health", "connections", "tls"},
     "signals": set(),
-    "serving": {"app", "descriptors", "errors", "last_resort", "logs", "settings", "signals"},
-    "worker": {"app", "settings"},
+    "serving": {"app", "broker", "descriptors", "errors", "last_resort", "logs", "settings", "signals"},
+    "worker": {"app", "broker", "settings"},
 }
 
 

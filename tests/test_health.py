@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import AsyncIterator
 from typing import Any
@@ -74,7 +75,7 @@ async def test_process_without_a_failing_check_is_ready(url: str, health: Health
     health.checks["kafka"] = lambda: None
     reply = await ask(url, "/readyz")
 
-    assert (reply.status, reply.json) == (200, {"status": "ready"})
+    assert (reply.status, reply.json) == (200, {"status": "ready", "pid": os.getpid()})
     assert reply.headers["Cache-Control"] == "no-store"
 
 

@@ -1,4 +1,8 @@
-"""What the embedded Kafka is configured with."""
+"""What the embedded Kafka is configured with.
+
+Paths are relative to its folder, in which it runs: Kafka splits its list of folders at commas, Java properties take
+backslashes for themselves, and log4j looks things up between braces. A folder may have any of these in its name.
+"""
 
 NODE_ID = "1"
 
@@ -12,6 +16,8 @@ controller.listener.names=CONTROLLER
 inter.broker.listener.name=CLIENTS
 listener.security.protocol.map=CLIENTS:PLAINTEXT,CONTROLLER:PLAINTEXT
 log.dirs={log}
+# tells this run from all others, as clients see it
+broker.rack={run}
 auto.create.topics.enable=false
 min.insync.replicas=1
 # one node: everything Kafka keeps for itself has one replica, and few partitions to open at start
@@ -45,10 +51,10 @@ LOGGING = """\
 status=error
 appender.file.type=RollingFile
 appender.file.name=file
-appender.file.fileName={folder}/kafka.log
-appender.file.filePattern={folder}/kafka.log.%i
+appender.file.fileName=kafka.log
+appender.file.filePattern=kafka.log.%i
 appender.file.layout.type=PatternLayout
-appender.file.layout.pattern=%d{{ISO8601}} %p %m (%c{{1}})%n
+appender.file.layout.pattern=%d{ISO8601} %p %m (%c{{1}})%n
 appender.file.policies.type=Policies
 appender.file.policies.size.type=SizeBasedTriggeringPolicy
 appender.file.policies.size.size=8MB

@@ -21,6 +21,7 @@ DEAD_LETTER_DAYS = 30
 SAFE_REPLICATION = 3  # from here on a write needs two replicas, so that one broker may be lost without losing it
 EXACT = ("cleanup.policy", "message.timestamp.type")
 AT_LEAST = ("retention.ms", "min.compaction.lag.ms", "min.insync.replicas")
+SAFE = {"unclean.leader.election.enable": "false"}  # a replica that lags, made leader, loses what was acknowledged
 FOREVER = "-1"  # a retention without end
 
 
@@ -40,7 +41,8 @@ class Topic(NamedTuple):
     def too_low(self, found: Mapping[str, str]) -> list[str]:
         """Keys of a found configuration that promise less than needed."""
         bounds = [key for key in AT_LEAST if key in self.config and found[key] != FOREVER]
-        return [key for key in bounds if int(found[key]) < int(self.config[key])]
+        unsafe = [key for key in SAFE if found[key] != self.config[key]]
+        return unsafe + [key for key in bounds if int(found[key]) < int(self.config[key])]
 
 
 def _parts(value: str) -> set[str]:
@@ -49,7 +51,7 @@ def _parts(value: str) -> set[str]:
 
 def topics(settings: Settings) -> list[Topic]:
     """All topics this configuration uses."""
-    common = {"message.timestamp.type": "LogAppendTime"}
+    common = {"message.timestamp.type": "LogAppendTime", **SAFE}
     common["min.insync.replicas"] = "2" if settings.replication >= SAFE_REPLICATION else "1"
     samples = {"cleanup.policy": "delete", "retention.ms": str(settings.samples_retention_hours * HOUR_MS)}
     changelog = {

@@ -1,4 +1,4 @@
-"""Ports of the loopback address: which are free, and where a Kafka answers."""
+"""Ports of the loopback address: which are free, and which Kafka answers where."""
 
 from __future__ import annotations
 
@@ -6,29 +6,44 @@ import io
 import socket
 import struct
 from collections.abc import Container
+from typing import NamedTuple
 
 from aiokafka.protocol.api import RequestHeader_v1
-from aiokafka.protocol.metadata import MetadataRequest_v1, MetadataResponse_v1
+from aiokafka.protocol.metadata import MetadataRequest_v2, MetadataResponse_v2
 
 HOST = "127.0.0.1"
 PROBE_TIMEOUT_S = 2.0
 PORTS_TRIED = 100
+MAX_REPLY_BYTES = 1 << 20  # anything may listen on a port
 
 
-def answers(port: int) -> bool:
-    """Whether a Kafka with a live broker answers a metadata request there."""
-    request = MetadataRequest_v1([])
+class Broker(NamedTuple):
+    """Who answers as Kafka on a port.
+
+    Attributes:
+        cluster_id: of its cluster.
+        run: the mark of this run of it (`broker.rack`), which no other process shares, not even one on a copy of its
+            folder.
+    """
+
+    cluster_id: str
+    run: str
+
+
+def broker_at(port: int) -> Broker | None:
+    """The Kafka broker that answers a metadata request there; None when none does, whatever else may listen."""
+    request = MetadataRequest_v2([])
     body = RequestHeader_v1(request, correlation_id=1).encode() + request.encode()
     try:
         with socket.create_connection((HOST, port), PROBE_TIMEOUT_S) as connection:
             connection.sendall(struct.pack(">i", len(body)) + body)
             reply = connection.makefile("rb")
             (size,) = struct.unpack(">i", reply.read(4))
-            answer = reply.read(size)
-    except (OSError, struct.error):
-        return False
-    metadata = MetadataResponse_v1.decode(io.BytesIO(answer[4:]))  # behind the correlation id
-    return bool(metadata.brokers)
+            answer = reply.read(size) if 0 <= size <= MAX_REPLY_BYTES else b""
+        metadata = MetadataResponse_v2.decode(io.BytesIO(answer[4:]))  # behind the correlation id
+    except (OSError, ValueError, struct.error):
+        return None
+    return next((Broker(metadata.cluster_id or "", rack or "") for _, _, _, rack in metadata.brokers), None)
 
 
 def is_free(port: int, host: str = HOST) -> bool:

@@ -2,8 +2,9 @@
 
 <folder>/log/                Kafka's log: topics, metadata, meta.properties
 <folder>/kafka.pid           process id while it runs; locked by whoever started it
+<folder>/address             where it was ready last, and which cluster it is; stays after its end
 <folder>/kafka.log           what Kafka logs; jvm.log: what the JVM prints
-<folder>/*.properties        written anew at each start
+<folder>/*.properties        written anew at each start; Kafka runs in the folder, so paths in them are relative
 """
 
 from __future__ import annotations
@@ -16,15 +17,28 @@ import shutil
 import time
 import uuid
 from pathlib import Path
-from typing import IO
+from typing import IO, NamedTuple
 
 from metrics_app.broker.configuration import LOGGING, NODE_ID, SERVER
+from metrics_app.broker.ports import HOST, Broker
 from metrics_app.errors import BrokerError
 
 FORMAT_VERSION = "1"  # of meta.properties, as Kafka in KRaft mode writes it
 ORPHAN_GRACE_S = 8.0  # a Kafka whose starter was killed is given the time to end
 
 PROC = Path("/proc/self/cmdline")
+
+
+class Address(NamedTuple):
+    """Where a Kafka listens, and which it is."""
+
+    port: int
+    broker: Broker
+
+    @property
+    def bootstrap(self) -> str:
+        """For clients, "host:port"."""
+        return f"{HOST}:{self.port}"
 
 
 class Storage:
@@ -39,6 +53,7 @@ class Storage:
         self.logging_properties = self.folder / "log4j2.properties"
         self.kafka_log = self.folder / "kafka.log"
         self.jvm_log = self.folder / "jvm.log"
+        self.address_file = self.folder / "address"
         self._held: IO[str] | None = None
         self._logged_before = 0
 
@@ -72,7 +87,7 @@ class Storage:
         """Whether the Kafka of this folder runs now, whoever started it."""
         try:
             pid = int(self.pid_file.read_text())
-            return "kafka.Kafka" in Path(f"/proc/{pid}/cmdline").read_text() if PROC.exists() else _is_alive(pid)
+            return b"kafka.Kafka" in Path(f"/proc/{pid}/cmdline").read_bytes() if PROC.exists() else _is_alive(pid)
         except (OSError, ValueError):
             return False
 
@@ -127,20 +142,39 @@ class Storage:
             )
         return False
 
-    def write_properties(self, port: int, controller_port: int, advertised: str) -> None:
+    def cluster_id(self) -> str:
+        """Id of the cluster whose log this is, given when it was formatted; empty when it was not."""
+        try:
+            return _properties(self.log / "meta.properties").get("cluster.id", "")
+        except (OSError, UnicodeDecodeError):
+            return ""
+
+    def write_address(self, address: Address) -> None:
+        """Tell others where the Kafka of this folder is, and how to know it."""
+        new = self.folder / "address.new"
+        new.write_text(f"{address.port} {address.broker.cluster_id} {address.broker.run}\n")
+        new.replace(self.address_file)
+
+    def address(self) -> Address | None:
+        """Where the Kafka of this folder was ready last; None when it never was."""
+        try:
+            port, cluster_id, run = self.address_file.read_text().split()
+            return Address(int(port), Broker(cluster_id, run))
+        except (OSError, ValueError):
+            return None
+
+    def write_properties(self, port: int, controller_port: int, advertised: str, run: str) -> None:
         """Write what Kafka reads at its start."""
         options = {"node_id": NODE_ID, "port": port, "controller_port": controller_port, "advertised": advertised}
-        self.server_properties.write_text(SERVER.format(log=_escaped(self.log), **options))
-        self.logging_properties.write_text(LOGGING.format(folder=_escaped(self.folder)))
+        self.server_properties.write_text(SERVER.format(log=self.log.name, run=run, **options))
+        self.logging_properties.write_text(LOGGING)
 
     def begin_format(self) -> Path:
         """Properties for formatting a log that is put in place, whole, by `end_format`."""
         shutil.rmtree(self.unfinished, ignore_errors=True)
         properties = self.folder / "format.properties"
-        text = self.server_properties.read_text().replace(
-            f"log.dirs={_escaped(self.log)}", f"log.dirs={_escaped(self.unfinished)}"
-        )
-        properties.write_text(text)
+        text = self.server_properties.read_text()
+        properties.write_text(text.replace(f"log.dirs={self.log.name}\n", f"log.dirs={self.unfinished.name}\n"))
         return properties
 
     def end_format(self) -> None:
@@ -157,15 +191,19 @@ def new_cluster_id() -> str:
 def _problem_of(meta: Path) -> str:
     """What is wrong with a meta.properties, or nothing."""
     try:
-        lines = meta.read_text().splitlines()
+        found = _properties(meta)
     except (OSError, UnicodeDecodeError) as error:
         return f"{meta.name} cannot be read: {error}"
-    found = dict(line.split("=", 1) for line in lines if "=" in line and not line.startswith("#"))
     if found.get("version") != FORMAT_VERSION or not found.get("cluster.id"):
         return f"{meta.name} is of another format, or damaged"
     if found.get("node.id") != NODE_ID:
         return f"it belongs to node {found.get('node.id')} of another cluster"
     return ""
+
+
+def _properties(file: Path) -> dict[str, str]:
+    lines = file.read_text().splitlines()
+    return dict(line.split("=", 1) for line in lines if "=" in line and not line.startswith("#"))
 
 
 def _newest_error(lines: list[str]) -> str:
@@ -185,12 +223,6 @@ def _is_locked(path: Path) -> bool:
         except OSError:
             return True
     return False
-
-
-def _escaped(path: Path) -> str:
-    """A path as it stands in a Java properties file, which is read as Latin-1."""
-    units = memoryview(str(path).encode("utf-16-le")).cast("H")
-    return "".join(chr(unit) if unit < 0x80 else f"\\u{unit:04x}" for unit in units)
 
 
 def _is_alive(pid: int) -> bool:

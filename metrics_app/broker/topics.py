@@ -26,8 +26,9 @@ from aiokafka.errors import (
     for_code,
 )
 
+from metrics_app.broker import belonging
 from metrics_app.broker.client import client_options
-from metrics_app.broker.layout import Topic, topics
+from metrics_app.broker.layout import SAFE_REPLICATION, Topic, topics
 from metrics_app.errors import BrokerError
 from metrics_app.settings import Settings
 
@@ -43,12 +44,16 @@ ENSURE_TIMEOUT_S = 30.0
 Say = Callable[[str], None]
 
 
+class LateBrokerError(BrokerError):
+    """Brokers that a topic needs are not up; they may still come."""
+
+
 async def wait(settings: Settings, say: Say, patience_s: float = math.inf) -> None:
     """Return once a bootstrap server answers; says at once, then every 5 s, what is waited for.
 
     Raises:
-        BrokerError: a server refuses our credentials or speaks another protocol, so that waiting will not help; or none
-            has answered for `patience_s`.
+        BrokerError: a server refuses our credentials, speaks another protocol or belongs to another cluster than our
+            data folder, so that waiting will not help; or none has answered for `patience_s`.
     """
     backoff_s, said, started = FIRST_BACKOFF_S, -math.inf, time.monotonic()
     while problem := await _unreachable(settings):
@@ -61,8 +66,18 @@ async def wait(settings: Settings, say: Say, patience_s: float = math.inf) -> No
         backoff_s = min(2 * backoff_s, LAST_BACKOFF_S)
 
 
+async def meet(settings: Settings) -> None:
+    """Return when a bootstrap server answers, and is of the cluster that our data folder belongs to.
+
+    Raises:
+        BrokerError: none does.
+    """
+    if problem := await _unreachable(settings):
+        raise BrokerError(problem)
+
+
 async def _unreachable(settings: Settings) -> str:
-    """Why no server answers; empty when one does."""
+    """Why no server of our cluster answers; empty when one does."""
     options = client_options(settings)
     problem = "no server is named"
     for host, port, _family in collect_hosts(options.pop("bootstrap_servers")):
@@ -84,30 +99,56 @@ async def _unreachable(settings: Settings) -> str:
         except (OSError, TimeoutError, KafkaError) as error:
             problem = str(error) or "no answer"
         else:
-            connection.close()
+            problem = await _objection(settings, connection)
+        if not problem:
             return ""
     return problem
 
 
-async def ensure(settings: Settings) -> None:
+async def _objection(settings: Settings, connection: Any) -> str:
+    """Why the cluster that was reached is not to be used; empty when it is ours.
+
+    Where the id was set, ours may still come: `up` knows that its Kafka will, on another port if need be.
+    """
+    try:
+        problem = belonging.objection(settings, await belonging.cluster_of(connection))
+    except (OSError, TimeoutError, KafkaError) as error:
+        return str(error) or "no answer"
+    finally:
+        connection.close()
+    if problem and not settings.kafka_cluster_id:
+        raise BrokerError(f"Kafka at {settings.kafka} is not ours: {problem}")
+    return problem
+
+
+async def ensure(settings: Settings, say: Say = logger.warning, patience_s: float = ENSURE_TIMEOUT_S) -> None:
     """Create missing topics and check all of them; any number of processes may do it at once.
 
-    A retention, or another bound, lower than needed is raised on the topic. Nothing else of it is changed.
+    What promises less than needed is set right on the topic. Nothing else of it is changed. While Kafka does not do it,
+    though it may yet, that is said every 5 s.
 
     Raises:
-        BrokerError: a topic is set up otherwise and cannot be used, or Kafka did not do it within 30 s.
+        BrokerError: a topic is set up otherwise and cannot be used, or Kafka did not do it for `patience_s`.
     """
-    wanted, deadline = topics(settings), time.monotonic() + ENSURE_TIMEOUT_S
+    wanted, started = topics(settings), time.monotonic()
+    said = started
     while True:
         try:
             async with admin_client(settings) as admin:
                 return await _ensure(admin, wanted, settings.replication)
+        except LateBrokerError as error:
+            late: Exception = error
         except (KafkaError, OSError, TimeoutError) as error:
-            if time.monotonic() > deadline:
-                raise BrokerError(
-                    f"Kafka at {settings.kafka} does not set the topics up: {error!r}; "
-                    "are the addresses its brokers advertise reachable from here?"
-                ) from error
+            late = BrokerError(
+                f"Kafka at {settings.kafka} does not set the topics up: {error!r}; "
+                "are the addresses its brokers advertise reachable from here?"
+            )
+            late.__cause__ = error
+        if time.monotonic() - started > patience_s:
+            raise late
+        if time.monotonic() - said > SAY_INTERVAL_S:
+            say(f"waiting for Kafka at {settings.kafka} ({late})")
+            said = time.monotonic()
         await asyncio.sleep(FIRST_BACKOFF_S)
 
 
@@ -133,6 +174,19 @@ async def _ensure(admin: AIOKafkaAdminClient, wanted: list[Topic], replication: 
             raise TimeoutError(f"topic {topic.name} has been created but is not listed yet")
         _check_size(topic, present[topic.name], replication)
     await _check_config(admin, wanted)
+    await _warn_of_one_replica(admin, [topic for topic in wanted if len(present[topic.name][0]["replicas"]) == 1])
+
+
+async def _warn_of_one_replica(admin: AIOKafkaAdminClient, alone: list[Topic]) -> None:
+    brokers = len((await admin.describe_cluster())["brokers"])
+    if alone and brokers > 1:
+        logger.warning(
+            "Kafka has %d brokers, but %s one replica: what is accepted is lost with one disk. Add replicas, or set "
+            "METRICS_REPLICATION=%d before the topics are made",
+            brokers,
+            f"topic {alone[0].name} has" if len(alone) == 1 else "the topics have",
+            min(brokers, SAFE_REPLICATION),
+        )
 
 
 async def _present(admin: AIOKafkaAdminClient) -> dict[str, list[Any]]:
@@ -149,8 +203,8 @@ async def _create(admin: AIOKafkaAdminClient, missing: list[Topic], replication:
             continue
         live = len((await admin.describe_cluster())["brokers"])
         if kind is InvalidReplicationFactorError and 0 < live < replication:
-            raise BrokerError(
-                f"topic {name} cannot have {replication} replicas ({message}): start more brokers or lower "
+            raise LateBrokerError(
+                f"topic {name} cannot have {replication} replicas ({message}): start more brokers, or lower "
                 "METRICS_REPLICATION"
             )
         if kind.retriable or kind is InvalidReplicationFactorError:  # the latter while brokers are just coming up

@@ -28,9 +28,7 @@ def list_letters(
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """List the dead letters that were not replayed: where each record was, and why it could not be folded."""
-    from metrics_app import settings
-
-    letters = asyncio.run(_open_letters(settings.load()))
+    letters = asyncio.run(_open_letters(_where_kafka_is()))
     shown = letters[-limit:]
     if json:
         print_json([_described(letter) for letter in shown])
@@ -55,14 +53,26 @@ def replay(
 
     However often it is run or interrupted, each sample counts once: samples without an id get one from their origin.
     """
-    from metrics_app import settings
-
-    done = asyncio.run(_replay(settings.load(), only, dry_run))
+    done = asyncio.run(_replay(_where_kafka_is(), only, dry_run))
     if json:
         print_json({"dry_run": dry_run, **{name: done[name] for name in ("replayed", "unreadable", "other")}})
         return
     verb = "would be replayed" if dry_run else "replayed"
     say(f"{done['replayed']:,} {verb}, {done['unreadable']:,} cannot be read and stay, {done['other']:,} not asked for")
+
+
+def _where_kafka_is() -> Settings:
+    """Our settings, with the Kafka that `up` started in the data folder unless METRICS_KAFKA names one."""
+    from metrics_app import settings
+    from metrics_app.broker.storage import Storage
+
+    ours = settings.load()
+    address = Storage(ours.data_dir / "kafka").address()
+    if address is None or settings.origins()["kafka"] != "default":
+        say(f"asking Kafka at {ours.kafka}")
+        return ours
+    say(f"asking the Kafka of {ours.data_dir} at {address.bootstrap}; METRICS_KAFKA names another")
+    return ours.model_copy(update={"kafka": address.bootstrap, "kafka_cluster_id": address.broker.cluster_id})
 
 
 def _described(letter: Letter) -> dict[str, Any]:

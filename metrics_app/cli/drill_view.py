@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from rich.live import Live
 from rich.table import Table
 
-from metrics_app.cli.supervisor import cancel
+from metrics_app.cli.child import cancel
 from metrics_app.cli.terminal import err, say
 from metrics_app.drill.course import Drill
 

@@ -16,13 +16,16 @@ def kafka(
     port: Annotated[
         int | None,
         typer.Option(
-            min=1, max=65535, help="Port for clients; when not given 9092, or a free one where that is taken."
+            min=1,
+            max=65535,
+            help="Port for clients; when not given that of the last start, else 9092, else the next that is free.",
         ),
     ] = None,
     data_dir: Annotated[
         Path | None,
         typer.Option(help="Folder of Kafka's log; when not given the folder kafka in METRICS_DATA_DIR."),
     ] = None,
+    avoid: Annotated[list[int], typer.Option(hidden=True, help="Ports not to be chosen.")] = [],  # noqa: B006
     heap_mb: Annotated[int, typer.Option(min=128, help="Bound of the Java heap, in MiB.")] = 384,
 ) -> None:
     """Run a Kafka of our own: one node, data kept on disk, on the loopback address.
@@ -31,19 +34,20 @@ def kafka(
     """
     from metrics_app import settings
     from metrics_app.broker.embedded import DEFAULT_PORT, EmbeddedKafka
-    from metrics_app.errors import BrokerError
+    from metrics_app.errors import BrokerDiedError
 
-    folder = data_dir or settings.load().data_dir / "kafka"
-    broker = EmbeddedKafka(folder, port, heap_mb=heap_mb)
+    folder = settings.load(data_dir=data_dir).data_dir
+    folder = folder if data_dir else folder / "kafka"
+    broker = EmbeddedKafka(folder, port, avoid=avoid, heap_mb=heap_mb)
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupt)
     try:
         broker.start()
         if port is None and broker.port != DEFAULT_PORT:
-            say(f"port {DEFAULT_PORT} is taken; Kafka listens on {broker.port}: set METRICS_KAFKA={broker.bootstrap}")
+            say(f"Kafka listens on {broker.port}, not on {DEFAULT_PORT}: set METRICS_KAFKA={broker.bootstrap}")
         print_line(f"Kafka is ready on {broker.bootstrap} (pid {broker.pid}); its data and log are in {folder}")
         status = broker.wait()
-        raise BrokerError(f"Kafka ended with code {status}: {broker.failure()}")
+        raise BrokerDiedError(f"Kafka ended with code {status}: {broker.failure()}")
     except KeyboardInterrupt:
         say("stopping Kafka")
     finally:

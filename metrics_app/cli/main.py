@@ -19,11 +19,14 @@ except ModuleNotFoundError:  # an app that only sends
 
 from metrics_app.cli import aggregator, all_roles, collector, dlq, drill, kafka, keys, load, query, send, settings, up
 from metrics_app.cli.terminal import examples, print_line, say
-from metrics_app.errors import BrokerError, ClientError, MetricsError, SettingsError
+from metrics_app.errors import BrokerDiedError, BrokerError, ClientError, MetricsError, PortTakenError, SettingsError
+from metrics_app.last_resort import EXIT_CRASHED, EXIT_UNUSABLE
 
 HINTS: dict[type[MetricsError], tuple[int, str]] = {
     SettingsError: (2, "`metrics-app settings` shows every value and where it comes from"),
     BrokerError: (3, "see that Kafka runs where METRICS_KAFKA says; without it `metrics-app up` brings a Kafka along"),
+    BrokerDiedError: (EXIT_CRASHED, "start it again; its log has more"),
+    PortTakenError: (EXIT_UNUSABLE, ""),
     ClientError: (1, "is the service running? `metrics-app up` starts it; --url says where it is"),
 }
 

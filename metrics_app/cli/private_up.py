@@ -14,7 +14,7 @@ from typing import Self
 
 from metrics_app.broker.ports import PORTS_TRIED, free_from
 from metrics_app.cli.lifeline import dies_with_parent
-from metrics_app.cli.supervisor import tail
+from metrics_app.cli.reasons import tail, why_it_ended
 from metrics_app.cli.terminal import err, say
 from metrics_app.errors import ProcessError, SettingsError
 from metrics_app.settings import PREFIX
@@ -81,7 +81,7 @@ class PrivateUp:
         with err.status("waiting until it is ready; the first time it downloads its Kafka"):
             first = process.stdout.readline()
         if not first.startswith("ready"):
-            raise ProcessError("up", process.wait(), tail(self._log))
+            raise ProcessError("up ended", process.wait(), why_it_ended(self._log), self._log, tail(self._log))
         say(first.strip())
 
     def _stop(self) -> None:

@@ -1,84 +1,139 @@
-"""The processes of `metrics-app up`: which, on which ports, and how each tells that it is ready."""
+"""The processes of `metrics-app up`: which, on which ports, and how each tells how it is."""
 
 from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from pathlib import Path
 
-from metrics_app.broker.embedded import DEFAULT_PORT
-from metrics_app.broker.ports import answers, free_from, is_free
+import msgspec
+
+from metrics_app.broker import belonging
+from metrics_app.broker.ports import broker_at, is_free
 from metrics_app.broker.storage import Storage
-from metrics_app.cli.supervisor import Program
+from metrics_app.cli.child import Probe, Program
 from metrics_app.errors import SettingsError
 from metrics_app.last_resort import EXIT_UNUSABLE
 from metrics_app.settings import Settings
 
-PROBE_TIMEOUT_S = 2.0
+PROBE_TIMEOUT_S = 5.0
+EXIT_SETTINGS = 2
+HOPELESS = (EXIT_UNUSABLE, EXIT_SETTINGS)
 OURSELVES = (sys.executable, "-m", "metrics_app")
+ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 
 
 def plan(settings: Settings, workers: int, embedded: bool) -> list[list[Program]]:
     """The programs, by stage: Kafka, if it is ours, then the workers.
 
     Raises:
-        SettingsError: a port is taken, or there is no such port.
+        SettingsError: a port is taken, or there is no such port; or more replicas are asked for than our Kafka has.
     """
     ports = [settings.port + i for i in range(workers)]
     folder = settings.data_dir.absolute()  # so that a process tells by its command whose it is
     refuse_taken(settings.host, ports)
     if not embedded:
-        return [[worker(settings, folder, i, settings.kafka, workers) for i in range(workers)]]
-    kafka_port = port_of_kafka(avoid=ports)
-    bootstrap = f"127.0.0.1:{kafka_port}"
-    return [[kafka(folder, kafka_port)], [worker(settings, folder, i, bootstrap, workers) for i in range(workers)]]
+        share_note(folder, workers)
+        return [[worker(settings, folder, i, workers) for i in range(workers)]]
+    if settings.replication > 1:
+        problem = (
+            f"METRICS_REPLICATION: {settings.replication} replicas need as many brokers, and the embedded Kafka is"
+        )
+        raise SettingsError([f"{problem} one: set it to 1, or name a Kafka of that size in METRICS_KAFKA"])
+    storage = Storage(folder / "kafka")
+    return [[kafka(storage, ports)], [worker(settings, folder, i, workers, storage) for i in range(workers)]]
 
 
-def kafka(data_dir: Path, port: int) -> Program:
-    """The embedded Kafka; ready when it answers."""
-    command = (*OURSELVES, "kafka", "--port", str(port), "--data-dir", str(data_dir / "kafka"))
-    return Program("kafka", command, answers_kafka(Storage(data_dir / "kafka"), port))
-
-
-def worker(settings: Settings, folder: Path, i: int, bootstrap: str, workers: int) -> Program:
-    """Worker number i, with a port and a data folder of its own; ready when /readyz says so."""
-    port, name = settings.port + i, f"worker-{i}"
-    command = (*OURSELVES, "all", "--host", settings.host, "--port", str(port))
-    environment = {"METRICS_KAFKA": bootstrap}
-    if workers > 1:
-        environment["METRICS_ADVERTISED_URL"] = ""  # one URL for all of them would send every query to one
-    scheme = "http" if settings.tls_cert_file is None else "https"
-    base = f"{scheme}://{'127.0.0.1' if settings.host == '0.0.0.0' else settings.host}:{port}"
+def kafka(storage: Storage, avoid: Sequence[int]) -> Program:
+    """The embedded Kafka; it takes a port that is free, and writes down which."""
+    avoided = [option for port in avoid for option in ("--avoid", str(port))]
+    command = (*OURSELVES, "kafka", *avoided, "--data-dir", str(storage.folder))
     return Program(
-        name, (*command, "--data-dir", str(folder / name)), answers_ready(base), environment, hopeless=EXIT_UNUSABLE
+        "kafka", command, is_ready=kafka_answers(storage), is_alive=kafka_is_alive(storage), hopeless=HOPELESS
     )
 
 
-def answers_kafka(storage: Storage, port: int) -> Callable[[], Awaitable[bool]]:
-    """A probe: does the Kafka of that folder run, and answer there? Another one that answers there is not it."""
+def worker(settings: Settings, folder: Path, i: int, workers: int, storage: Storage | None = None) -> Program:
+    """Worker number i, with a port and a data folder of its own, at the Kafka of a folder or that of the settings."""
+    port, name = settings.port + i, f"worker-{i}"
+    command = (*OURSELVES, "all", "--host", settings.host, "--port", str(port), "--data-dir", str(folder / name))
+    # one URL for all of them would send every query to one
+    common = {"METRICS_ADVERTISED_URL": ""} if workers > 1 else {}
 
-    async def probe() -> bool:
-        return storage.runs() and await asyncio.to_thread(answers, port)
+    def environment() -> Mapping[str, str]:
+        return common | ({"METRICS_KAFKA": settings.kafka} if storage is None else at_kafka(storage))
+
+    base = base_url(settings, port)
+    return Program(name, command, answers(f"{base}/readyz"), answers(f"{base}/livez"), environment, HOPELESS)
+
+
+def at_kafka(storage: Storage) -> dict[str, str]:
+    """What sends a worker to the embedded Kafka of a folder, and to no other that has taken its port."""
+    address = storage.address()
+    if address is None:
+        return {}
+    return {
+        "METRICS_KAFKA": address.bootstrap,
+        "METRICS_KAFKA_CLUSTER_ID": address.broker.cluster_id,
+        "METRICS_KAFKA_PROTOCOL": "PLAINTEXT",
+    }
+
+
+def share_note(folder: Path, workers: int) -> None:
+    """Tells a worker that is new which Kafka the others belong to."""
+    if cluster_id := belonging.noted_in_any(folder):
+        for each in (folder / f"worker-{i}" for i in range(workers)):
+            if not belonging.noted(each):
+                belonging.note(each, cluster_id)
+
+
+def base_url(settings: Settings, port: int) -> str:
+    """Where we reach a worker of ours."""
+    host = ANY_ADDRESS.get(settings.host, settings.host)
+    scheme = "http" if settings.tls_cert_file is None else "https"
+    return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+def kafka_answers(storage: Storage) -> Probe:
+    """A probe: does the Kafka of that folder run, and answer? Another one that answers in its place is not it."""
+
+    async def probe(_pid: int) -> bool:
+        address = storage.address()
+        return (
+            storage.runs()
+            and address is not None
+            and await asyncio.to_thread(broker_at, address.port) == address.broker
+        )
 
     return probe
 
 
-def answers_ready(base: str) -> Callable[[], Awaitable[bool]]:
-    """A probe of a program of our own: does /readyz answer 200 under that URL?"""
+def kafka_is_alive(storage: Storage) -> Probe:
+    """A probe: the same, unless there is none yet; who starts it may be downloading it."""
+    answers_now = kafka_answers(storage)
+
+    async def probe(pid: int) -> bool:
+        return not storage.runs() or await answers_now(pid)
+
+    return probe
+
+
+def answers(url: str) -> Probe:
+    """A probe of a worker: does it, and no other process, answer 200 under that URL?"""
     import aiohttp
 
-    async def probe() -> bool:
+    async def probe(pid: int) -> bool:
         timeout = aiohttp.ClientTimeout(total=PROBE_TIMEOUT_S)
         try:
             async with (
                 aiohttp.ClientSession(timeout=timeout) as session,
-                # whose certificate it is does not matter: nothing is told to it, and nothing believed but its status
-                session.get(f"{base}/readyz", ssl=False) as reply,
+                # whose certificate it is does not matter: nothing is told to it, and it says its process id
+                session.get(url, ssl=False) as reply,
             ):
-                return reply.status == HTTPStatus.OK
-        except (aiohttp.ClientError, OSError, TimeoutError):
+                return reply.status == HTTPStatus.OK and msgspec.json.decode(await reply.read())["pid"] == pid
+        except (aiohttp.ClientError, OSError, TimeoutError, msgspec.MsgspecError, LookupError, TypeError):
             return False
 
     return probe
@@ -90,15 +145,3 @@ def refuse_taken(host: str, ports: Sequence[int]) -> None:
     if taken:
         listed = ", ".join(map(str, taken))
         raise SettingsError([f"port {listed} on {host}: cannot be listened on; choose another with --port"])
-
-
-def port_of_kafka(avoid: Sequence[int]) -> int:
-    """The lowest free port from Kafka's own on.
-
-    Raises:
-        SettingsError: there is none.
-    """
-    port = free_from(DEFAULT_PORT, avoid=avoid)
-    if port is None:
-        raise SettingsError([f"no free port for Kafka from {DEFAULT_PORT} on"])
-    return port

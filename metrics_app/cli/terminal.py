@@ -6,20 +6,27 @@ Rich obeys NO_COLOR and drops every escape sequence when the output is not a ter
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import msgspec
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+
+class _Progress(Console):
+    def on_broken_pipe(self) -> None:
+        """Nothing, where Rich would end the process: that nobody reads of its progress is no reason to end."""
+
+
 out = Console(highlight=False, soft_wrap=True)
-err = Console(stderr=True, highlight=False, soft_wrap=True)
+err = _Progress(stderr=True, highlight=False, soft_wrap=True)
 
 
 def say(line: str) -> None:
-    """One plain line of progress, on stderr."""
-    err.print(line, markup=False)
+    """One plain line of progress, on stderr; lost where that cannot be written, such as to a file on a full disk."""
+    with suppress(OSError):
+        err.print(line, markup=False)
 
 
 def print_line(line: str) -> None:

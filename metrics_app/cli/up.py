@@ -14,8 +14,10 @@ import typer
 from rich.markup import escape
 from rich.status import Status
 
+from metrics_app.cli.child import Child, Pace, Program, cancel
+from metrics_app.cli.reasons import size_of, tail
 from metrics_app.cli.role import Host
-from metrics_app.cli.supervisor import Child, Program, Supervisor, cancel, sole_use, tail
+from metrics_app.cli.supervisor import Supervisor, sole_use
 from metrics_app.cli.terminal import err, examples, print_line, say
 from metrics_app.settings import Settings
 
@@ -61,7 +63,9 @@ def up(
 async def _run(stages: Sequence[Sequence[Program]], settings: Settings, verbose: bool) -> None:
     started = time.monotonic()
     # a worker that takes all its grace is still to end by itself
-    supervisor = Supervisor(stages, settings.data_dir, say, settings.stop_delay_s + settings.stop_grace_s + EXIT_S)
+    grace_s = settings.stop_delay_s + settings.stop_grace_s + EXIT_S
+    pace = Pace(silence_s=settings.silence_timeout_s, free_mb=settings.min_free_mb)
+    supervisor = Supervisor(stages, settings.data_dir, say, grace_s, pace)
     children = [child for stage in supervisor.stages for child in stage]
     stop = asyncio.Event()
     for number in STOP_SIGNALS:
@@ -92,9 +96,11 @@ async def _show_waiting(children: Sequence[Child], spinner: Status) -> None:
     if err.is_terminal:
         spinner.start()
     said = time.monotonic()
-    before = {child.name: _size(child.log) for child in children}  # what an earlier run logged is not what we wait for
+    before = {
+        child.name: size_of(child.log) for child in children
+    }  # what an earlier run logged is not what we wait for
     while waiting := [child for child in children if not child.ready.is_set()]:
-        last = tail(waiting[0].log, 1) if _size(waiting[0].log) != before[waiting[0].name] else []
+        last = tail(waiting[0].log, 1) if size_of(waiting[0].log) != before[waiting[0].name] else []
         doing = last[0][:100] if last else ""
         spinner.update(f"waiting for {waiting[0].name}  [dim]{escape(doing)}[/dim]")
         if not err.is_terminal and time.monotonic() - said > SAY_INTERVAL_S:
@@ -103,13 +109,9 @@ async def _show_waiting(children: Sequence[Child], spinner: Status) -> None:
         await asyncio.sleep(LOOK_INTERVAL_S)
 
 
-def _size(log: Path) -> int:
-    return log.stat().st_size if log.exists() else 0
-
-
 async def _follow(children: Sequence[Child]) -> None:
     """Prints what the children log from now on, each line with the child's name; returns never."""
-    seen = {child.name: _size(child.log) for child in children}
+    seen = {child.name: size_of(child.log) for child in children}
     while True:
         for child in children:
             if child.log.exists():

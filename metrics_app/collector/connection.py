@@ -84,6 +84,7 @@ class Connection(mode.Service):
         producer = client.producer(self._settings, compression_type=None)
         try:
             async with asyncio.timeout(CONNECT_S):
+                await topics.meet(self._settings)
                 await producer.start()
             if not self._topics_checked:
                 await topics.ensure(self._settings)

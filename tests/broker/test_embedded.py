@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -18,9 +19,10 @@ import psutil
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from metrics_app.broker import client, topics
+from metrics_app.broker import client, embedded, topics
 from metrics_app.broker.embedded import DEFAULT_PORT, EmbeddedKafka
-from metrics_app.broker.ports import answers, free_port
+from metrics_app.broker.ports import broker_at, free_port
+from metrics_app.broker.storage import Storage
 from metrics_app.errors import BrokerError
 from metrics_app.settings import Settings
 from tests.conftest import MakeSettings
@@ -84,7 +86,7 @@ async def test_what_was_acknowledged_is_there_after_kill_9_and_after_a_stop(
     values = [b"value %d" % i for i in range(50)]
     await produce(here, values)
     broker.kill()
-    assert not answers(broker.port)
+    assert broker_at(broker.port) is None
     broker.start()
     assert await consume(here, 50) == values
     await produce(here, [b"after the crash"])
@@ -99,10 +101,10 @@ def test_a_second_kafka_on_one_folder_is_refused_and_names_the_first(make_broker
     first.start()
     with pytest.raises(BrokerError, match=rf"another Kafka \(pid {first.pid}\) uses .*kill {first.pid}\).*--data-dir"):
         second.start()
-    assert answers(first.port)
+    assert broker_at(first.port)
     first.stop()
     second.start()
-    assert answers(second.port)
+    assert broker_at(second.port)
 
 
 def test_of_two_that_start_at_once_on_an_empty_folder_one_is_refused(make_broker: MakeBroker) -> None:
@@ -146,7 +148,7 @@ def test_a_stopped_kafka_dies_with_its_starter_too_and_the_next_start_waits_for_
     starter.wait()
     broker = make_broker()
     broker.start()
-    assert answers(broker.port)
+    assert broker_at(broker.port)
     assert not kafka.is_running() or kafka.status() == psutil.STATUS_ZOMBIE
 
 
@@ -189,7 +191,7 @@ def test_a_format_that_was_interrupted_is_done_again(make_broker: MakeBroker, tm
     (unfinished / "bootstrap.checkpoint").write_bytes(b"half")
     broker = make_broker()
     broker.start()
-    assert answers(broker.port)
+    assert broker_at(broker.port)
 
 
 def test_a_port_that_was_asked_for_and_is_taken_is_refused(make_broker: MakeBroker) -> None:
@@ -212,6 +214,68 @@ def test_where_the_default_port_is_taken_another_is_chosen_and_kept(make_broker:
     broker.stop()
     broker.start()
     assert broker.bootstrap == bootstrap
+
+
+def test_who_loses_the_race_for_a_port_takes_another_even_to_a_kafka_on_a_copy_of_its_folder(
+    make_broker: MakeBroker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody answers on the port of a copy, with the same cluster id; it is another process all the same."""
+    first = make_broker(folder="first")
+    first.start()
+    shutil.copytree(tmp_path / "first", tmp_path / "copy", ignore=shutil.ignore_patterns(".lock", "kafka.pid"))
+    copy = make_broker(port=None, folder="copy")
+    monkeypatch.setattr(embedded, "is_free", lambda _port: True)  # as it was a moment before
+    copy.start()
+    assert copy.port != first.port
+    found = [broker_at(port) for port in (first.port, copy.port)]
+    assert None not in found
+    assert len({broker.cluster_id for broker in found if broker}) == 1
+    assert len({broker.run for broker in found if broker}) == 2
+
+
+def test_several_that_start_at_once_take_a_port_each(make_broker: MakeBroker) -> None:
+    brokers = [make_broker(port=None, folder=f"kafka-{i}") for i in range(2)]
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(lambda broker: broker.start(), brokers))
+    assert all(broker_at(broker.port) == broker.storage.address().broker for broker in brokers)  # type: ignore[union-attr]
+    assert len({broker.storage.cluster_id() for broker in brokers}) == 2
+
+
+def test_a_folder_may_have_any_name_that_can_be_written_in_a_line(tmp_path: Path) -> None:
+    """Also in a locale that knows ASCII only: lists, templates, escapes and addresses are made of these characters."""
+    folder = tmp_path / "a,b\\c\\u0041 {x} ${env:HOME} = # % : ; ! 'é' 東"
+    ascii_only = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    command = [sys.executable, "-m", "metrics_app", "kafka", "--data-dir", str(folder) + "/"]
+    environment = {**os.environ, **ascii_only}
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment)
+    assert process.stdout is not None
+    try:
+        said = process.stdout.readline().decode()
+        assert said.startswith("Kafka is ready on 127.0.0.1:"), process.stderr and process.stderr.read()
+        assert said.endswith(f"its data and log are in {folder}\n")
+        assert Storage(folder).runs()
+    finally:
+        process.terminate()
+        process.communicate(timeout=DEADLINE_S)
+    assert [each.name for each in tmp_path.iterdir()] == [folder.name]
+    assert {each.name for each in folder.iterdir()} >= {"log", "kafka.log", "jvm.log", "address"}
+    assert EmbeddedKafka(folder).storage.cluster_id()
+
+
+@pytest.mark.parametrize("name", [b"two\nlines", b"a\tb", b"latin \xff"])
+def test_a_name_that_cannot_is_refused_with_a_sentence(name: bytes, tmp_path: Path) -> None:
+    line = [
+        sys.executable,
+        "-m",
+        "metrics_app",
+        "kafka",
+        "--data-dir",
+        os.fsdecode(os.fsencode(tmp_path) + b"/" + name),
+    ]
+    done = subprocess.run(line, capture_output=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.startswith(b"error: METRICS_DATA_DIR: expected a path "), done.stderr
+    assert list(tmp_path.iterdir()) == []
 
 
 async def test_clients_are_sent_to_the_advertised_address(make_broker: MakeBroker, make_settings: MakeSettings) -> None:
@@ -255,7 +319,7 @@ def test_the_command_runs_it_until_it_is_told_to_stop(tmp_path: Path) -> None:
     assert not psutil.pid_exists(pid)
 
 
-def test_the_command_ends_with_code_3_when_its_kafka_dies(tmp_path: Path) -> None:
+def test_the_command_ends_with_code_70_when_its_kafka_dies(tmp_path: Path) -> None:
     folder = tmp_path / "kafka"
     command = [sys.executable, "-m", "metrics_app", "kafka", "--port", str(free_port()), "--data-dir", str(folder)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -263,5 +327,5 @@ def test_the_command_ends_with_code_3_when_its_kafka_dies(tmp_path: Path) -> Non
     process.stdout.readline()
     os.kill(int((folder / "kafka.pid").read_text()), signal.SIGKILL)
     _, said = process.communicate(timeout=DEADLINE_S)
-    assert process.returncode == 3
+    assert process.returncode == 70
     assert "Kafka ended with code -9" in said

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from aiokafka.admin import NewTopic
@@ -118,7 +121,64 @@ async def test_a_longer_retention_is_set_on_the_topic_and_the_rest_of_it_stays(s
 @pytest.mark.kafka
 async def test_more_replicas_than_brokers_says_which_setting(settings: MakeSettings) -> None:
     with pytest.raises(BrokerError, match=r"cannot have 3 replicas .*METRICS_REPLICATION"):
-        await topics.ensure(settings(replication=3))
+        await topics.ensure(settings(replication=3), patience_s=0)
+
+
+@pytest.mark.kafka
+async def test_brokers_that_are_late_are_waited_for_and_that_is_said(
+    settings: MakeSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(topics, "SAY_INTERVAL_S", 0.1)
+    said: asyncio.Queue[str] = asyncio.Queue()
+    here = settings(replication=3)
+    waiting = asyncio.create_task(topics.ensure(here, said.put_nowait, patience_s=math.inf))
+    for _ in range(2):
+        assert "cannot have 3 replicas" in await asyncio.wait_for(said.get(), 30)
+    waiting.cancel()
+
+
+@pytest.mark.kafka
+async def test_a_replica_that_lags_may_not_become_leader(settings: MakeSettings) -> None:
+    here, unclean = settings(), "unclean.leader.election.enable"
+    await topics.ensure(here)
+    kept = await own_values(here, here.samples_topic)
+    async with topics.admin_client(here) as admin:
+        await admin.alter_configs(
+            [ConfigResource(ConfigResourceType.TOPIC, here.samples_topic, {**kept, unclean: "true"})]
+        )
+    await have_own_values(here, here.samples_topic, {**kept, unclean: "true"})
+    await topics.ensure(here)
+    await have_own_values(here, here.samples_topic, kept)
+
+
+@pytest.mark.parametrize(("brokers", "replicas", "warned"), [(3, 1, True), (2, 1, True), (1, 1, False), (3, 3, False)])
+async def test_one_replica_where_there_could_be_more_is_warned_of(
+    brokers: int, replicas: int, warned: bool, make_settings: MakeSettings, caplog: pytest.LogCaptureFixture
+) -> None:
+    wanted = layout.topics(make_settings(partitions=1, replication=replicas))
+    await topics._ensure(cast(Any, Cluster(wanted, brokers, replicas)), wanted, replicas)
+    assert ("Kafka has 3 brokers" in caplog.text or "Kafka has 2 brokers" in caplog.text) == warned
+    assert ("what is accepted is lost with one disk" in caplog.text) == warned
+
+
+class Cluster:
+    """An admin client of a cluster in which the topics are as they should be; as many brokers do not fit a test."""
+
+    def __init__(self, wanted: list[layout.Topic], brokers: int, replicas: int) -> None:
+        self._wanted, self._brokers, self._replicas = wanted, brokers, replicas
+
+    async def describe_cluster(self) -> dict[str, list[int]]:
+        return {"brokers": list(range(self._brokers))}
+
+    async def describe_topics(self) -> list[dict[str, Any]]:
+        partition = {"replicas": list(range(self._replicas))}
+        return [{"topic": topic.name, "partitions": [partition] * topic.partitions} for topic in self._wanted]
+
+    async def describe_configs(self, _resources: object) -> list[Any]:
+        described = [
+            (0, "", 2, topic.name, [(*item, False, OWN) for item in topic.config.items()]) for topic in self._wanted
+        ]
+        return [SimpleNamespace(resources=described)]
 
 
 @pytest.mark.kafka

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import struct
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,6 +14,8 @@ from typer.testing import CliRunner
 
 from metrics_app.aggregator.dead_letters import headers_of
 from metrics_app.broker import client, topics
+from metrics_app.broker.embedded import EmbeddedKafka
+from metrics_app.broker.storage import Storage
 from metrics_app.cli.main import app
 from metrics_app.settings import PREFIX, Settings
 from metrics_app.wire import record
@@ -52,9 +55,9 @@ async def samples(here: Settings) -> list[Chunk]:
     return [chunk for message in sent for chunk in record.decode(message.value)]
 
 
-def dlq(here: Settings, *arguments: str) -> Any:
+def dlq(here: Settings, *arguments: str, without: str = "") -> Any:
     names = ("kafka", "name", "samples_topic", "dead_letter_topic", "partitions")
-    environment = {f"{PREFIX}{name.upper()}": str(getattr(here, name)) for name in names}
+    environment = {f"{PREFIX}{name.upper()}": str(getattr(here, name)) for name in names if name != without}
     result = runner.invoke(app, ["dlq", *arguments], env=environment)
     assert result.exit_code == 0, result.output
     return result
@@ -67,6 +70,20 @@ def test_letters_are_listed_once_with_origin_and_reason(installation: Settings) 
     ]
     assert [each["offset"] for each in json.loads(dlq(installation, "list", "--json", "--limit", "1").stdout)] == [5]
     assert f"{installation.samples_topic}-1 at 3  fold: RuntimeError" in dlq(installation, "list").stdout
+
+
+def test_without_an_address_the_kafka_of_the_data_folder_is_asked(
+    installation: Settings, kafka: EmbeddedKafka, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address = kafka.storage.address()
+    assert address is not None
+    (tmp_path / "kafka").mkdir()
+    Storage(tmp_path / "kafka").write_address(address)
+    monkeypatch.setenv("METRICS_DATA_DIR", str(tmp_path))
+    result = dlq(installation, "list", "--json", without="kafka")
+    assert f"asking the Kafka of {tmp_path} at {kafka.bootstrap}" in result.stderr
+    assert len(json.loads(result.stdout)) == len(LETTERS)
+    assert f"asking Kafka at {installation.kafka}" in dlq(installation, "list").stderr
 
 
 def test_a_dry_run_and_a_reason_that_nothing_has_send_nothing(installation: Settings) -> None:

@@ -77,6 +77,37 @@ def test_a_file_of_settings_that_is_no_utf8_is_a_sentence_and_exit_code_2(
     assert (result.exit_code, "is not UTF-8" in result.stderr) == (2, True)
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(
+            ("kafka", text)
+            for text in ("127.0.0.1:abc", "a:1;b:2", "a:70000", "a:0", "kafka://a:1", "::1:9092", "a b:1")
+        ),
+        *(("kafka", text) for text in ("", " , ", "a:1,b:", "user@a:1", "[::1:9092")),
+        *(("host", text) for text in ("", "a b", "http://a", "a/b")),
+    ],
+)
+def test_an_address_that_is_none_is_a_sentence_and_exit_code_2(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    monkeypatch.setenv(f"METRICS_{name.upper()}", value)
+    result = runner.invoke(app, ["settings"])
+    assert (result.exit_code, result.stderr.split(", got")[0].split(",")[0].split(" or ")[0]) == (
+        2,
+        f"error: METRICS_{name.upper()}: expected {'host:port' if name == 'kafka' else 'a host name'}",
+    )
+
+
+@pytest.mark.parametrize("value", ["a:1", "a", "a.example-1:9092, [::1]:9093,", "broker_1:65535"])
+def test_addresses_of_kafka_are_hosts_with_and_without_a_port(value: str) -> None:
+    assert load(kafka=value).kafka == value
+
+
+def test_an_address_to_listen_on_may_have_the_brackets_it_has_in_a_url() -> None:
+    assert [load(host=host).url for host in ("::1", "[::1]", "a.b")] == ["http://[::1]:8080"] * 2 + ["http://a.b:8080"]
+
+
 def test_every_setting_has_a_description() -> None:
     assert [name for name, field in Settings.model_fields.items() if not field.description] == []
 

@@ -2,17 +2,21 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
 import sys
 import textwrap
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
 
-from metrics_app.cli.supervisor import MAX_LOG_BYTES, Program, Supervisor, describe, is_in_use, rotate, sole_use, tail
+from metrics_app.cli.child import CRASHES, MB, Pace, Probe, Program, describe
+from metrics_app.cli.reasons import MAX_LOG_BYTES, rotate, tail
+from metrics_app.cli.supervisor import Supervisor, is_in_use, sole_use
 from metrics_app.errors import ProcessError, SettingsError
 from metrics_app.last_resort import EXIT_UNUSABLE
 
@@ -20,22 +24,22 @@ SLEEPS = "import time; print('up', flush=True); time.sleep(600)"
 BACKOFF_S = 0.01
 
 
-def exists(path: Path) -> Callable[[], Awaitable[bool]]:
-    async def probe() -> bool:
+def exists(path: Path) -> Probe:
+    async def probe(_pid: int) -> bool:
         return await asyncio.to_thread(path.exists)
 
     return probe
 
 
-async def always() -> bool:
+async def always(_pid: int) -> bool:
     return True
 
 
-async def never() -> bool:
+async def never(_pid: int) -> bool:
     return False
 
 
-def python(name: str, code: str, is_ready: Callable[[], Awaitable[bool]] = always) -> Program:
+def python(name: str, code: str, is_ready: Probe = always) -> Program:
     return Program(name, (sys.executable, "-c", textwrap.dedent(code)), is_ready)
 
 
@@ -43,13 +47,21 @@ class Running:
     """A supervisor at work in the background, with what it said."""
 
     def __init__(
-        self, folder: Path, *stages: list[Program], grace_s: float = 5.0, backoff_s: float = BACKOFF_S
+        self,
+        folder: Path,
+        *stages: list[Program],
+        grace_s: float = 5.0,
+        backoff_s: float = BACKOFF_S,
+        silence_s: float = 30.0,
+        free_mb: int = 0,
     ) -> None:
         self.folder = folder
         self.said: list[str] = []
         self.stop = asyncio.Event()
         self.ready = asyncio.Event()
-        supervisor = Supervisor(stages, folder, self.said.append, grace_s, backoff_s)
+        supervisor = Supervisor(
+            stages, folder, self.said.append, grace_s, Pace(backoff_s, silence_s=silence_s, free_mb=free_mb)
+        )
         self.task = asyncio.create_task(supervisor.run(self.stop, self.ready.set))
 
     def pid(self, name: str) -> int:
@@ -103,7 +115,7 @@ async def test_a_child_that_never_gets_ready_ends_everything_with_its_last_words
     running = Running(tmp_path, [python("kafka", SLEEPS)], [bad])
     await running.until(lambda: (tmp_path / "run" / "kafka.pid").exists())
     kafka = running.pid("kafka")
-    with pytest.raises(ProcessError, match=r"(?s)worker keeps dying \(last exit code 4\).*no luck with the port"):
+    with pytest.raises(ProcessError, match=r"(?s)worker keeps dying: .*last exit code 4.*no luck with the port"):
         await running.task
     assert not psutil.pid_exists(kafka)
     assert not running.ready.is_set()
@@ -112,7 +124,7 @@ async def test_a_child_that_never_gets_ready_ends_everything_with_its_last_words
 async def test_a_child_that_says_a_new_start_will_not_help_ends_everything_at_once(tmp_path: Path) -> None:
     """Also one that has been ready."""
     code = f"import sys, time; time.sleep(0.3); print('set it up otherwise'); sys.exit({EXIT_UNUSABLE})"
-    running = Running(tmp_path, [replace(python("one", code), hopeless=EXIT_UNUSABLE)])
+    running = Running(tmp_path, [replace(python("one", code), hopeless=(EXIT_UNUSABLE,))])
     with pytest.raises(ProcessError, match="set it up otherwise"):
         await asyncio.wait_for(running.task, 20)
     assert running.ready.is_set()
@@ -125,7 +137,7 @@ async def test_a_probe_that_swallows_its_cancellation_does_not_keep_a_dead_child
     """As a request may that is cancelled at the moment of its timeout."""
     swallowed: list[bool] = []
 
-    async def probe() -> bool:
+    async def probe(_pid: int) -> bool:
         try:
             await asyncio.sleep(600)
         except asyncio.CancelledError:
@@ -137,6 +149,79 @@ async def test_a_probe_that_swallows_its_cancellation_does_not_keep_a_dead_child
     running = Running(tmp_path, [python("worker", "import time; time.sleep(0.1)", probe)], backoff_s=600)
     await running.until(lambda: any("starting it again" in line for line in running.said))
     assert swallowed
+    await running.end()
+
+
+async def test_a_child_that_gives_no_sign_of_life_is_killed_and_started_again(tmp_path: Path) -> None:
+    """Also one that was ready, and that is deaf to SIGTERM."""
+    deaf = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(600)"
+    silent: list[int] = []
+
+    async def alive(pid: int) -> bool:
+        return pid not in silent
+
+    running = Running(tmp_path, [replace(python("worker", deaf), is_alive=alive)], silence_s=0.2)
+    await running.ready.wait()
+    silent.append(running.pid("worker"))
+    await running.until(lambda: running.said.count("worker is ready") == 2)
+    assert "worker gave no sign of life for 0.2 s; killed" in running.said
+    running.task.cancel()
+    await asyncio.gather(running.task, return_exceptions=True)
+
+
+async def test_a_child_whose_environment_has_changed_is_started_again_with_the_new_one(tmp_path: Path) -> None:
+    """As a worker whose Kafka had to take another port."""
+    environment = {"PORT": "9092"}
+    program = python("worker", "import os, time; print(os.environ['PORT'], flush=True); time.sleep(600)")
+    running = Running(tmp_path, [replace(program, environment=lambda: dict(environment))])
+    await running.until(lambda: tail(tmp_path / "logs" / "worker.log") == ["9092"])
+    environment["PORT"] = "9093"
+    await running.until(lambda: tail(tmp_path / "logs" / "worker.log") == ["9092", "9093"])
+    await running.end()
+
+
+async def test_what_was_once_ready_is_started_again_however_often_it_dies_before_it_is_ready(tmp_path: Path) -> None:
+    flag = tmp_path / "flag"
+    flag.touch()
+    running = Running(tmp_path, [python("worker", "import time; time.sleep(0.1)", exists(flag))])
+    await running.ready.wait()
+    flag.unlink()
+    await running.until(lambda: len([line for line in running.said if "starting it again" in line]) > CRASHES + 2)
+    await running.end()
+
+
+async def test_without_disk_space_nothing_is_started_and_it_goes_on_by_itself_when_there_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    free = [10 * MB]
+    monkeypatch.setattr(shutil, "disk_usage", lambda _folder: SimpleNamespace(free=free[0]))
+    running = Running(tmp_path, [python("worker", SLEEPS)], free_mb=64)
+    await running.until(lambda: bool(running.said))
+    assert f"worker waits for disk space: {tmp_path} has 10 MB, and 64 MB are needed" in running.said[0]
+    assert not running.ready.is_set()
+    free[0] = 65 * MB
+    await running.ready.wait()
+    await running.end()
+
+
+async def test_a_child_that_dies_for_want_of_space_is_waited_for_whatever_its_code(tmp_path: Path) -> None:
+    """A quota, or a disk that fills up again at once: no space is missing to start it."""
+    code = "import sys; print('error: it cannot write: [Errno 28] No space left on device'); sys.exit(3)"
+    running = Running(tmp_path, [replace(python("worker", code, never), hopeless=(3,))])
+    await running.until(lambda: len(running.said) > CRASHES + 1)
+    assert "worker ended with code 3: it cannot write: [Errno 28] No space left" in running.said[0]
+    await running.end()
+
+
+async def test_neither_a_pid_file_nor_a_log_that_cannot_be_written_ends_the_supervisor(tmp_path: Path) -> None:
+    for name in ("run", "logs"):
+        (tmp_path / name).write_text("in the way")
+    running = Running(tmp_path, [python("worker", SLEEPS)])
+    await running.until(lambda: any("worker cannot be started: File exists" in line for line in running.said))
+    (tmp_path / "logs").unlink()
+    await running.ready.wait()
+    (tmp_path / "run").unlink()
+    await running.until(lambda: (tmp_path / "run" / "worker.pid").exists())
     await running.end()
 
 
@@ -211,10 +296,11 @@ def test_children_die_when_their_supervisor_is_killed(tmp_path: Path) -> None:
     code = f"""
         import asyncio, sys
         from pathlib import Path
-        from metrics_app.cli.supervisor import Program, Supervisor
-        async def ready(): return True
+        from metrics_app.cli.child import Pace, Program
+        from metrics_app.cli.supervisor import Supervisor
+        async def ready(_pid): return True
         child = Program("child", (sys.executable, "-c", {SLEEPS!r}), ready)
-        supervisor = Supervisor([[child]], Path({str(tmp_path)!r}), print, 5.0)
+        supervisor = Supervisor([[child]], Path({str(tmp_path)!r}), print, 5.0, Pace())
         asyncio.run(supervisor.run(asyncio.Event(), lambda: print("all ready", flush=True)))
     """
     with psutil.Popen([sys.executable, "-c", textwrap.dedent(code)], stdout=-1, text=True) as parent:

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import psutil
 
-from metrics_app.cli.supervisor import Program, Supervisor, sole_use
+from metrics_app.cli.child import Pace, Program
+from metrics_app.cli.supervisor import Supervisor, sole_use
 from tests.cli.fake_service import FakeService
 
 # a Kafka tells its own process id, as the one in run/ is that of whoever watches it
@@ -71,7 +72,7 @@ async def installation(folder: Path, service: FakeService, workers: int = 1) -> 
         programs = [Program("kafka", kafka_command(folder), _at_once)]
         names = [f"worker-{i}" for i in range(workers)]
         programs += [Program(name, worker_command(folder, name, port), _at_once) for name in names]
-        supervisor = Supervisor([programs], folder, said.append, grace_s=5.0, first_backoff_s=0.05)
+        supervisor = Supervisor([programs], folder, said.append, grace_s=5.0, pace=Pace(0.05))
         with sole_use(folder):
             task = asyncio.create_task(supervisor.run(stop, is_up.set))
             await is_up.wait()
@@ -92,5 +93,5 @@ def _await_started(folder: Path, processes: int) -> None:
         time.sleep(0.001)
 
 
-async def _at_once() -> bool:
+async def _at_once(_pid: int) -> bool:
     return True
