@@ -2,6 +2,9 @@
 
 A chunk holds the values themselves or, from a sender with too many of them, a histogram that stands for them. Such a
 chunk is indivisible: what is in a histogram cannot be told apart again.
+
+A chunk of a numbering sender may be empty. It says that the numbers below `first` were given to values; those that do
+not arrive are missing, though no later value does.
 """
 
 from __future__ import annotations

@@ -97,6 +97,9 @@ class Gathering:
             ids = self._piece_id(chunk.key, chunk.hour) if self.request_id and not chunk.sender else b""
             self.parsed.chunks.append(chunk._replace(hour=hour, ids=ids))
             return
+        if not chunk.values and chunk.sender and chunk.first:  # how far its numbers reach
+            self.parsed.chunks.append(chunk._replace(hour=hour))
+            return
         for at in range(0, chunk.count, self.limits.chunk_values):
             end = min(at + self.limits.chunk_values, chunk.count)
             values = chunk.values[at * VALUE_BYTES : end * VALUE_BYTES]

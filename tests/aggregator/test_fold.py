@@ -184,6 +184,17 @@ def test_a_gap_in_the_numbers_is_missing_until_it_is_filled():
     assert row.missing == 0
 
 
+def test_an_empty_chunk_says_that_the_numbers_before_it_are_missing_until_they_come():
+    fold = Disk().open()
+    fold.apply(0, NOW_MS, [chunk("a", 1, sender=SENDER, first=0), chunk("a", sender=SENDER, first=4)])
+    row = fold.find(b"a", HOUR)
+    assert row is not None
+    assert (row.summary.count, row.missing, row.duplicates) == (1, 3, 0)
+    fold.apply(1, NOW_MS, [chunk("a", 2, 4, 8, sender=SENDER, first=1), chunk("a", sender=SENDER, first=2)])
+    assert (row.summary.count, row.missing, row.duplicates) == (4, 0, 0)
+    assert rows.decode_row(rows.encode_row(row), row.summary.exact_distinct).missing == 0
+
+
 def test_senders_beyond_the_bound_are_counted_without_a_fence():
     fold = Disk().open(Limits(max_senders=1))
     for offset, sender in enumerate([SENDER, b"x" * 16, b"x" * 16]):

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from metrics_app.errors import BodyTooLargeError, InvalidBodyError, UnsupportedTypeError
 from metrics_app.wire.bodies import MAX_GZIP_MEMBERS, Limits, Parsed, inflate, parse
-from metrics_app.wire.chunk import VALUE_MAX
+from metrics_app.wire.chunk import VALUE_MAX, Chunk
 from metrics_app.wire.gathering import LISTED
 
 NOW_S = 1_795_464_000.5  # 2026-11-23T20:00:00.5Z
@@ -442,6 +442,16 @@ def test_columns_keep_sender_numbering_and_order(encode: Encode, content_type: s
     assert [value for chunk in parsed.chunks[:3] for value in floats(chunk.values)] == numbers
     assert parsed.chunks[3].values == struct.pack("<2d", 0.5, 0.0)
     assert (parsed.accepted, parsed.rejected) == (252, [])
+
+
+@pytest.mark.parametrize(("encode", "content_type", "pack"), FORMS)
+def test_an_empty_series_says_how_far_the_numbers_of_its_sender_reach(
+    encode: Encode, content_type: str, pack: Callable[[Any], Any]
+) -> None:
+    body = {"sender": str(SENDER), "series": [series(values=pack([]), first=7), series("b", pack([]))]}
+    parsed = read(encode(body), content_type)
+    assert parsed.chunks == [Chunk(b"a", HOUR, b"", SENDER.bytes, 7)]
+    assert (parsed.accepted, parsed.rejected) == (0, [])
 
 
 @pytest.mark.parametrize("packed", [False, True])

@@ -65,6 +65,12 @@ def test_a_record_is_never_larger_than_the_sizes_of_its_chunks(given_chunks: lis
     assert len(record.encode(given_chunks)) <= record.OVERHEAD_BYTES + sum(map(record.size_of, given_chunks))
 
 
+def test_a_numbered_chunk_may_be_empty_because_it_says_how_far_the_numbers_reach() -> None:
+    """What a client sends of values that it has dropped; refusing it would cost the other chunks of the record."""
+    reached = Chunk(b"a", 498740, b"", b"s" * SENDER_BYTES, 7)
+    assert record.decode(record.encode([reached])) == [reached]
+
+
 def test_values_are_slices_of_the_record_not_copies() -> None:
     encoded = record.encode(SAMPLE)
     values = record.decode(encoded)[0].values
