@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from time import perf_counter
 from typing import Any
 
+from metrics_app.client.lifespan import Lifespan
 from metrics_app.client.routes import AsgiRoutes, request_key
 from metrics_app.client.timer import MS, Recorder
 
@@ -19,7 +20,8 @@ Key = Callable[[Mapping[str, Any]], str]
 class TimingMiddleware:
     """Times each HTTP request of an ASGI app from its call until the last of its response was sent.
 
-    What an app does after its response, background tasks say, is not part of that. WebSockets are not timed.
+    What an app does after its response, background tasks say, is not part of that. WebSockets are not timed. When the
+    server ends, what was recorded is sent before the app's lifespan is over: some servers end by the signal they got.
 
     >>> app.add_middleware(TimingMiddleware, client=client)  # Starlette, FastAPI
 
@@ -37,6 +39,9 @@ class TimingMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The app's response."""
+        if scope["type"] == "lifespan":
+            await Lifespan(self._app, self._client)(scope, receive, send)
+            return
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return

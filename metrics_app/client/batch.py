@@ -7,7 +7,7 @@ same numbers.
 from __future__ import annotations
 
 import gzip
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -37,12 +37,14 @@ class Batch(Struct, frozen=True):
         count: recorded values that it stands for.
         items: values and buckets in it.
         gzipped: whether the body is compressed.
+        moved: whether its hours were corrected, which is done once.
     """
 
     count: int
     items: int
     gzipped: bool
     body: bytes
+    moved: bool = False
 
     @property
     def size(self) -> int:
@@ -54,7 +56,7 @@ class Batch(Struct, frozen=True):
         return self
 
 
-def batch_of(sender: UUID, series: Sequence[Series], count: int, items: int) -> Batch:
+def batch_of(sender: UUID, series: Sequence[Series | Mapping[str, object]], count: int, items: int) -> Batch:
     """The series as one body, which stands for `count` values."""
     body = msgpack.encode({"sender": str(sender), "series": series})
     gzipped = len(body) >= 256 and len(gzip.compress(body[:SAMPLE_BYTES], 1)) < WORTH_IT * min(len(body), SAMPLE_BYTES)

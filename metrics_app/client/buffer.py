@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from metrics_app.client.batch import Batch
@@ -26,7 +26,11 @@ class Waiting(Protocol):
         """Bytes."""
 
     def load(self) -> Batch | None:
-        """The batch; None when it cannot be read any more."""
+        """The batch; None when it cannot be read any more.
+
+        Raises:
+            OSError: it cannot be read now.
+        """
 
 
 class Buffer:
@@ -37,6 +41,7 @@ class Buffer:
         max_bytes: bytes that may wait.
         dropped: where values dropped to make room are counted.
         let_go: called with a batch that is sent or dropped.
+        lost: called with a batch that is dropped, before it is let go.
     """
 
     def __init__(
@@ -45,10 +50,12 @@ class Buffer:
         max_bytes: int,
         dropped: Counter[str],
         let_go: Callable[[Waiting], None] = lambda batch: None,
+        lost: Callable[[Waiting], None] = lambda batch: None,
     ) -> None:
         self._max_items = max_items
         self._max_bytes = max_bytes
         self._let_go = let_go
+        self._lost = lost
         self._changed = threading.Condition()
         self._batches: deque[Waiting] = deque()
         self._sending: Waiting | None = None
@@ -75,6 +82,7 @@ class Buffer:
             while self._batches and (self.items + items > self._max_items or self.bytes + size > self._max_bytes):
                 oldest = self._batches.popleft()
                 self._dropped["overflow"] += oldest.count
+                self._lost(oldest)
                 self._forget(oldest)
 
     def take(self, wait_s: float) -> Waiting | None:
@@ -83,6 +91,11 @@ class Buffer:
             self._changed.wait_for(lambda: self._batches or self._woken, wait_s)
             self._sending = self._batches.popleft() if self._batches else None
             return self._sending
+
+    def waiting(self) -> list[Waiting]:
+        """What waits now, and what is being sent."""
+        with self._changed:
+            return [*([self._sending] if self._sending else []), *self._batches]
 
     def wake(self) -> None:
         """Has `take` not wait any more, now and from now on."""
@@ -104,6 +117,14 @@ class Buffer:
                 self._forget(self._sending)
                 self._sending = None
             self._changed.notify_all()
+
+    def swap(self, batches: Sequence[Waiting]) -> None:
+        """The batch that was taken is done with, and what takes no more room than it comes in its place."""
+        with self._changed:
+            for batch in reversed(batches):
+                self._batches.appendleft(batch)
+                self._weigh(batch, 1)
+            self.done()
 
     def wait_empty(self, wait_s: float) -> bool:
         """Whether nothing waits or is being sent, within so many seconds."""

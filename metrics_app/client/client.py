@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import Sequence
+from functools import partial
 from time import monotonic
 from typing import Self
 from urllib.parse import urlsplit
 
 from metrics_app.client import lifecycle
+from metrics_app.client.aside import aside
 from metrics_app.client.engine import Engine
 from metrics_app.client.intake import Intake
 from metrics_app.client.options import Options
@@ -74,6 +75,11 @@ class BaseClient:
         """How long the end of the process may be held up."""
         return self._options.exit_timeout_s
 
+    @property
+    def heeds_signals(self) -> bool:
+        """Whether it wants to be told of signals that end the process."""
+        return self._options.signals
+
     def begin_again(self) -> None:
         """In the child of a fork: nothing recorded, another sender, no threads until the first value."""
         self._intake.clear()
@@ -93,7 +99,23 @@ class BaseClient:
         """Waits until what `stop` began is over."""
         self._engine.join(timeout_s)
 
+    def hurry(self, within_s: float) -> None:
+        """Begins to send all there is, because the process may end, and goes on; returns at once."""
+        if not self._closed and self.enabled:
+            self._engine.hurry(within_s)
+
+    def settle(self, until: float) -> None:
+        """Waits until what `hurry` began is over, or a moment of the monotonic clock has come."""
+        self._engine.settle(until)
+
+    def send_now(self) -> None:
+        """Sends all there is, as at the end of the process, in `exit_timeout_s` at most; for who knows that it ends."""
+        until = monotonic() + self._options.exit_timeout_s
+        self.hurry(self._options.exit_timeout_s)
+        self.settle(until)
+
     def _relieve(self) -> None:
+        lifecycle.look_out()
         self._engine.relieve()
 
     def _flush(self, timeout_s: float) -> bool:
@@ -114,7 +136,11 @@ class MetricsClient(BaseClient):
     """
 
     def flush(self, timeout_s: float = 5.0) -> bool:
-        """Waits until everything recorded until now is in Kafka; False when it is not after so many seconds."""
+        """Waits until everything recorded until now is in Kafka.
+
+        False when it is not after so many seconds, or when values were dropped, for whatever reason, and no call has
+        said so yet: `stats().dropped` has them. What is no value, or has no key, does not matter here.
+        """
         return self._flush(timeout_s)
 
     def close(self, timeout_s: float | None = None) -> None:
@@ -138,12 +164,16 @@ class AsyncMetricsClient(BaseClient):
     """
 
     async def flush(self, timeout_s: float = 5.0) -> bool:
-        """Waits until everything recorded until now is in Kafka; False when it is not after so many seconds."""
-        return await asyncio.to_thread(self._flush, timeout_s)
+        """Waits until everything recorded until now is in Kafka.
+
+        False when it is not after so many seconds, or when values were dropped, for whatever reason, and no call has
+        said so yet: `stats().dropped` has them. What is no value, or has no key, does not matter here.
+        """
+        return await aside(partial(self._flush, timeout_s))
 
     async def close(self, timeout_s: float | None = None) -> None:
         """Sends what is left, for at most so many seconds (None: `exit_timeout_s`), and ends. May be called again."""
-        await asyncio.to_thread(self._close, timeout_s)
+        await aside(partial(self._close, timeout_s))
 
     async def __aenter__(self) -> Self:
         return self

@@ -11,6 +11,7 @@ from metrics_app.client.addresses import Address, Addresses, RetryBudget
 from metrics_app.client.batch import Batch
 from metrics_app.client.buffer import Buffer, Waiting
 from metrics_app.client.options import Options
+from metrics_app.client.outcome import Outcome
 from metrics_app.client.pace import Pace
 from metrics_app.client.stats import Dropped
 from metrics_app.client.transport import Attempt, Result, Transport
@@ -19,123 +20,181 @@ from metrics_app.wire.dropped import header_of
 logger = logging.getLogger("metrics_app.client")
 
 IDLE_S = 10.0
+DISK_PAUSE_S = 0.2
+DOUBTS = 5  # attempts to send a batch until what may be the moment's fault is taken for the batch's
 
 
 class Delivery:
     """Takes batches from the buffer to the collectors.
 
     Attributes:
-        sent, batches, retries: values and batches accepted, attempts that were not a batch's first.
+        batches, retries: batches accepted, attempts that were not a batch's first.
     """
 
-    def __init__(self, addresses: Addresses, transport: Transport, buffer: Buffer, dropped: Dropped, options: Options):
+    def __init__(
+        self,
+        addresses: Addresses,
+        transport: Transport,
+        buffer: Buffer,
+        dropped: Dropped,
+        outcome: Outcome,
+        options: Options,
+    ):
         self._addresses = addresses
         self._transport = transport
         self._buffer = buffer
         self._dropped = dropped
+        self._outcome = outcome
         self._options = options
         self._budget = RetryBudget(options.retry_share)
-        self._hurry = threading.Event()
-        self._until = float("inf")
+        self._in_hurry = threading.Event()
+        self._hurry_until = 0.0
+        self._ends = False
         self._last_chances: set[str] = set()
-        self._told: set[str] = set()
         self._tried: object = None
+        self._doubts = 0
+        self._tells = True
         self.pace = Pace(options.catch_up)
-        self.sent = self.batches = self.retries = 0
+        self.batches = self.retries = 0
+
+    @property
+    def hurries(self) -> bool:
+        """Whether what waits is sent without regard to backoff and pace."""
+        return bool(self._last_chances) and monotonic() < self._hurry_until
+
+    @property
+    def _is_over(self) -> bool:
+        return self._ends and not self.hurries
 
     def run(self) -> None:
-        """Sends until the time of `hurry` is over, or all is sent after it."""
-        while monotonic() < self._until:
-            waiting = self._buffer.take(IDLE_S)
-            if waiting is None:
-                if self._hurry.is_set():
+        """Sends until the time of a hurry that ends it is over, or all is sent after it."""
+        while not self._is_over:
+            owes = self._tells and self._outcome.tidings.owed
+            waiting = self._buffer.take(0.0 if owes else IDLE_S)
+            if waiting is None and not owes:
+                if self._ends:
                     break
                 continue
             try:
                 self._send(waiting)
             except Exception:
-                logger.exception("a batch of %s values is dropped: a bug in the client", waiting.count)
-                self._drop("bug", waiting.count)
+                logger.exception("a batch is dropped: a bug in the client")
+                if waiting is not None:
+                    self._outcome.drop("bug", waiting)
+                self._outcome.tidings.told()
         self._transport.close()
 
-    def hurry(self, within_s: float) -> None:
-        """Sends what waits without regard to backoff and pace, and ends after so many seconds at the latest.
+    def hurry(self, within_s: float, ends: bool) -> None:
+        """Sends what waits without regard to backoff and pace, for so many seconds at the latest.
 
-        It ends sooner when every address has failed once more: a process need not wait for a service that is away.
+        It is over sooner when every address has failed once more: a process need not wait for a service that is away.
+
+        Args:
+            ends: whether nothing is sent after it.
         """
-        self._until = monotonic() + within_s
+        if ends and len(self._buffer) > 1:
+            self._outcome.announce()
+        self._hurry_until = monotonic() + within_s
         self._last_chances = {address.url for address in self._addresses.all}
         for address in self._addresses.all:
             address.not_before = 0.0
-        self._hurry.set()
-        self._buffer.wake()
+        self._ends = self._ends or ends
+        self._in_hurry.set()
+        if ends:
+            self._buffer.wake()
 
-    def _send(self, waiting: Waiting) -> None:
+    def _send(self, waiting: Waiting | None) -> None:
         now = monotonic()
         address = self._addresses.pick(now)
         pause_s = self._addresses.wait_s(now) if address is None else self.pace.wait_s(now)
-        hurries = self._hurry.is_set()
+        hurries = self.hurries
         if address is not None and (hurries or not pause_s):
-            self._try(waiting, address, now)
+            if self._has_told(address) and waiting is not None:
+                self._try(waiting, address, now)
             return
         self._buffer.give_back()
         if hurries:
-            time.sleep(max(0.0, min(pause_s, self._until - now)))
-        else:
-            self._hurry.wait(pause_s)
+            time.sleep(max(0.0, min(pause_s, self._hurry_until - now)))
+        elif self._in_hurry.wait(pause_s):
+            self._in_hurry.clear()  # noticed: what `hurry` has set is looked at next
 
-    def _try(self, waiting: Waiting, address: Address, now: float) -> None:
-        batch = waiting.load()
-        if batch is None:
-            self._drop("disk", waiting.count)
-            return
-        self.retries += self._tried is waiting
-        self._tried = waiting
+    def _has_told(self, address: Address) -> bool:
+        """Tells what is owed; False when that failed, so that the address is better left alone."""
+        if not (self._tells and self._outcome.tidings.owed):
+            return True
+        for batch in self._outcome.tidings.batches():
+            attempt = self._attempt(address, batch)
+            if attempt.result in (Result.NOT_NOW, Result.UNREACHABLE):
+                self._failed(address, attempt)
+                return False
+            if attempt.result is not Result.TAKEN:
+                self._tells = False  # until a batch is taken: what is refused now would be again
+                return True
+        self._outcome.tidings.told()
+        return True
+
+    def _attempt(self, address: Address, batch: Batch) -> Attempt:
         dropped = self._dropped.unreported()
-        timeout_s = max(0.01, min(self._options.timeout_s, self._until - now))
+        left_s = self._hurry_until - monotonic() if self._ends else self._options.timeout_s
+        timeout_s = max(0.01, min(self._options.timeout_s, left_s))
         attempt = self._transport.send(address.url, batch, timeout_s, header_of(dropped))
+        if attempt.heard is not None:
+            self._outcome.heard(address, attempt.heard)
         if attempt.result is Result.TAKEN:
             self._dropped.reported(dropped)
+        return attempt
+
+    def _try(self, waiting: Waiting, address: Address, now: float) -> None:
+        batch = self._loaded(waiting)
+        if batch is None:
+            return
+        is_retry = self._tried is waiting
+        self.retries += is_retry
+        self._doubts = self._doubts if is_retry else 0
+        self._tried = waiting
+        attempt = self._attempt(address, batch)
+        self._doubts += attempt.result is Result.DOUBTFUL
+        if attempt.result is Result.TAKEN:
             self._taken(address, batch, attempt)
-        elif attempt.result is Result.REFUSED:
+        elif attempt.result in (Result.REFUSED, Result.TOO_LARGE) or self._doubts >= DOUBTS:
             self._addresses.worked(address)
-            self._say_once(attempt.detail, "%s refused a batch, which is dropped: %s", address.url, attempt.detail)
-            self._drop("refused", batch.count)
+            self._outcome.refused(batch, address, attempt)
         else:
             self._failed(address, attempt)
 
+    def _loaded(self, waiting: Waiting) -> Batch | None:
+        try:
+            batch = waiting.load()
+        except OSError as error:
+            logger.warning("the spool cannot be read now, which is tried again: %s", error)
+            self._buffer.give_back()
+            self._in_hurry.wait(DISK_PAUSE_S)
+            return None
+        if batch is None:
+            self._outcome.drop("disk", waiting)
+        return batch
+
     def _taken(self, address: Address, batch: Batch, attempt: Attempt) -> None:
-        if address.failures:
+        was_away = address.failures > 0
+        if was_away:
             logger.warning("%s takes batches again", address.url)
         self._addresses.worked(address)
         self._budget.earn()
+        self._tells = True
         self.batches += 1
-        self.sent += attempt.accepted
-        if attempt.accepted < batch.count:
-            self._say_once(attempt.detail, "%s rejected a series, which is dropped: %s", address.url, attempt.detail)
-            self._dropped.total["rejected"] += batch.count - attempt.accepted
-        self._buffer.done()
-        self.pace.sent(batch.count, monotonic(), behind=len(self._buffer) > 0)
+        self._outcome.taken(batch, address, attempt)
+        behind = len(self._buffer) > 0
+        if was_away and behind:
+            self._outcome.announce()
+        self.pace.sent(batch.count, monotonic(), behind)
 
     def _failed(self, address: Address, attempt: Attempt) -> None:
         if not address.failures:
             logger.warning("%s: %s; values are kept and sent later or elsewhere", address.url, attempt.detail)
         # an address where nobody listens costs nobody anything
-        patient = attempt.result is Result.NOT_NOW and not self._budget.spend()
+        patient = attempt.result is not Result.UNREACHABLE and not self._budget.spend()
         now = monotonic()
         self._addresses.failed(address, now, attempt.detail, attempt.retry_after_s, patient)
         self.pace.failed(now)
         self._buffer.give_back()
-        if self._hurry.is_set():
-            self._last_chances.discard(address.url)
-            if not self._last_chances:
-                self._until = 0.0
-
-    def _drop(self, reason: str, count: int) -> None:
-        self._dropped.total[reason] += count
-        self._buffer.done()
-
-    def _say_once(self, about: str, text: str, *facts: object) -> None:
-        if about not in self._told and len(self._told) < 100:
-            self._told.add(about)
-            logger.error(text, *facts)
+        self._last_chances.discard(address.url)

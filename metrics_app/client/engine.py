@@ -15,14 +15,18 @@ from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING
 
+from metrics_app.client import signals
 from metrics_app.client.addresses import Addresses
 from metrics_app.client.batch import MAX_ITEMS, Batch
-from metrics_app.client.buffer import Buffer
+from metrics_app.client.buffer import Buffer, Waiting
 from metrics_app.client.delivery import Delivery
 from metrics_app.client.gathering import Gathering
 from metrics_app.client.intake import Intake
 from metrics_app.client.options import Options
+from metrics_app.client.outcome import Outcome
+from metrics_app.client.skew import Skew
 from metrics_app.client.stats import Dropped, Stats, states
+from metrics_app.client.tidings import Tidings
 from metrics_app.client.transport import Transport
 
 if TYPE_CHECKING:
@@ -30,7 +34,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("metrics_app.client")
 
+THREADS = ("gather", "send")
 TICK_S = 0.05
+HASTE_S = 60.0  # after a signal to end, what is recorded is sent with the next tick for so long
 
 
 class Engine:
@@ -42,39 +48,46 @@ class Engine:
         self._addresses = Addresses(urls, options.backoff_first_s, options.backoff_max_s)
         self._dropped = Dropped()
         self._spool = _spool(options)
-        self._buffer = _buffer(options, self._dropped, self._spool)
+        tidings = Tidings()
+        self._buffer = _buffer(options, self._dropped, self._spool, tidings)
         self._gathering = Gathering(options)
         transport = Transport(options.headers, options.connect_timeout_s)
-        self._delivery = Delivery(self._addresses, transport, self._buffer, self._dropped, options)
+        self._outcome = Outcome(
+            self._buffer, self._dropped, tidings, Skew(options.clock_tolerance_s), self._instead, self._turn, self._void
+        )
+        self._delivery = Delivery(self._addresses, transport, self._buffer, self._dropped, self._outcome, options)
         self._one_gathers = threading.Lock()
         self._one_starts = threading.Lock()
         self._stopping = threading.Event()
-        self._threads: list[threading.Thread] = []
+        self._threads: dict[str, threading.Thread] = {}
         self._explained: set[str] = set()
         self._recorded = self._recovered = 0
         self._waiting_since = 0.0
+        self._hasty_until = 0.0
+        self._confessed = 0
 
     def relieve(self) -> None:
         """Makes sure that the threads run, and gathers unless somebody does; never blocks, never raises."""
         self.start()
-        if self._one_gathers.acquire(blocking=False):
-            try:
-                self._gather(seal=False)
-            finally:
-                self._one_gathers.release()
+        with signals.undisturbed():  # a handler that sends what waits must not find this half done
+            if self._one_gathers.acquire(blocking=False):
+                try:
+                    self._gather(seal=False)
+                finally:
+                    self._one_gathers.release()
 
     def start(self) -> None:
         """Starts the threads, once; where that is impossible now, the next call tries again."""
-        if self._threads or self._stopping.is_set() or not self._one_starts.acquire(blocking=False):
+        if len(self._threads) == len(THREADS) or self._stopping.is_set():
+            return
+        if not self._one_starts.acquire(blocking=False):
             return
         try:
-            threads = [
-                threading.Thread(target=run, name=f"metrics-{name}", daemon=True)
-                for name, run in (("gather", self._keep_gathering), ("send", self._delivery.run))
-            ]
-            for thread in threads:
-                thread.start()
-            self._threads = threads
+            for name, run in zip(THREADS, (self._keep_gathering, self._delivery.run), strict=True):
+                if name not in self._threads:
+                    thread = threading.Thread(target=run, name=f"metrics-{name}", daemon=True)
+                    thread.start()
+                    self._threads[name] = thread
         except RuntimeError as error:  # no more threads, or the interpreter is ending
             self._explain("thread", f"values are only kept, not sent: {error}")
         finally:
@@ -91,22 +104,41 @@ class Engine:
         self.start()
 
     def flush(self, timeout_s: float) -> bool:
-        """Whether everything recorded until now was sent, or dropped, within the time."""
+        """Whether all recorded until now was sent within the time, and nothing dropped that no flush has told of."""
         until = monotonic() + timeout_s
         self.start()
-        self._gather_all(timeout_s)
-        return self._buffer.wait_empty(max(0.0, until - monotonic()))
+        gathered = self._gather_all(timeout_s)
+        empty = gathered and self._buffer.wait_empty(max(0.0, until - monotonic()))
+        lost = self._dropped.lost
+        if not empty or lost == self._confessed:
+            return empty
+        self._confessed = lost
+        return False
+
+    def hurry(self, within_s: float) -> None:
+        """Begins to send all there is, without regard to backoff and pace; the process is about to end."""
+        self._gather_all(within_s)
+        self._hasty_until = monotonic() + HASTE_S
+        self._delivery.hurry(within_s, ends=False)
+
+    def settle(self, until: float) -> None:
+        """Waits until what `hurry` began is over, or a moment of the monotonic clock has come."""
+        while "send" in self._threads and self._delivery.hurries and monotonic() < until:
+            if self._buffer.wait_empty(min(TICK_S, until - monotonic())):
+                break
 
     def stop(self, within_s: float) -> None:
         """Sends what is there, and has the threads end after so many seconds at the latest; returns at once."""
         self._gather_all(within_s)
         self._stopping.set()
-        self._delivery.hurry(within_s)
+        self._delivery.hurry(within_s, ends=True)
 
     def join(self, timeout_s: float) -> None:
-        """Waits until the threads have ended."""
+        """Waits until the threads have ended; where none could be started, does their work."""
         until = monotonic() + timeout_s
-        for thread in self._threads:
+        if "send" not in self._threads and len(self._buffer):
+            self._delivery.run()
+        for thread in self._threads.values():
             thread.join(max(0.0, until - monotonic()))
         if self._spool is not None:
             self._spool.close()
@@ -126,7 +158,7 @@ class Engine:
         return Stats(
             recorded=self._recorded,
             recovered=self._recovered,
-            sent=delivery.sent,
+            sent=self._outcome.sent,
             waiting=buffer.count,
             waiting_bytes=buffer.bytes,
             dropped=dict(self._dropped.total),
@@ -143,7 +175,10 @@ class Engine:
 
     def _keep_gathering(self) -> None:
         if self._spool is not None:
-            self._take_over(self._spool)
+            try:
+                self._take_over(self._spool)
+            except Exception:
+                logger.exception("what earlier processes left in the spool is not sent")
         while not self._stopping.wait(TICK_S):
             with self._one_gathers:
                 self._gather(seal=self._is_due(monotonic()))
@@ -157,12 +192,15 @@ class Engine:
             self._delivery.pace.recovered(self._recovered, monotonic())
             logger.info("%s values that an earlier process left in the spool are sent", self._recovered)
 
-    def _gather_all(self, timeout_s: float) -> None:
-        if self._one_gathers.acquire(timeout=max(0.0, timeout_s)):
+    def _gather_all(self, timeout_s: float) -> bool:
+        with signals.undisturbed():
+            if not self._one_gathers.acquire(timeout=max(0.0, timeout_s)):
+                return False
             try:
                 self._gather(seal=True)
             finally:
                 self._one_gathers.release()
+        return True
 
     def _gather(self, seal: bool) -> None:
         try:
@@ -185,6 +223,8 @@ class Engine:
         gathering, options = self._gathering, self._options
         if gathering.empty:
             return False
+        if now < self._hasty_until:
+            return True
         self._waiting_since = self._waiting_since or now
         if now - self._waiting_since >= options.interval_s:
             return True
@@ -193,11 +233,25 @@ class Engine:
 
     def _keep(self, batch: Batch) -> None:
         self._buffer.make_room(batch.items, batch.size)
-        kept = batch if self._spool is None else self._spool.keep(batch)
-        if kept is None:
-            self._dropped.total["disk"] += batch.count
-        else:
+        for kept in self._kept(batch):
             self._buffer.put(kept)
+
+    def _instead(self, batches: Sequence[Batch]) -> None:
+        self._buffer.swap([kept for batch in batches for kept in self._kept(batch)])
+
+    def _kept(self, batch: Batch) -> list[Waiting]:
+        kept = batch if self._spool is None else self._spool.keep(batch)
+        if kept is not None:
+            return [kept]
+        self._dropped.total["disk"] += batch.count
+        self._outcome.tidings.note(batch)
+        return []
+
+    def _turn(self, ahead_s: float) -> None:
+        self._intake.set_ahead(int(ahead_s * 1e9))
+
+    def _void(self, hour: int) -> None:
+        self._gathering.numbering.void(hour)
 
     def _note_faults(self) -> None:
         for reason, detail in self._intake.faults():
@@ -210,10 +264,10 @@ class Engine:
             logger.warning("%s; from now on such are only counted (%s)", text, about)
 
 
-def _buffer(options: Options, dropped: Dropped, spool: Spool | None) -> Buffer:
+def _buffer(options: Options, dropped: Dropped, spool: Spool | None, tidings: Tidings) -> Buffer:
     if spool is None:
-        return Buffer(options.max_values, options.max_bytes, dropped.total)
-    return Buffer(sys.maxsize, spool.room_bytes, dropped.total, spool.let_go)
+        return Buffer(options.max_values, options.max_bytes, dropped.total, lost=tidings.note)
+    return Buffer(sys.maxsize, spool.room_bytes, dropped.total, spool.let_go, tidings.note)
 
 
 def _spool(options: Options) -> Spool | None:

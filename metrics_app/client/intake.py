@@ -11,15 +11,18 @@ import itertools
 import math
 from collections.abc import Callable, Iterator
 from numbers import Real
-from time import time
+from time import monotonic, time_ns
 from typing import NamedTuple
 
 from metrics_app.wire.chunk import VALUE_MAX
 from metrics_app.wire.keys import key_bytes
 
-HOUR_S = 3600
+HOUR_NS = 3600 * 10**9  # whole nanoseconds, so that an hour is never rounded up
 MAX_FAULTS = 100_000  # faults noted between two collections; more are not counted
-_LINGER_S = 60.0  # how long after its end an hour's lists are still looked at: a thread may stop before its append
+_LINGER_S = (
+    60.0  # how long an hour's lists are still looked at when another one is open: a thread may stop before its append
+)
+_MOST_HOURS = 64  # looked at; only a clock that jumps about opens so many within that time
 
 
 class Taken(NamedTuple):
@@ -40,11 +43,12 @@ class Fault(NamedTuple):
 class _Hour:
     """The lists of an hour; `appends` has the append of each, which saves the hot path a look-up."""
 
-    __slots__ = ("appends", "ends", "lists", "number")
+    __slots__ = ("appends", "ends", "left", "lists", "number")
 
     def __init__(self, number: int) -> None:
         self.number = number
-        self.ends = (number + 1) * HOUR_S
+        self.ends = (number + 1) * HOUR_NS  # by the clock of this machine
+        self.left = 0.0  # moment of the monotonic clock at which another one was opened
         self.lists: dict[str, list[float]] = {}
         self.appends: dict[str, Callable[[float], None]] = {}
 
@@ -59,16 +63,17 @@ class Intake:
         max_keys: keys an hour.
         max_waiting: values between two collections from which on `relieve` is called.
         relieve: collects, in whatever thread; may return without having done so.
-        clock: epoch seconds.
+        clock: nanoseconds since the epoch, by the clock of this machine.
     """
 
     def __init__(
-        self, max_keys: int, max_waiting: int, relieve: Callable[[], None], clock: Callable[[], float] = time
+        self, max_keys: int, max_waiting: int, relieve: Callable[[], None], clock: Callable[[], int] = time_ns
     ) -> None:
         self._max_keys = max_keys
         self._max_waiting = max_waiting
         self._relieve = relieve
         self._clock = clock
+        self._ahead = 0
         self.clear()
 
     def clear(self) -> None:
@@ -92,6 +97,11 @@ class Intake:
             pass
         self._record_slowly(key, ms)
 
+    def set_ahead(self, nanoseconds: int) -> None:
+        """This machine's clock is so far ahead: hours begin when they do, not when it says so."""
+        self._ahead = nanoseconds
+        self._open = _NEVER if self._closed else self._opened()
+
     def close(self) -> None:
         """Takes no more values; what came before can still be collected."""
         self._closed = True
@@ -101,6 +111,8 @@ class Intake:
         """Takes what has come in; one thread at a time. What is no value is a fault from then on."""
         self._turn()
         self._room = self._ticket() + self._max_waiting
+        if not self._closed:  # it may have been let go just when it was opened again
+            self._hours.setdefault(self._open.number, self._open)
         for hour in list(self._hours.values()):
             for key, values in list(hour.lists.items()):
                 count = len(values)
@@ -109,8 +121,15 @@ class Intake:
                     del values[:count]
                     if usable := self._usable(key, taken):
                         yield Taken(key, hour.number, usable)
-            if hour is not self._open and self._clock() > hour.ends + _LINGER_S:
-                del self._hours[hour.number]
+        self._let_go()
+
+    def _let_go(self) -> None:
+        """Forgets hours that were left long ago, and the ones left first if there are too many."""
+        left = sorted((hour for hour in self._hours.values() if hour is not self._open), key=lambda hour: hour.left)
+        long_ago = monotonic() - _LINGER_S
+        for index, hour in enumerate(left):
+            if hour.left < long_ago or index < len(left) - _MOST_HOURS:
+                self._hours.pop(hour.number, None)
 
     def faults(self) -> list[Fault]:
         """Takes the faults noted since the last time."""
@@ -152,11 +171,19 @@ class Intake:
 
     def _turn(self) -> None:
         """Opens the hour that it is, also when the clock was set back."""
-        number = int(self._clock() // HOUR_S)
-        if number != self._open.number and not self._closed:
+        if self._closed:
+            return
+        if (self._clock() - self._ahead) // HOUR_NS != self._open.number:
             if self._open is _NEVER:
                 self._room = 0  # so that the first value of a process has its threads started
-            self._open = self._hours.setdefault(number, _Hour(number))  # one of them, whatever threads come here
+            self._open = self._opened()
+
+    def _opened(self) -> _Hour:
+        number = (self._clock() - self._ahead) // HOUR_NS
+        hour = self._hours.setdefault(number, _Hour(number))  # one of them, whatever threads come here
+        hour.ends = (number + 1) * HOUR_NS + self._ahead
+        self._open.left = monotonic()
+        return hour
 
     def _usable(self, key: str, values: list[float]) -> list[float]:
         if set(map(type, values)) <= _PLAIN and _all_in_range(values):

@@ -25,6 +25,8 @@ class Options:
         retry_share: retries per batch sent, on average; beyond it only the greatest backoff is left.
         catch_up: after an outage, how many times faster than values come in they are sent.
         exit_timeout_s: longest time that the end of the process is held up to send what is waiting, seconds.
+        clock_tolerance_s: difference between this machine's clock and the collectors' up to which ours is believed.
+        signals: whether the values that wait are sent when a signal such as SIGTERM is about to end the process.
         headers: added to each request, an `Authorization` say.
         spool: folder in which what waits survives the end of the process, kill -9 too; None: it waits in memory.
         spool_bytes: bytes waiting in the folder; beyond it the oldest are dropped. Replaces `max_values`, `max_bytes`.
@@ -44,6 +46,8 @@ class Options:
     retry_share: float = 0.2
     catch_up: float = 2.5
     exit_timeout_s: float = 2.0
+    clock_tolerance_s: float = 2.0
+    signals: bool = True
     headers: Mapping[str, str] = field(default_factory=dict)
     spool: Path | str | None = None
     spool_bytes: int = 256 << 20
@@ -73,5 +77,6 @@ _LEAST = {
     "retry_share": 0,
     "catch_up": 1,
     "exit_timeout_s": 0,
+    "clock_tolerance_s": 0,
     "spool_bytes": 1 << 20,
 }

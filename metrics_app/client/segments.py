@@ -1,21 +1,29 @@
 """One process's part of the spool: files to which batches are appended, and notes of those that need not be kept.
 
     <owner>.lock            locked by the process that owns the others; free once that has ended, however it ended
-    <owner>-000001.spool    records, one after the other: kind, length and CRC-32 of what follows, then
+    <owner>-000001.spool1   magic and version of the format, then records, one after the other: kind, length and CRC-32
+                            of what follows, then
 
-        B   gzipped, number of values, number of items, body of a request
+        B   flags (1 gzipped, 2 hours corrected), number of values, number of items, body of a request
         D   segment and place of a batch that was sent or dropped
 
-Nothing is ever overwritten. A record cut short, or damaged, ends its file: what is behind it is not read. A file but
-the last is deleted when no batch in it waits, or one that is long under way would hold on to all behind it. A note in
-it may be about a batch in an older file: it is sent again after a restart, under the same numbers, and counts once.
+    <owner>-000001.spool    the same without magic and version, by the first release; it is read, and not written
+
+An owner is 32 hexadecimal digits; whatever else is in the folder, or belongs to another user, or is of a later version,
+is left as it is. Nothing is ever overwritten. A record cut short, or damaged, ends its file: what is behind it is not
+read. A file but the last is deleted when no batch in it waits, or one that is long under way would hold on to all
+behind it. A note in it may be about a batch in an older file: it is sent again after a restart, under the same numbers,
+and counts once.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
+import re
+import stat
 import struct
 import threading
 import uuid
@@ -26,11 +34,18 @@ from pathlib import Path
 
 from metrics_app.client.batch import Batch
 
-LOCK, SEGMENT = ".lock", ".spool"
+LOCK, SEGMENT, FIRST_SEGMENT = ".lock", ".spool1", ".spool"
+MAGIC = b"\x89MASP"
+VERSION = 1
 
+_PREFACE = MAGIC + bytes([VERSION])
+_OWNER = re.compile(r"[0-9a-f]{32}")
+_NAME = re.compile(rf"([0-9a-f]{{32}})-([0-9]{{6,9}})({re.escape(SEGMENT)}|{re.escape(FIRST_SEGMENT)})")
 _HEAD = struct.Struct("<cII")  # kind, length, CRC-32
-_BATCH = struct.Struct("<?QI")
+_BATCH = struct.Struct("<BQI")
+_GZIPPED, _MOVED = 1, 2
 _DONE = struct.Struct("<II")
+_OF_THE_MOMENT = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EINTR, errno.EAGAIN})
 _FILE_MODE = 0o600
 
 
@@ -54,14 +69,20 @@ class Stored:
     items: int
 
     def load(self) -> Batch | None:
-        """The batch; None when it cannot be read any more."""
+        """The batch; None when it cannot be read any more.
+
+        Raises:
+            OSError: it cannot be read now, for want of file descriptors, say.
+        """
         try:
             with self.segment.path.open("rb") as file:
                 file.seek(self.place)
                 record = file.read(self.size)
-        except OSError:
+        except OSError as error:
+            if error.errno in _OF_THE_MOMENT:
+                raise
             return None
-        return next((_batch_of(payload) for _, kind, payload in _records(record) if kind == b"B"), None)
+        return next((_batch_of(payload) for _, kind, payload in _records(record, 0) if kind == b"B"), None)
 
     def let_go(self) -> None:
         """Need not be kept any more."""
@@ -89,6 +110,7 @@ class Segments:
         self._owner = owner or uuid.uuid4().hex
         self._taken_over = owner is not None
         self.unreadable_bytes = 0
+        self.later_versions = 0
         self._guard = threading.Lock()
         self._segments: list[_Segment] = []
         self._file = -1
@@ -105,7 +127,8 @@ class Segments:
         Raises:
             OSError: it is not kept.
         """
-        payload = _BATCH.pack(batch.gzipped, batch.count, batch.items) + batch.body
+        flags = _GZIPPED * batch.gzipped | _MOVED * batch.moved
+        payload = _BATCH.pack(flags, batch.count, batch.items) + batch.body
         with self._guard:
             if self._lock < 0:
                 raise OSError("it was closed")
@@ -136,26 +159,34 @@ class Segments:
     def read(self) -> list[Stored]:
         """The batches that an earlier process left behind, oldest first; when there are none, its files are deleted."""
         found: dict[tuple[int, int], Stored] = {}
-        paths = {int(path.stem.rpartition("-")[2]): path for path in self._folder.glob(f"{self._owner}-*{SEGMENT}")}
-        for number, path in sorted(paths.items()):
-            segment = _Segment(number, path)
-            self._segments.append(segment)
-            data = path.read_bytes()
-            for place, kind, payload in _records(data):
-                segment.size = place + _HEAD.size + len(payload)
-                if kind == b"B":
-                    _, count, items = _BATCH.unpack_from(payload)
-                    size = _HEAD.size + len(payload)
-                    found[segment.number, place] = Stored(self, segment, place, size, count, items)
-                    segment.live += 1
-                else:
-                    done = found.pop(_DONE.unpack(payload), None)
-                    if done is not None:
-                        done.segment.live -= 1
-            self.unreadable_bytes += len(data) - segment.size
+        for number, path in _files_of(self._folder, self._owner):
+            data = _content(path)
+            if data is None:
+                continue
+            start = _start(data)
+            if start is None:
+                self.later_versions += 1
+            else:
+                segment = _Segment(number, path, start)
+                self._segments.append(segment)
+                self._read(segment, data, found)
         if not found:
             self.close()
         return list(found.values())
+
+    def _read(self, segment: _Segment, data: bytes, found: dict[tuple[int, int], Stored]) -> None:
+        for place, kind, payload in _records(data, segment.size):
+            size = _HEAD.size + len(payload)
+            segment.size = place + size
+            if kind == b"B":
+                _, count, items = _BATCH.unpack_from(payload)
+                found[segment.number, place] = Stored(self, segment, place, size, count, items)
+                segment.live += 1
+            else:
+                done = found.pop(_DONE.unpack(payload), None)
+                if done is not None:
+                    done.segment.live -= 1
+        self.unreadable_bytes += len(data) - segment.size
 
     def close(self) -> None:
         """Lets another process have what is left; deletes all files if that is nothing."""
@@ -164,7 +195,8 @@ class Segments:
                 for segment in self._segments:
                     segment.path.unlink(missing_ok=True)
                 self._segments.clear()
-                (self._folder / f"{self._owner}{LOCK}").unlink(missing_ok=True)
+                if not self.later_versions:
+                    (self._folder / f"{self._owner}{LOCK}").unlink(missing_ok=True)
             self.abandon()
 
     def abandon(self) -> None:
@@ -205,11 +237,49 @@ class Segments:
             os.close(self._file)
         self._file = os.open(segment.path, os.O_CREAT | os.O_WRONLY | os.O_APPEND, _FILE_MODE)
         os.ftruncate(self._file, segment.size)  # without a record cut short
+        if not segment.size:
+            self._begin(segment)
+
+    def _begin(self, segment: _Segment) -> None:
+        if os.write(self._file, _PREFACE) < len(_PREFACE):
+            os.close(self._file)
+            self._file = -1
+            raise OSError("the disk is full")
+        segment.size = len(_PREFACE)
 
 
-def _records(data: bytes) -> Iterator[tuple[int, bytes, bytes]]:
-    """(place, kind, payload) of each whole record."""
-    at = 0
+def owners(folder: Path) -> list[str]:
+    """Who has, or had, files in a folder."""
+    names = [entry.name for entry in os.scandir(folder)]
+    locks = {name.removesuffix(LOCK) for name in names if name.endswith(LOCK)}
+    segments = {match[1] for name in names if (match := _NAME.fullmatch(name))}
+    return sorted(segments | {lock for lock in locks if _OWNER.fullmatch(lock)})
+
+
+def _files_of(folder: Path, owner: str) -> list[tuple[int, Path]]:
+    found = [_NAME.fullmatch(entry.name) for entry in os.scandir(folder)]
+    return sorted((int(match[2]), folder / match[0]) for match in found if match and match[1] == owner)
+
+
+def _content(path: Path) -> bytes | None:
+    """The bytes of a file of ours; None for what is none: a pipe, a link, another user's.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    status = path.lstat()
+    return path.read_bytes() if stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid() else None
+
+
+def _start(data: bytes) -> int | None:
+    """Where the records of a file begin; None when it is of a later version."""
+    if data.startswith(_PREFACE):
+        return len(_PREFACE)
+    return None if data.startswith(MAGIC) else 0  # the first release began with a record
+
+
+def _records(data: bytes, at: int) -> Iterator[tuple[int, bytes, bytes]]:
+    """(place, kind, payload) of each whole record from a place on."""
     while at + _HEAD.size <= len(data):
         kind, length, crc = _HEAD.unpack_from(data, at)
         payload = data[at + _HEAD.size : at + _HEAD.size + length]
@@ -220,5 +290,5 @@ def _records(data: bytes) -> Iterator[tuple[int, bytes, bytes]]:
 
 
 def _batch_of(payload: bytes) -> Batch:
-    gzipped, count, items = _BATCH.unpack_from(payload)
-    return Batch(count, items, gzipped, payload[_BATCH.size :])
+    flags, count, items = _BATCH.unpack_from(payload)
+    return Batch(count, items, bool(flags & _GZIPPED), payload[_BATCH.size :], bool(flags & _MOVED))

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from metrics_app.client.batch import Batch
 from metrics_app.client.buffer import Waiting
-from metrics_app.client.segments import LOCK, Segments, Stored
+from metrics_app.client.segments import Segments, Stored, owners
 
 logger = logging.getLogger("metrics_app.client")
 
@@ -77,13 +77,29 @@ class Spool:
     def left_behind(self) -> list[Stored]:
         """Batches of processes that have ended, which are this one's from now on; oldest first."""
         found: list[Stored] = []
-        for lock in sorted(self._folder.glob(f"*{LOCK}")):
-            with contextlib.suppress(OSError):  # its owner is alive, or another process was faster
-                segments = Segments(self._folder, self._segment_bytes, self._sync, lock.stem)
-                self._taken_over.append(segments)
-                found += segments.read()
-                if segments.unreadable_bytes:
-                    logger.warning("the last %s bytes of a file in %s are cut short", segments.unreadable_bytes, lock)
+        for owner in owners(self._folder):
+            try:
+                segments = Segments(self._folder, self._segment_bytes, self._sync, owner)
+            except BlockingIOError:  # alive, or another process was faster
+                continue
+            except OSError as error:
+                logger.warning("files in the spool %s are left as they are: %s", self._folder, error)
+                continue
+            found += self._read(segments, owner)
+        return found
+
+    def _read(self, segments: Segments, owner: str) -> list[Stored]:
+        try:
+            found = segments.read()
+        except Exception as error:  # whatever is in a file, the others are read
+            logger.warning("the files of %s in the spool %s are left as they are: %r", owner, self._folder, error)
+            segments.abandon()
+            return []
+        self._taken_over.append(segments)
+        if segments.unreadable_bytes:
+            logger.warning("%s bytes of %s in the spool are damaged", segments.unreadable_bytes, owner)
+        if segments.later_versions:
+            logger.warning("files of %s in the spool are of a later version, which is needed to send them", owner)
         return found
 
     def close(self) -> None:

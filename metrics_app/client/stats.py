@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from metrics_app.client.addresses import Address
 
+NO_VALUES = frozenset({"value", "key"})
+
 
 @dataclass(frozen=True, slots=True)
 class AddressState:
@@ -54,6 +56,11 @@ class Dropped:
     def __init__(self) -> None:
         self.total: Counter[str] = Counter()
         self._reported: Counter[str] = Counter()
+
+    @property
+    def lost(self) -> int:
+        """Values dropped; what was none, by its number or its key, is not among them."""
+        return sum(values for reason, values in self.total.items() if reason not in NO_VALUES)
 
     def unreported(self) -> Counter[str]:
         """What the next batch has to tell."""

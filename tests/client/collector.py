@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from collections import Counter
+from dataclasses import asdict
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
 
@@ -24,7 +26,9 @@ class Collector:
 
     Attributes:
         mode: what it does with a request: "ok", a status such as 503, "hole" (no answer), "slow" (a second each),
-            "cut" (does its work and breaks the connection).
+            "cut" (does its work and breaks the connection), "tidings" (503 to all that has values).
+        mode_lasts: requests after which all is well again.
+        max_body: bytes; more are 413.
         headers: sent with each refusal.
         fold: what has been counted.
         seen: (moment, values, encoding) of each request taken.
@@ -33,6 +37,8 @@ class Collector:
 
     def __init__(self, port: int = 0, fold: PartitionFold | None = None) -> None:
         self.mode: str | int = "ok"
+        self.mode_lasts = sys.maxsize
+        self.max_body = sys.maxsize
         self.headers: dict[str, str] = {}
         self.requests = 0
         self.seen: list[tuple[float, int, str]] = []
@@ -89,7 +95,10 @@ class Collector:
     def take(self, request: BaseHTTPRequestHandler) -> None:
         self.requests += 1
         sent = request.rfile.read(int(request.headers["Content-Length"]))
-        mode = self.mode
+        mode = self.mode if self.mode_lasts > 0 else "ok"
+        self.mode_lasts -= 1
+        if len(sent) > self.max_body:
+            mode = 413
         if mode == "hole":
             self._released.wait(60)
             request.close_connection = True
@@ -103,6 +112,9 @@ class Collector:
         body = inflate(sent, 8 << 20) if encoding else sent
         request_id = request.headers.get("Idempotency-Key", "").encode()
         parsed = parse(body, request.headers["Content-Type"], time.time(), LIMITS, request_id)
+        if mode == "tidings" and parsed.accepted:
+            self._reply(request, 503, {"detail": "told to"}, self.headers)
+            return
         with self.lock:
             self.fold.apply(self.fold.offset + 1, int(time.time() * 1000), parsed.chunks)
             self.seen.append((time.monotonic(), parsed.accepted, encoding))
@@ -110,8 +122,9 @@ class Collector:
         if mode == "cut":
             request.close_connection = True
             return
-        rejected = [{"index": item.index, "detail": item.detail} for item in parsed.rejected]
-        self._reply(request, 202 if parsed.accepted else 400, {"accepted": parsed.accepted, "rejected": rejected})
+        rejected = [asdict(item) for item in parsed.rejected]
+        nothing_kept = parsed.reasons and not parsed.accepted
+        self._reply(request, 400 if nothing_kept else 202, {"accepted": parsed.accepted, "rejected": rejected})
 
     def _reply(
         self, request: BaseHTTPRequestHandler, status: int, body: Any, headers: dict[str, str] | None = None

@@ -13,11 +13,13 @@ from typing import Any
 import pytest
 
 from metrics_app import MetricsClient
+from metrics_app.client.delivery import DOUBTS
 from tests.faults import pace
 from tests.faults.pace import stretched
 
 from .collector import Collector
 from .conftest import Connect
+from .test_client import eventually
 
 LEAST_S = 4.0
 LONG_S = 60.0  # with times a tenth of the real ones: ten minutes
@@ -98,11 +100,12 @@ def test_an_app_does_not_notice_that_the_service_is_away_and_all_that_is_kept_co
     collector.mode = "ok"
     if fault == "gone":
         collector.start()
-    client.record("a", 1.0)  # where all before it were refused, only a later number tells that they are missing
-    recorded = app.recorded + 1
-    assert client.flush(stretched(60))
+    recorded = app.recorded
+    flushed = client.flush(stretched(60))
     stats = client.stats()
     dropped = sum(stats.dropped.values())
+    assert stats.waiting == 0
+    assert flushed == (not dropped)
     assert stats.recorded == recorded == stats.sent + dropped
     assert collector.counted("a") + collector.missing("a") == recorded
     if fault != "slow":  # whose replies come too late: what it has counted may be dropped for want of them
@@ -232,18 +235,80 @@ def test_retry_after_is_obeyed(connect: Connect, collector: Collector) -> None:
     assert time.monotonic() - started < 5
 
 
-def test_429_502_503_and_504_are_tried_again_and_nothing_else(connect: Connect, collector: Collector) -> None:
-    for status in (429, 502, 503, 504):
-        client = connect(collector)
-        collector.mode = status
-        client.record("a", 1.0)
-        assert not client.flush(0.3), status
-        collector.mode = "ok"
-        assert client.flush(10), status
-    for status in (400, 401, 404, 408, 413, 415, 422, 500, 501, 200, 301):
-        client = connect(collector)
-        collector.mode = status
-        client.record("a", 1.0)
-        assert client.flush(10), status
-        assert client.stats().dropped == {"refused": 1}, status
-    assert collector.counted("a") == 4
+@pytest.mark.parametrize("status", [408, 425, 429, 502, 503, 504])
+def test_what_is_not_taken_now_is_tried_until_it_is(connect: Connect, collector: Collector, status: int) -> None:
+    client = connect(collector)
+    collector.mode = status
+    client.record("a", 1.0)
+    assert not client.flush(1.0)
+    assert collector.requests > 1
+    collector.mode = "ok"
+    assert client.flush(10)
+    assert (client.stats().dropped, collector.counted("a")) == ({}, 1)
+
+
+@pytest.mark.parametrize("status", [409, 421, 500, 520])
+@pytest.mark.parametrize("lasts", [2, 100])
+def test_what_may_be_a_fault_of_the_moment_is_tried_some_times(
+    connect: Connect, collector: Collector, status: int, lasts: int
+) -> None:
+    client = connect(collector, backoff_max_s=0.05)
+    collector.mode = status
+    collector.mode_lasts = lasts
+    client.record("a", 1.0)
+    assert client.flush(10) == (lasts == 2)
+    assert client.stats().dropped == ({} if lasts == 2 else {"refused": 1})
+    assert collector.requests >= (3 if lasts == 2 else DOUBTS)
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 413, 415, 422, 501, 200, 301])
+def test_everything_else_is_a_refusal_for_good_and_flush_says_so(
+    connect: Connect, collector: Collector, status: int
+) -> None:
+    client = connect(collector)
+    collector.mode = status
+    client.record("a", 1.0)
+    assert not client.flush(10)
+    assert client.stats().dropped == {"refused": 1}
+
+
+def test_a_batch_that_is_too_large_is_sent_in_parts(connect: Connect, collector: Collector) -> None:
+    collector.max_body = 20_000
+    client = connect(collector, interval_s=60, batch_values=100_000)
+    for number in range(10_000):
+        client.record("a", number)
+        client.record(f"key-{number % 50}", number)
+    assert client.flush(20)
+    assert (collector.counted("a"), collector.total("a")) == (10_000, sum(range(10_000)))
+    assert sum(collector.counted(f"key-{number}") for number in range(50)) == 10_000
+    assert collector.missing("a") == collector.duplicates("a") == 0
+
+
+def test_what_is_refused_is_missing_in_answers_though_nothing_follows_it(
+    connect: Connect, collector: Collector
+) -> None:
+    client = connect(collector)
+    client.record("a", 1.0)
+    assert client.flush(10)
+    collector.mode, collector.mode_lasts = 400, 1
+    client.record("a", 1.0)
+    assert not client.flush(10)
+    eventually(lambda: collector.missing("a") == 1)
+    assert collector.reported == {"refused": 1}
+
+
+def test_what_waits_is_missing_in_answers_before_it_is_sent_after_an_outage_or_at_the_end(
+    connect: Connect, collector: Collector
+) -> None:
+    """So that a process that is killed meanwhile leaves no answer that says that nothing is missing."""
+    client = connect(collector, interval_s=60, histogram_above=0)
+    client.record("a", 1.0)
+    assert client.flush(10)
+    collector.mode = "hole"
+    for _ in range(5):
+        for _ in range(1000):
+            client.record("a", random.random())
+        client.flush(0)
+    collector.mode = "tidings"
+    client.close(stretched(1.0))
+    assert (collector.counted("a"), collector.missing("a")) == (1, 5000)

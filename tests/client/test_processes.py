@@ -161,14 +161,14 @@ def test_workers_of_gunicorn_that_were_forked_from_a_loaded_app_count_every_requ
     assert collector.missing("GET *") == 0
 
 
-def ask(port: int, within_s: float = 20.0) -> str:
+def ask(port: int, within_s: float = 20.0, query: str = "") -> str:
     import urllib.error
     import urllib.request
 
     until = time.monotonic() + within_s
     while True:
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=5) as reply:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/{query}", timeout=5) as reply:
                 return str(reply.read().decode())
         except (urllib.error.URLError, OSError):
             assert time.monotonic() < until

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
+import struct
+import time
+import uuid
+import zlib
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from metrics_app.client.batch import Batch
-from metrics_app.client.segments import SEGMENT, Segments, Stored
+from metrics_app.client.batch import Batch, Series, batch_of
+from metrics_app.client.contents import body_of
+from metrics_app.client.segments import MAGIC, SEGMENT, VERSION, Segments, Stored
 from metrics_app.client.spool import Spool
 
 from .collector import Collector
 from .conftest import Connect
+from .test_client import eventually
 
 MANY = 64 << 20
 
@@ -143,7 +151,7 @@ def test_a_disk_that_fails_later_costs_nothing_as_long_as_there_is_memory(
         client.record("b", random.random())
     assert not client.flush(0.3)
     collector.mode = "ok"
-    assert client.flush(10)
+    assert not client.flush(10), "some were dropped"
     assert (collector.counted("a"), collector.total("a")) == (2, 3.0)
     assert client.stats().dropped == {"disk": 20_000 - collector.counted("b")}
     assert 0 < 8 * collector.counted("b") < 64 << 10, "as much as memory may hold"
@@ -158,9 +166,99 @@ def test_the_spool_is_bounded_and_the_newest_are_kept(tmp_path: Path, connect: C
         client.flush(0)
         assert sum(path.stat().st_size for path in tmp_path.iterdir()) <= 1 << 20
     collector.mode = "ok"
-    assert client.flush(20)
+    assert not client.flush(20), "some were dropped"
     stats = client.stats()
     assert stats.sent + stats.dropped["overflow"] == stats.recorded == 300_000
     assert collector.counted("a") == stats.sent > 80_000
     assert collector.missing("a") == stats.dropped["overflow"]
     assert collector.rows()["a"][0].summary.min > 30
+
+
+OWNER = "0123456789abcdef" * 2
+GOLDEN = Path(__file__).with_name("spool_v0.hex")
+
+
+def test_files_of_the_first_release_without_a_version_are_read(tmp_path: Path) -> None:
+    (tmp_path / f"{OWNER}-000001.spool").write_bytes(bytes.fromhex(GOLDEN.read_text()))
+    (tmp_path / f"{OWNER}.lock").touch()
+    heir = spool(tmp_path)
+    found = heir.left_behind()
+    batches = [stored.load() for stored in found]
+    assert [(one.count, [series.first for series in body_of(one).series]) for one in batches if one] == [
+        (100, [3]),
+        (1, [0]),
+    ]
+    for stored in found:
+        heir.let_go(stored)
+    heir.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_files_of_a_later_version_are_left_as_they_are(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    later = tmp_path / f"{OWNER}-000001{SEGMENT}"
+    later.write_bytes(MAGIC + bytes([VERSION + 1]) + b"whatever")
+    (tmp_path / f"{OWNER}.lock").touch()
+    for _ in range(2):
+        heir = spool(tmp_path)
+        assert heir.left_behind() == []
+        heir.close()
+    assert later.exists()
+    assert "later version" in caplog.text
+
+
+def lay_about(folder: Path) -> set[str]:
+    """What is no spool's, some of it under names that look so; returns the names."""
+    for name in ("notes.txt", "app.lock", "[a-z]*.lock", "backup-of-000001.spool", f"{OWNER}-x.spool1"):
+        (folder / name).write_bytes(b"x")
+    (folder / f"{OWNER}.lock").mkdir()
+    os.mkfifo(folder / ("a" * 32 + "-000001.spool1"))
+    (folder / ("b" * 32 + "-000001.spool1")).symlink_to("/dev/zero")
+    no_batch = b"B" + struct.pack("<II", 2, zlib.crc32(b"xx")) + b"xx"  # though whole
+    (folder / ("c" * 32 + "-000001.spool1")).write_bytes(no_batch)
+    return {path.name for path in folder.iterdir()}
+
+
+def test_whatever_lies_in_the_folder_the_client_works_and_touches_nothing_that_is_not_its_own(
+    tmp_path: Path, connect: Connect, collector: Collector
+) -> None:
+    names = lay_about(tmp_path)
+    left_there = Segments(tmp_path, 1 << 20, False)
+    left_there.append(batch_of(uuid.uuid4(), [Series("left", int(time.time()) // 3600, 0, b"\0" * 8)], 1, 1))
+    left_there.abandon()
+    client = connect(collector, spool=tmp_path)
+    client.record("a", 1.0)
+    assert client.flush(10)
+    eventually(lambda: collector.counted("left") == 1)
+    assert collector.counted("a") == 1
+    client.close()
+    assert names <= {path.name for path in tmp_path.iterdir()}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
+def test_files_of_another_user_are_left_alone(tmp_path: Path) -> None:
+    other = Segments(tmp_path, 1 << 20, False)
+    other.append(batch(1))
+    other.abandon()
+    (path,) = tmp_path.glob(f"*{SEGMENT}")
+    os.chown(path, 12345, 12345)
+    heir = spool(tmp_path)
+    assert heir.left_behind() == []
+    heir.close()
+    assert path.exists()
+
+
+def test_want_of_file_descriptors_costs_no_batch(
+    tmp_path: Path, connect: Connect, collector: Collector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = connect(collector, spool=tmp_path)
+    real, times = Path.open, iter(range(3))
+
+    def scarce(path: Path, *arguments: Any, **named: Any) -> Any:
+        if path.suffix == SEGMENT and next(times, None) is not None:
+            raise OSError(errno.EMFILE, "Too many open files")
+        return real(path, *arguments, **named)
+
+    monkeypatch.setattr(Path, "open", scarce)
+    client.record("a", 1.0)
+    assert client.flush(20)
+    assert (collector.counted("a"), client.stats().dropped) == (1, {})

@@ -1,0 +1,118 @@
+"""What is in a batch that was made before: to divide it, to name what is missing with it, to correct its hours."""
+
+from __future__ import annotations
+
+import gzip
+import uuid
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from msgspec import Struct, msgpack
+from msgspec.structs import replace
+
+from metrics_app.client.batch import Batch, Series, batch_of
+from metrics_app.wire.chunk import VALUE_BYTES
+
+
+class Body(Struct):
+    """What `batch_of` has packed."""
+
+    sender: UUID
+    series: list[Series]
+
+
+class Numbered(NamedTuple):
+    """What a sender numbers: values of a key in an hour."""
+
+    sender: UUID
+    key: str
+    hour: int
+
+
+_BODY = msgpack.Decoder(Body)
+
+
+def body_of(batch: Batch) -> Body:
+    """The body, read again."""
+    return _BODY.decode(gzip.decompress(batch.body) if batch.gzipped else batch.body)
+
+
+def count_of(series: Series) -> int:
+    """Values that a series stands for."""
+    histogram = series.histogram
+    if histogram is None:
+        return len(series.values) // VALUE_BYTES
+    return int(histogram["zeros"] + histogram["tiny"] + sum(histogram["counts"]))
+
+
+def ends_of(batch: Batch) -> dict[Numbered, int]:
+    """Of everything numbered in a batch the number after its last."""
+    body = body_of(batch)
+    ends: dict[Numbered, int] = {}
+    for series in body.series:
+        what = Numbered(body.sender, series.key, series.hour)
+        ends[what] = max(ends.get(what, 0), series.first + count_of(series))
+    return ends
+
+
+def halves_of(batch: Batch) -> list[Batch]:
+    """The batch as two smaller ones with the same numbers; empty when it cannot be divided."""
+    body = body_of(batch)
+    if len(body.series) > 1:
+        middle = len(body.series) // 2
+        parts = [body.series[:middle], body.series[middle:]]
+    else:
+        parts = [[half] for half in _halves(body.series[0])]
+    return [_batch(body.sender, part) for part in parts]
+
+
+def moved(batch: Batch, hours: Mapping[int, int]) -> list[Batch]:
+    """What a batch holds of some hours, as values of others, numbered from 0 by another sender.
+
+    Args:
+        batch: whose values of these hours no collector has taken.
+        hours: hour -> the one it should have been.
+    """
+    sender, firsts = uuid.uuid4(), dict[tuple[str, int], int]()
+    taken: list[Series] = []
+    for series in body_of(batch).series:
+        if series.hour in hours:
+            place = series.key, hours[series.hour]
+            first = firsts.get(place, 0)
+            firsts[place] = first + count_of(series)
+            taken.append(Series(*place, first, series.values, series.histogram))
+    return [replace(_batch(sender, taken), moved=True)] if taken else []
+
+
+def tidings_of(ends: Mapping[Numbered, int]) -> list[Batch]:
+    """Batches without a value, one a sender, that say which numbers were given out: what is not there is missing."""
+    by_sender: dict[UUID, list[Any]] = {}
+    for what, end in ends.items():
+        # with its empty values, which `Series` would leave out
+        by_sender.setdefault(what.sender, []).append({"key": what.key, "hour": what.hour, "first": end, "values": b""})
+    return [batch_of(sender, series, 0, len(series)) for sender, series in by_sender.items()]
+
+
+def _batch(sender: UUID, series: Sequence[Series]) -> Batch:
+    return batch_of(sender, series, _total(count_of, series), _total(_items, series))
+
+
+def _total(measure: Callable[[Series], int], series: Iterable[Series]) -> int:
+    return sum(map(measure, series))
+
+
+def _items(series: Series) -> int:
+    return len(series.values) // VALUE_BYTES if series.histogram is None else len(series.histogram["counts"])
+
+
+def _halves(series: Series) -> list[Series]:
+    values = len(series.values) // VALUE_BYTES
+    if values < 2:  # a histogram cannot be divided
+        return []
+    middle = values // 2
+    cut = middle * VALUE_BYTES
+    return [
+        Series(series.key, series.hour, series.first, series.values[:cut]),
+        Series(series.key, series.hour, series.first + middle, series.values[cut:]),
+    ]
