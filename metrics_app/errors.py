@@ -16,6 +16,7 @@
     |- NoDataError                   404   nothing was recorded for that key and time
     |- OverloadedError               503 r the collector cannot keep it now
     `- OwnerUnavailableError         503 r nobody who holds the key can answer now
+       `- NotYetError                503 r a copy has no such row, and may get it yet
 
 `status` is the HTTP status, `retriable` whether the same request may succeed later (it then carries `retry_after_s`).
 Constructors take the facts; `str()` makes the sentence.
@@ -244,6 +245,7 @@ class OwnerUnavailableError(MetricsError):
 
     def __init__(self, detail: str, recovering: Sequence[Progress] = ()) -> None:
         super().__init__("; ".join([detail, *map(str, recovering)]))
+        self.detail = detail
         self.recovering = list(recovering)
         waits = [each.eta_s for each in recovering if each.eta_s is not None]
         self.retry_after_s = max(1, min(MAX_RETRY_AFTER_S, math.ceil(min(waits, default=1))))
@@ -251,6 +253,10 @@ class OwnerUnavailableError(MetricsError):
     def extras(self) -> dict[str, Any]:
         """What is being recovered, as numbers."""
         return {"recovering": self.recovering} if self.recovering else {}
+
+
+class NotYetError(OwnerUnavailableError):
+    """The copy asked has no such row, and not everything that was accepted is in it."""
 
 
 def reason(error: BaseException) -> str:

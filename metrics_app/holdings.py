@@ -41,9 +41,10 @@ class SummaryReader(Protocol):
     """The rows this process holds; synchronous, and consistent between two awaits."""
 
     def read(self, partition: int, key: bytes, hour: int) -> Found | None:
-        """The row, or None when the copy held here has none.
+        """The row, or None when there is none: everything accepted up to a moment ago is in the copy held here.
 
         Raises:
+            NotYetError: the copy held here has none, and may get one yet.
             OwnerUnavailableError: this process does not hold the partition, or not completely (yet, or any more).
         """
 
@@ -52,6 +53,9 @@ class SummaryReader(Protocol):
 
         A RECOVERING copy is a whole one, as of an earlier moment, that is being brought up to date or handed over.
         """
+
+    def behind(self, partition: int) -> str | None:
+        """Why the copy held here may lack what was accepted a moment ago; None when it does not."""
 
     def recent_keys(self, partition: int, hours: range, prefix: bytes) -> set[bytes]:
         """Keys with a prefix that have a row in memory in one of these hours; to be asked before `stored_keys`."""

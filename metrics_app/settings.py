@@ -129,9 +129,9 @@ class Settings(BaseSettings):
     max_dirty_rows: int = Field(20_000, ge=1, description="Rows changed in memory that force a flush.")
     max_cached_rows: int = Field(50_000, ge=1, description="Clean rows kept in memory for folding and queries.")
     exact_distinct: int = Field(1000, ge=0, le=10_000, description="Distinct values up to which quantiles are exact.")
-    dead_letters_in_row: int = Field(100, ge=1, description="Dead letters in a row after which a worker stops folding.")
+    dead_letters_in_row: int = Field(100, ge=1, description="Dead letters in a row that stop a partition.")
     dead_letters_percent: float = Field(
-        1.0, gt=0, le=100, description="Share of the last 10,000 records beyond which it stops as well."
+        1.0, gt=0, le=100, description="Share of the last 10,000 records of a partition beyond which it stops as well."
     )
     stall_timeout_s: float = Field(
         60.0, ge=10, description="Standstill, while Kafka answers, after which a worker ends itself to be restarted."

@@ -1,9 +1,9 @@
 """The product's own counters, in one list: name, labels, meaning. Served in Prometheus text at /metrics.
 
-The counters close: after a drain, received = accepted + rejected + refused (collectors) and
-accepted = folded + duplicate + expired (aggregators), counted in values, if no process was killed: they start at 0 with
-it. Of values refused for want of an ack some may be in Kafka, and then are folded too: those refused for another reason
-than memory or stopping. Records put aside are counted as records; what was in them nobody can tell.
+The counters close: after a drain, received = accepted + rejected + refused (collectors) and accepted = folded +
+duplicate + expired + overfull (aggregators), counted in values, if no process was killed: they start at 0 with it. Of
+values refused for want of an ack some may be in Kafka, and then are folded too: those refused for another reason than
+memory or stopping. Records put aside are counted as records; what was in them nobody can tell.
 """
 
 from __future__ import annotations
@@ -71,6 +71,11 @@ class Telemetry:
         self.expired = Counter(
             "metrics_app_expired_values", "Values beyond retention when folded, left out.", registry=registry
         )
+        self.overfull = Counter(
+            "metrics_app_overfull_values",
+            "Values left out because their key has 2^62 in that hour already.",
+            registry=registry,
+        )
         self.holes = Counter("metrics_app_offset_holes", "Skipped offsets sought back.", registry=registry)
         self.lost = Counter(
             "metrics_app_lost_records", "Records deleted by Kafka's retention before being folded.", registry=registry
@@ -100,6 +105,11 @@ class Telemetry:
             "metrics_app_dead_lettered_records",
             "Records moved to the dead-letter topic.",
             ["reason"],
+            registry=registry,
+        )
+        self.stopped = Gauge(
+            "metrics_app_stopped_partitions",
+            "Partitions of which nothing more is folded until a restart: too many of their records were put aside.",
             registry=registry,
         )
         self.rebalances = Counter(

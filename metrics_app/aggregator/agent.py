@@ -3,6 +3,9 @@
 Faust delivers records of an older generation after a revoke, and around a rebalance delivers one offset twice and skips
 another. So nothing is applied but the next offset of a partition that this worker owns in the current generation: lower
 offsets are replays, a higher one is a hole, which is sought back.
+
+A record is put aside only for what is in it. What else goes wrong on the way, a disk that cannot be read say, is tried
+again from the last place.
 """
 
 from __future__ import annotations
@@ -10,28 +13,40 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+import zlib
+from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable
-from typing import Any, cast
+from typing import Any, NoReturn, cast
 
 import faust
+from aiokafka.errors import KafkaError
+from faust.exceptions import ConsumerNotStarted
 from faust.streams import Stream
 from faust.types import TP, Message, StreamT
 
 from metrics_app.aggregator.consumer import Record
 from metrics_app.aggregator.dead_letters import StopRule
+from metrics_app.aggregator.fold import HOUR_MS
+from metrics_app.aggregator.last_resort import EXIT_CRASHED, leave
 from metrics_app.aggregator.partitions import Active, Partitions
 from metrics_app.aggregator.source_log import SourceLog, seek
 from metrics_app.errors import FormatError
 from metrics_app.telemetry import Telemetry
 from metrics_app.wire import record as wire
+from metrics_app.wire.chunk import Chunk
 
 logger = logging.getLogger(__name__)
 
 SEEK_AGAIN_S = 2.0  # a seek takes effect within a fetch; until then the records behind the hole are still delivered
 STRETCH_BYTES = 64 << 10  # folded before queries and heartbeats have their turn
+RETRY_S = 0.5
+PATIENCE_S = 20.0  # of trouble with the machine, after which a new process is the better try
+TRIES = 2  # of a record on which the fold fails; a state of this process that it meets once may be to blame
+AHEAD_HOURS = 366 * 24  # further than any clock may be wrong
 
 
 DeadLetter = Callable[[Record, str], Awaitable[None]]
+TROUBLE = (OSError, MemoryError)  # nothing that a record can be blamed for; `ReadError` of the fold is one of them
 
 
 class Folding:
@@ -40,7 +55,9 @@ class Folding:
     Args:
         dead_letter: puts a record aside, with the reason, and returns when that is durable.
         flush: makes room by flushing.
-        stop_rule: says when so many records are put aside that it must be our fault; then nothing more is taken.
+        new_rule: says of one partition when so many records are put aside that it must be our fault; then nothing more
+            is taken from it.
+        give_up: ends the process, with that sentence.
     """
 
     def __init__(
@@ -51,7 +68,8 @@ class Folding:
         max_dirty_rows: int,
         dead_letter: DeadLetter,
         flush: Callable[[], Awaitable[None]],
-        stop_rule: StopRule | None = None,
+        new_rule: Callable[[], StopRule] = StopRule,
+        give_up: Callable[[str], NoReturn] = lambda why: leave(EXIT_CRASHED, why),
     ) -> None:
         self.app = app
         self.partitions = partitions
@@ -59,10 +77,12 @@ class Folding:
         self.max_dirty_rows = max_dirty_rows
         self.dead_letter = dead_letter
         self.flush = flush
-        self.stop_rule = stop_rule or StopRule()
-        self.poison: dict[tuple[TP, int], str] = {}
-        self._sought: dict[TP, tuple[int, float]] = {}
+        self.give_up = give_up
         self.taken = 0  # runs, from the start of the process
+        self._rules: defaultdict[int, StopRule] = defaultdict(new_rule)
+        self._failures: Counter[tuple[TP, int, int, int]] = Counter()
+        self._trouble_since: dict[int, float] = {}
+        self._sought: dict[TP, tuple[int, float]] = {}
         self._stream: Any = None
         self._taking = False
 
@@ -79,16 +99,19 @@ class Folding:
             await self._take(event.message)
             self._taking = False
             self.taken += 1
-            if self.stop_rule.broken:
-                logger.critical("no more records are taken: %s", self.stop_rule.broken)
-                await asyncio.Event().wait()
 
     async def _take(self, run: Message) -> None:
         """Folds a run, of which some records may be known or not ours any more, and the first ones may be missing."""
+        try:
+            await self._fold(run)
+        except TROUBLE as error:
+            await self._begin_again(run.tp, error)
+
+    async def _fold(self, run: Message) -> None:
         stretch = 0
         for record in cast("list[Record]", run.value):
             await self.partitions.all_compared.wait()
-            if run.partition not in self.partitions.owned or self._is_stale(run) or self.stop_rule.broken:
+            if not self._is_ours(run):
                 return
             active = self.partitions.of(run.partition)
             if record.offset > active.fold.offset + 1:
@@ -108,35 +131,64 @@ class Folding:
                 stretch = 0
                 await asyncio.sleep(0)
 
+    def _is_ours(self, run: Message) -> bool:
+        is_open = run.partition in self.partitions.owned and run.partition not in self.partitions.stopped
+        return is_open and not self._is_stale(run)
+
     def _is_stale(self, run: Message) -> bool:
         return bool(run.generation_id != self.app.consumer_generation_id)
 
     async def _apply(self, record: Record, active: Active) -> None:
         tp = TP(record.topic, record.partition)
-        reason = self.poison.get((tp, record.offset))
-        try:
-            chunks = [] if reason else wire.decode(record.value or b"")
-        except FormatError as error:
-            reason = str(error)
+        chunks, reason = self._read(record)
         if reason is not None:
             await self.dead_letter(record, reason)
             if self.partitions.active.get(tp.partition) is not active:
                 return  # the partition moved meanwhile; its next owner puts the record aside again
-            chunks = []
         try:
             with self.partitions.table.store.sound(tp.partition):  # no good record is put aside for a bad row
                 tally = active.fold.apply(record.offset, record.timestamp, chunks)
-        except Exception as error:
-            # a bug, met on one record: what it half applied is dropped with the rest of the overlay, and the replay
-            # puts this record aside instead
+        except BaseException as error:
+            del self.partitions.active[tp.partition]  # it may hold half of the record
+            if isinstance(error, TROUBLE) or not isinstance(error, Exception):
+                raise
+            # a bug, met on one record, which is put aside when it is met again
             logger.exception("%s offset %s cannot be folded", tp, record.offset)
-            self.poison[tp, record.offset] = f"fold: {error!r}"
-            del self.partitions.active[tp.partition]
+            self._failures[_identity(record)] += 1
             await self._seek_back(tp, self.partitions.of(tp.partition))
             return
-        self.stop_rule.note(reason)
+        self._trouble_since.pop(tp.partition, None)
+        self._note(tp.partition, reason)
         active.tally.add(tally)
         self.telemetry.folded_records.inc()
+
+    def _read(self, record: Record) -> tuple[list[Chunk], str | None]:
+        """The chunks of a record, or none and why it is to be put aside."""
+        if self._failures and self._failures[_identity(record)] >= TRIES:
+            return [], "fold: it raises an exception each time, see the log"
+        newest_hour = max(record.timestamp // HOUR_MS, int(time.time()) // 3600) + AHEAD_HOURS
+        place = wire.Place(record.partition, self.partitions.table.partitions or 1, newest_hour)
+        try:
+            return wire.decode(record.value or b"", place), None
+        except FormatError as error:
+            return [], str(error)
+
+    def _note(self, partition: int, reason: str | None) -> None:
+        rule = self._rules[partition]
+        rule.note(reason)
+        if rule.broken and partition not in self.partitions.stopped:
+            self.partitions.stopped[partition] = f"partition {partition}: {rule.broken}"
+            self.telemetry.stopped.set(len(self.partitions.stopped))
+            logger.critical("no more records are taken: %s", self.partitions.stopped[partition])
+
+    async def _begin_again(self, tp: TP, error: BaseException) -> None:
+        """Has a partition read again from its place, after trouble that may pass."""
+        since = self._trouble_since.setdefault(tp.partition, time.monotonic())
+        if time.monotonic() - since > PATIENCE_S:
+            self.give_up(f"{tp} cannot be folded for {PATIENCE_S:g} s: {error!r}; a new process is to try it")
+        logger.error("%s: trying again from the last place, nothing is lost: %r", tp, error)
+        self.partitions.active.pop(tp.partition, None)
+        await asyncio.sleep(RETRY_S)
 
     async def _seek_back(self, tp: TP, active: Active) -> None:
         """Asks for the next offset again; what retention has deleted before it could be read is reported as lost."""
@@ -144,6 +196,12 @@ class Folding:
         offset, sought_s = self._sought.get(tp, (-1, 0.0))
         if offset == wanted and time.monotonic() - sought_s < SEEK_AGAIN_S:
             return
+        try:
+            await self._seek(tp, active, wanted)
+        except (KafkaError, TimeoutError, ConsumerNotStarted) as error:
+            logger.warning("%s: could not seek back to offset %s, trying again soon: %r", tp, wanted, error)
+
+    async def _seek(self, tp: TP, active: Active, wanted: int) -> None:
         self._sought[tp] = wanted, time.monotonic()
         earliest = (await self.app.consumer.earliest_offsets(tp)).get(tp) or 0
         if earliest > wanted:
@@ -154,6 +212,11 @@ class Folding:
             self.telemetry.holes.inc()
             logger.warning("%s: offset %s was skipped, seeking back", tp, wanted)
         await seek(self.app.consumer, tp, max(wanted, earliest))
+
+
+def _identity(record: Record) -> tuple[TP, int, int, int]:
+    """What tells a record from all others, also from those of a topic made anew, which gives its offsets out again."""
+    return TP(record.topic, record.partition), record.offset, record.timestamp, zlib.crc32(record.value or b"")
 
 
 async def prove_completeness(log: SourceLog, partitions: Partitions, telemetry: Telemetry) -> dict[int, int]:

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from metrics_app.errors import FormatError
 from metrics_app.wire import record
 from metrics_app.wire.chunk import ID_BYTES, Chunk
+from metrics_app.wire.keys import partition_of
 
 REPLAYED = "replayed"
 LEFT_OUT = "left-out"  # header of a letter without its record, which was too large: the bytes it had
@@ -94,24 +95,29 @@ def open_letters(letters: Iterable[Letter]) -> list[Letter]:
     return [letter for record, letter in found.items() if record not in replayed]
 
 
-def revived(letter: Letter, max_bytes: int) -> list[bytes]:
+def revived(letter: Letter, max_bytes: int, partitions: int) -> list[tuple[int, bytes]]:
     """Records that bring a letter's samples back, no larger than `max_bytes` where a chunk allows it.
 
     Samples without a fence get an id derived from the origin, so that they count once however often they are replayed.
+
+    Returns:
+        Partition, of that many, and record; each key is in its own partition, wherever the letter's record was.
 
     Raises:
         FormatError: it still cannot be read.
     """
     chunks = [_fenced(chunk, letter, index) for index, chunk in enumerate(record.decode(letter.value))]
-    records: list[list[Chunk]] = []
-    size = max_bytes
+    records: dict[int, list[list[Chunk]]] = {}
+    sizes: dict[int, int] = {}
     for chunk in chunks:
-        size += record.size_of(chunk)
+        partition = partition_of(chunk.key, partitions)
+        size = sizes.get(partition, max_bytes) + record.size_of(chunk)
         if size > max_bytes:
-            records.append([])
+            records.setdefault(partition, []).append([])
             size = record.OVERHEAD_BYTES + record.size_of(chunk)
-        records[-1].append(chunk)
-    return [record.encode(part) for part in records]
+        records[partition][-1].append(chunk)
+        sizes[partition] = size
+    return [(partition, record.encode(part)) for partition, parts in records.items() for part in parts]
 
 
 def _fenced(chunk: Chunk, letter: Letter, index: int) -> Chunk:

@@ -3,6 +3,10 @@
 The order is what a crash between any two steps leaves repairable: rows in the changelog carry the offset up to which
 they are complete, so a replay skips them; the place row, sent only after all rows are acknowledged, says from where on
 a replay is needed at all; the local store is never ahead of the changelog (docs/adr/0002).
+
+A Kafka that does not acknowledge is waited for, and what was taken is given back. Whatever else is raised in a flush
+leaves it open what was taken and what was written, so the process ends at once, without another flush: no place may
+pass a row that was not written.
 """
 
 from __future__ import annotations
@@ -11,7 +15,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import mode
 from aiokafka import AIOKafkaProducer
@@ -62,6 +66,7 @@ class Flusher(mode.Service):
             write any more.
         new_producer: makes an idempotent producer with acks=all; used again after a failure.
         read_changelog: reads what others wrote between our records.
+        give_up: ends the process, with that sentence.
     Attributes:
         distrust: told why when the changelog cannot be the one that the local copies are of.
         failing_since: monotonic time of the first failure since the last flush that succeeded; None when it did.
@@ -76,6 +81,7 @@ class Flusher(mode.Service):
         deadline_s: float,
         new_producer: Callable[[], AIOKafkaProducer],
         read_changelog: ReadChangelog,
+        give_up: Callable[[str], NoReturn] = lambda why: leave(EXIT_CRASHED, why),
     ) -> None:
         super().__init__()
         self.table = table
@@ -85,6 +91,7 @@ class Flusher(mode.Service):
         self.deadline_s = deadline_s
         self.new_producer = new_producer
         self.read_changelog = read_changelog
+        self.give_up = give_up
         self.producer: AIOKafkaProducer | None = None
         self.distrust: Callable[[str], None] = logger.error
         self.failing_since: float | None = None
@@ -105,34 +112,44 @@ class Flusher(mode.Service):
         await self._drop_producer()
 
     async def flush(self) -> None:
-        """One flush of everything that changed; after a failure the changes stay for the next one."""
+        """One flush of everything that changed; after a failure of Kafka the changes stay for the next one."""
         async with self._one_at_a_time:
-            taken = self._take_all()
-            if not taken:
-                return
-            started = time.monotonic()
             try:
-                async with asyncio.timeout(self.deadline_s):
-                    sent = await self._replicate(taken)
-            except (KafkaError, TimeoutError, OSError) as error:
-                logger.warning("a flush was not acknowledged, its rows stay for the next one: %r", error)
-                for one in taken:
-                    self._give_back(one)
-                self.failing_since = self.failing_since or started
-                await self._drop_producer()
-                await asyncio.sleep(RETRY_S)
-                return
-            except BaseException:  # cancelled with the agent that waits for it; the last flush of the worker is to come
-                for one in taken:
-                    self._give_back(one)
-                raise
-            for one in taken:
-                self._settle(one, sent[one.partition])
-            await self._read_gaps(taken)
-            self.failing_since = None
-            self.telemetry.flush_latency.observe(time.monotonic() - started)
-            self.telemetry.flushes.inc()
-            self.telemetry.rows_in_memory.set(self.partitions.cached_rows())
+                await self._flush()
+            except Exception as error:
+                logger.exception("a flush failed")
+                self.give_up(f"a flush failed: {error!r}; what was not flushed is replayed by the next process")
+
+    async def _flush(self) -> None:
+        started = time.monotonic()
+        taken = self._take_all()
+        sent = await self._acknowledged(taken) if taken else None
+        if sent is None:
+            return
+        for one in taken:
+            self._settle(one, sent[one.partition])
+        await self._read_gaps(taken)
+        self.failing_since = None
+        self.telemetry.flush_latency.observe(time.monotonic() - started)
+        self.telemetry.flushes.inc()
+        self.telemetry.rows_in_memory.set(self.partitions.cached_rows())
+
+    async def _acknowledged(self, taken: list[Taken]) -> dict[int, list[range]] | None:
+        """The changelog offsets that each partition's records got; None, and all is given back, if Kafka failed."""
+        started = time.monotonic()
+        try:
+            async with asyncio.timeout(self.deadline_s):
+                return await self._replicate(taken)
+        except (KafkaError, TimeoutError, OSError) as error:
+            logger.warning("a flush was not acknowledged, its rows stay for the next one: %r", error)
+            self._give_back(taken)
+            self.failing_since = self.failing_since or started
+        except BaseException:  # cancelled with the agent that waits for it; the last flush of the worker is to come
+            self._give_back(taken)
+            raise
+        await self._drop_producer()
+        await asyncio.sleep(RETRY_S)
+        return None
 
     def _is_due(self, partition: int, active: Active) -> bool:
         fold = active.fold
@@ -149,10 +166,10 @@ class Flusher(mode.Service):
         return taken
 
     def _take(self, partition: int, active: Active, room: int) -> Taken:
-        tally, active.tally = active.tally, Tally()
         sealing = seal.next_slice(self.table.store, partition, active, room)
-        flush = active.fold.take(active.as_of)
         stored = dict([*sealing.rows, *self._outvoted(partition, room - len(sealing.rows))])
+        flush = active.fold.take(active.as_of)
+        tally, active.tally = active.tally, Tally()
         # what goes out in this flush anyway is newer than what the store has
         again = [(row_key, value) for row_key, value in stored.items() if row_key not in flush.taken]
         flush = flush._replace(place=flush.place._replace(sealed=sealing.sealed))
@@ -166,9 +183,10 @@ class Flusher(mode.Service):
         store.outvoted[partition] -= {row_key for row_key, value in found.items() if value is None}  # expired
         return [(row_key, value) for row_key, value in found.items() if value is not None]
 
-    def _give_back(self, taken: Taken) -> None:
-        taken.active.fold.failed(taken.flush)
-        taken.active.tally.add(taken.tally)
+    def _give_back(self, taken: list[Taken]) -> None:
+        for one in taken:
+            one.active.fold.failed(one.flush)
+            one.active.tally.add(one.tally)
 
     async def _replicate(self, taken: list[Taken]) -> dict[int, list[Span]]:
         """Sends rows, awaits their acks, then the places; returns the changelog offsets that each partition's got."""
@@ -267,6 +285,7 @@ class Flusher(mode.Service):
         telemetry.late.inc(tally.late)
         telemetry.unfenced.inc(tally.unfenced)
         telemetry.expired.inc(tally.expired)
+        telemetry.overfull.inc(tally.overfull)
         telemetry.duplicate.labels("number").inc(tally.duplicate_numbers)
         telemetry.duplicate.labels("id").inc(tally.duplicate_ids)
         telemetry.duplicate.labels("overlap").inc(tally.overlapping)

@@ -16,11 +16,18 @@ import numpy as np
 from metrics_app.aggregator import row as rows
 from metrics_app.aggregator.fences import IdIndex, Ranges
 from metrics_app.aggregator.row import Place, Row
+from metrics_app.errors import FormatError
 from metrics_app.stats import codec
 from metrics_app.stats.summary import HourlySummary
-from metrics_app.wire.chunk import ID_BYTES, Chunk
+from metrics_app.wire.chunk import HOUR_MAX, ID_BYTES, Chunk
 
 HOUR_MS = 3_600_000
+LATEST_MS = HOUR_MAX * HOUR_MS
+VALUES_MAX = 2**62  # of a row: what is counted in it, and their sums, can be written
+
+
+class ReadError(OSError):
+    """A row that could not be read, for a reason that is not in the row: too many open files, say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +58,8 @@ class Limits:
 class Tally:
     """What became of the values of one record; the members sum up to the values in it, `late` and `unfenced` apart.
 
-    `overlapping` are the new ones of a histogram that was left out for the others in it.
+    `overlapping` are the new ones of a histogram that was left out for the others in it, `overfull` those of a row that
+    has VALUES_MAX.
     """
 
     folded: int = 0
@@ -59,6 +67,7 @@ class Tally:
     duplicate_numbers: int = 0
     duplicate_ids: int = 0
     overlapping: int = 0
+    overfull: int = 0
     expired: int = 0
     late: int = 0
     unfenced: int = 0
@@ -119,10 +128,13 @@ class PartitionFold:
         Args:
             offset: its source offset, the one after `self.offset` or, in a replay, any lower one.
             timestamp_ms: its log-append time.
-            chunks: its content.
+            chunks: its content, which `record.decode` has let through.
+
+        Raises:
+            ReadError: a row could not be read. After this, as after any other exception, half of the record may be in.
         """
         tally = Tally()
-        self._advance(timestamp_ms)
+        self._advance(min(max(timestamp_ms, 0), LATEST_MS))
         arrival_hour = self.now_ms // HOUR_MS  # never goes back, though timestamps may: what has expired is gone
         seen: set[bytes] = set()
         for chunk in chunks:
@@ -147,6 +159,9 @@ class PartitionFold:
             return
         if row.epoch != self.place.epoch:  # offsets of another incarnation of the topic say nothing about this one
             row.epoch, row.stamp = self.place.epoch, rows.NO_STAMP
+        if row.summary.count + chunk.count > VALUES_MAX:
+            tally.overfull += chunk.count
+            return
         fold = self._fold_histogram if chunk.histogram else self._fold_values
         folded = fold(chunk, row, fresh, tally)
         tally.folded += folded
@@ -166,7 +181,7 @@ class PartitionFold:
             values = self._unclaimed(chunk, row, values, tally)
             tally.duplicate_numbers += sent - len(values)
         new = len(values)
-        row.duplicates += sent - new
+        row.leave_out(sent - new)
         if new:
             row.summary.add(values)
         return new
@@ -179,7 +194,7 @@ class PartitionFold:
         else:
             new = self._claimed_whole(chunk, row, tally) if chunk.sender else chunk.count
         if new < chunk.count:
-            row.duplicates += chunk.count - new
+            row.leave_out(chunk.count - new)
             return 0
         row.summary.merge(codec.decode(chunk.histogram, self.limits.exact_distinct))
         return new
@@ -253,7 +268,12 @@ class PartitionFold:
         return row
 
     def _load(self, row_key: bytes) -> Row | None:
-        value = self.load(row_key)
+        try:
+            value = self.load(row_key)
+        except (FormatError, MemoryError):
+            raise
+        except Exception as error:
+            raise ReadError(f"a row could not be read: {error}") from error
         return None if value is None else rows.decode_row(value, self.limits.exact_distinct)
 
     def find(self, key: bytes, hour: int) -> Row | None:
@@ -269,14 +289,14 @@ class PartitionFold:
             as_of: epoch seconds at which the partition held nothing beyond the last applied offset.
         """
         place = Place(self.place.epoch, self.offset, as_of, self.now_ms, self.place.sealed)
-        taken, self.dirty = self.dirty, {}
-        ids, self.dirty_ids = self.dirty_ids, set()
         encoded = []
-        for row_key, row in taken.items():
+        for row_key, row in self.dirty.items():
             row.stamp = max(row.stamp, place.offset)
             encoded.append((row_key, rows.encode_row(row)))
-        encoded += [self._encoded_ids(offset) for offset in ids if offset in self.ids.records]
-        return Flush(encoded, place, taken, ids)
+        encoded += [self._encoded_ids(offset) for offset in self.dirty_ids if offset in self.ids.records]
+        flush = Flush(encoded, place, self.dirty, self.dirty_ids)
+        self.dirty, self.dirty_ids = {}, set()  # not before all of it could be encoded
+        return flush
 
     def _encoded_ids(self, offset: int) -> tuple[bytes, bytes]:
         arrival_hour, ids = self.ids.of_record(offset)

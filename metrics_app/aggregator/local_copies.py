@@ -111,7 +111,10 @@ class LocalCopies(rocksdb.Store):
 
     @contextlib.contextmanager
     def sound(self, partition: int) -> Iterator[None]:
-        """Within it, a local row or block that cannot be read ends the process and has the partition rebuilt."""
+        """Within it, a local row or block that cannot be right ends the process and has the partition rebuilt.
+
+        Other trouble of RocksDB's, such as too many open files, is raised as an OSError.
+        """
         try:
             yield
         except NewerFormatError as error:
@@ -119,9 +122,11 @@ class LocalCopies(rocksdb.Store):
         except FormatError as error:
             self._damaged(partition, error)
         except Exception as error:
-            if not local_state.is_damage(error):
-                raise
-            self._damaged(partition, error)
+            if local_state.is_damage(error):
+                self._damaged(partition, error)
+            if type(error) is Exception:  # all of rocksdict's are
+                raise OSError(str(error)) from error
+            raise
 
     def _damaged(self, partition: int, error: Exception) -> NoReturn:
         path = self.partition_path(partition)

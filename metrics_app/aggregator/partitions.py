@@ -70,6 +70,7 @@ class Partitions:
         places: where each begins, once that has been compared with the log: only then is it folded and answered.
         active: the state in memory of those in use.
         all_compared: set while every owned partition has its place.
+        stopped: why nothing more is folded of a partition until this process is started anew.
     """
 
     def __init__(
@@ -83,6 +84,7 @@ class Partitions:
         self.places: dict[int, Place] = {}
         self.active: dict[int, Active] = {}
         self.all_compared = asyncio.Event()
+        self.stopped: dict[int, str] = {}
         self._doubted: set[int] = set()
         self._expired_hour: dict[int, int] = {}
 

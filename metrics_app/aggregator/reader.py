@@ -12,10 +12,11 @@ from metrics_app.aggregator import row as rows
 from metrics_app.aggregator.partitions import Partitions
 from metrics_app.aggregator.row import Row
 from metrics_app.aggregator.table import HourlyTable
-from metrics_app.errors import OwnerUnavailableError, Progress
+from metrics_app.errors import NotYetError, OwnerUnavailableError, Progress
 from metrics_app.holdings import ACTIVE, RECOVERING, STANDBY, Found
 
 FRESH_S = 5.0  # an active copy that has not been shown complete for this long says that it may be stale
+BEHIND_S = 1.0  # and one that has not folded for this long what is known to wait
 
 
 class Copies(Protocol):
@@ -59,17 +60,22 @@ class TableReader:
         """The row, None when there is none.
 
         Raises:
-            OwnerUnavailableError: not held here now, or only as a copy that has not got the row (yet), or not caught up
-                since it was taken over.
+            NotYetError: held here without the row, by a copy that follows or by one that is behind.
+            OwnerUnavailableError: not held here now, or the disk cannot be read.
         """
-        with self.table.store.sound(partition):
-            role = self.holds(partition)
-            if role == ACTIVE:
-                return self._read_active(partition, key, hour)
-            found = self._read_copy(partition, key, hour, role) if role is not None else None
-        if found is None:
+        try:
+            with self.table.store.sound(partition):
+                role = self.holds(partition)
+                if role == ACTIVE:
+                    return self._read_active(partition, key, hour)
+                found = self._read_copy(partition, key, hour, role) if role is not None else None
+        except OSError as error:
+            raise OwnerUnavailableError(f"partition {partition} cannot be read now: {error}") from error
+        if found is not None:
+            return found
+        if role is None:
             raise self.unavailable(partition)
-        return found
+        raise NotYetError(f"partition {partition} is held here as a copy only, which does not have it (yet)")
 
     def recent_keys(self, partition: int, hours: range, prefix: bytes) -> set[bytes]:
         """Keys with a row in memory in one of these hours; other copies than the active one have none there."""
@@ -90,6 +96,25 @@ class TableReader:
             raise OwnerUnavailableError(f"partition {partition} is not held here now")
         return listing.stored_keys(self.table.store, partition, hour, prefix, after, upto, most)
 
+    def behind(self, partition: int) -> str | None:
+        """Why the copy here may lack what was accepted a moment ago; None for an active one that has been shown not to.
+
+        Whatever holds the fold up, Kafka, garbage, or a fault of our own, is seen here by what it has not reached.
+        """
+        if self.holds(partition) != ACTIVE:
+            return "it is a copy"
+        if why := self.partitions.stopped.get(partition):
+            return why
+        active, now_s = self.partitions.of(partition), time.time()
+        end, asked_s = active.asked
+        if not active.complete_at:
+            return "the backlog that it was taken over with is not folded yet"
+        if active.fold.offset + 1 < end and now_s - asked_s > BEHIND_S:
+            return f"records of {now_s - asked_s:.0f} s ago are not folded yet"
+        if now_s - active.complete_at > FRESH_S:
+            return f"it has not been shown for {now_s - active.complete_at:.0f} s that all is folded"
+        return None
+
     def unavailable(self, partition: int) -> OwnerUnavailableError:
         """Why this worker does not answer for a partition, and how far its recovery has come."""
         progress = self.copies.progress.get(partition)
@@ -98,11 +123,10 @@ class TableReader:
 
     def _read_active(self, partition: int, key: bytes, hour: int) -> Found | None:
         active = self.partitions.of(partition)
-        row = active.fold.find(key, hour)
-        if row is None and not active.complete_at:  # taken over, and the backlog that may hold it is not folded yet
-            raise self.unavailable(partition)
-        stale = time.time() - active.complete_at > FRESH_S
-        return None if row is None else _found(row, active.as_of, stale, ACTIVE)
+        row, behind = active.fold.find(key, hour), self.behind(partition)
+        if row is None and behind:
+            raise NotYetError(f"partition {partition} may hold it and cannot say so yet: {behind}")
+        return None if row is None else _found(row, active.as_of, behind is not None, ACTIVE)
 
     def _read_copy(self, partition: int, key: bytes, hour: int, role: str) -> Found | None:
         value = self.table.store.read(partition, rows.hour_key(hour, key))

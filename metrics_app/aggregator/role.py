@@ -74,8 +74,10 @@ def register(app: faust.App, settings: Settings, telemetry: Telemetry, health: H
         await flusher.dead_letter(settings.dead_letter_topic, record.value or b"", headers_of(record, reason))
         telemetry.dead_lettered.labels(kind_of(reason)).inc()
 
-    rule = StopRule(settings.dead_letters_in_row, settings.dead_letters_percent)
-    folding = Folding(app, partitions, telemetry, settings.max_dirty_rows, dead_letter, flusher.flush, rule)
+    def new_rule() -> StopRule:
+        return StopRule(settings.dead_letters_in_row, settings.dead_letters_percent)
+
+    folding = Folding(app, partitions, telemetry, settings.max_dirty_rows, dead_letter, flusher.flush, new_rule)
     topic = app.topic(
         settings.samples_topic,
         key_type=bytes,
@@ -92,7 +94,7 @@ def register(app: faust.App, settings: Settings, telemetry: Telemetry, health: H
     symptoms = Symptoms(app, settings, folding, flusher, upkeep)
     watchdog = Watchdog(symptoms.now, symptoms.kafka_answers, symptoms.remedy)
     health.checks["table"] = lambda: _recovering(app, partitions, tables)
-    health.checks["dead_letters"] = lambda: rule.broken
+    health.checks["dead_letters"] = lambda: _stopped(partitions)
     health.checks["watchdog"] = watchdog.suspicion
     health.vital["watchdog"] = watchdog.overdue
     return Aggregator(
@@ -126,6 +128,12 @@ def _follow_the_group(
         telemetry.rebalances.inc()
         partitions.assign({tp.partition for tp in assigned[0] if tp.topic == settings.samples_topic})
         await asyncio.to_thread(owners.note)  # a disk may take seconds
+
+
+def _stopped(partitions: Partitions) -> str | None:
+    """Why nothing at all is folded here; a worker that still folds some of its partitions goes on."""
+    reasons = [partitions.stopped[partition] for partition in sorted(partitions.owned & partitions.stopped.keys())]
+    return reasons[0] if reasons and len(reasons) == len(partitions.owned) else None
 
 
 def _recovering(app: faust.App, partitions: Partitions, tables: Tables) -> str | None:

@@ -33,6 +33,7 @@ MAGIC = 0xA5
 VERSION = 1
 NO_STAMP = -1
 INCOMPLETE = 1  # flag of an hour row
+MOST = 2**64 - 1  # duplicates that a row has room to count; no other counter of it can pass the number of its values
 
 _HEADER = struct.Struct("<BBHIq")  # magic, version, flags, epoch, stamp
 _COUNTS = struct.Struct("<QQQH")  # late, duplicates, unfenced, senders
@@ -76,6 +77,10 @@ class Row:
     unfenced: int = 0
     senders: dict[bytes, Ranges] = field(default_factory=dict)
     incomplete: bool = False
+
+    def leave_out(self, values: int) -> None:
+        """Counts values that a fence had seen."""
+        self.duplicates = min(self.duplicates + values, MOST)
 
     @property
     def ranges(self) -> int:

@@ -58,15 +58,17 @@ class Symptoms:
         found = {"proof": Symptom(self.upkeep.proofs, limit_s, "Faust's consumer does not answer")}
         if self.flusher.failing_since is not None:
             found["flush"] = Symptom(self.flusher.failing_since, limit_s, "no flush succeeds")
-        if not self.folding.stop_rule.broken:
-            found |= self._lags(limit_s)
-        return found
+        return found | self._lags(limit_s)
 
     def _lags(self, limit_s: float) -> dict[str, Symptom]:
         partitions = self.folding.partitions
         if not partitions.all_compared.is_set():
             return {"compare": Symptom(None, limit_s, "places cannot be compared with the samples topic")}
-        behind = [partition for partition in partitions.active if self.upkeep.lags.get(partition)]
+        behind = [
+            partition
+            for partition in partitions.active
+            if self.upkeep.lags.get(partition) and partition not in partitions.stopped  # these have said why
+        ]
         found = {
             # of a partition alone: with a backlog of others, it may have to wait its turn
             _lag(partition): Symptom(

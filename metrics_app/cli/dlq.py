@@ -123,13 +123,13 @@ async def _replay(settings: Settings, only: str | None, dry_run: bool) -> Counte
                 done["other"] += 1
                 continue
             try:
-                records = revived(letter, settings.max_record_bytes)
+                records = revived(letter, settings.max_record_bytes, settings.partitions)
             except FormatError:
                 done["unreadable"] += 1
                 continue
             done["replayed"] += 1
             if not dry_run:
-                for value in records:
-                    await producer.send_and_wait(settings.samples_topic, value, partition=letter.origin.partition)
+                for partition, value in records:
+                    await producer.send_and_wait(settings.samples_topic, value, partition=partition)
                 await producer.send_and_wait(settings.dead_letter_topic, b"", headers=replayed_headers(letter))
     return done

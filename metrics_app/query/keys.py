@@ -71,11 +71,13 @@ class Held(msgspec.Struct):
         date: as it understood the question.
         roles: of each partition it can answer for.
         keys: by partition the least keys, up to one more than a page of all of them together.
+        behind: partitions of whose keys some may still be on their way into the copy.
     """
 
     date: str
     roles: dict[int, str]
     keys: dict[int, list[str]]
+    behind: list[int] = []
 
 
 class Found(NamedTuple):
@@ -84,7 +86,7 @@ class Found(NamedTuple):
     Attributes:
         more: whether there are greater ones.
         unanswered: partitions that nobody answered for; their keys are not among these.
-        stale: whether a copy answered that may lag behind the owner.
+        stale: whether a copy answered that may lag behind the owner, or an owner that is behind itself.
     """
 
     keys: list[str]
@@ -116,7 +118,7 @@ async def held(listing: Listing, reader: SummaryReader, partitions: int) -> Held
     by_partition: dict[int, list[str]] = {}
     for key, partition in sorted(least.items()):
         by_partition.setdefault(partition, []).append(key.decode())
-    return Held(listing.date, roles, by_partition)
+    return Held(listing.date, roles, by_partition, [partition for partition in roles if reader.behind(partition)])
 
 
 def _least(keys: dict[bytes, int], most: int) -> dict[bytes, int]:
@@ -145,7 +147,7 @@ def joined(listing: Listing, told: list[Held], partitions: int) -> Found:
             unanswered.append(partition)
         else:
             keys += copies[best].keys.get(partition, [])
-            stale = stale or best != ACTIVE
+            stale = stale or best != ACTIVE or partition in copies[best].behind
     keys.sort(key=str.encode)
     return Found(keys[: listing.limit], len(keys) > listing.limit, unanswered, stale)
 

@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from metrics_app.errors import NoDataError, OwnerUnavailableError
+from metrics_app.errors import MetricsError, NoDataError, NotYetError, OwnerUnavailableError
 from metrics_app.holdings import ACTIVE, Found, SummaryReader
 from metrics_app.query.question import Window
 from metrics_app.query.turns import Turns
@@ -49,43 +49,40 @@ class Rows(NamedTuple):
 
         Raises:
             NoDataError: nothing was recorded in it.
-            OwnerUnavailableError: the partition is not held here (any more), the copy here has not got the rows yet, or
-                other long questions were before this one for too long.
+            OwnerUnavailableError: the partition is not held here (any more), the copy here has none of the rows and may
+                get them yet, or other long questions were before this one for too long.
         """
         async with self.turns.take(window):
             return await self._read(window, each, cell)
 
     async def _read(self, window: Window, each: range, cell: Cell) -> Reading:
-        if window.end - window.first == 1 and not each:
-            found = self._row(window.first)  # as it is, nothing runs in between
-            return Reading(self._some(found, window), [])
         whole: Found | None = None
+        unsure: NotYetError | None = None
         cells = []
         for nth, hour in enumerate(range(window.first, window.end)):
             if nth and nth % STEP_HOURS == 0:
                 await asyncio.sleep(0)
-            found = self._row(hour)
+            try:
+                found = self._row(hour)
+            except NotYetError as error:
+                found, unsure = None, error  # the rows that are there say that they may be stale
             if hour in each:
                 cells.append(cell(hour, found))
             if found is not None:
-                whole = _joined(whole, found)
-        return Reading(self._some(whole, window), cells)
+                # a single row is taken as it is, for nothing runs between this and its use
+                whole = found if window.end - window.first == 1 and not each else _joined(whole, found)
+        if whole is None:
+            raise unsure or self._nothing(window)
+        return Reading(whole, cells)
+
+    def _nothing(self, window: Window) -> MetricsError:
+        if self.reader.holds(self.partition) != ACTIVE:
+            return OwnerUnavailableError("the owner cannot be asked, and the copy here does not have it yet")
+        return NoDataError(f"nothing was recorded for key {self.key.decode()!r} in {window}")
 
     def _row(self, hour: int) -> Found | None:
-        try:
-            found = self.reader.read(self.partition, self.key, hour)
-        except OwnerUnavailableError:
-            if self.reader.holds(self.partition) in (None, ACTIVE):
-                raise
-            return None  # not there yet, or never will be: an answer of such a copy says that it may be stale
+        found = self.reader.read(self.partition, self.key, hour)
         return found if found is not None and found.summary.count else None
-
-    def _some(self, found: Found | None, window: Window) -> Found:
-        if found is not None:
-            return found
-        if self.reader.holds(self.partition) != ACTIVE:
-            raise OwnerUnavailableError("the owner of this key cannot be asked, and the copy here does not have it yet")
-        raise NoDataError(f"nothing was recorded for key {self.key.decode()!r} in {window}")
 
 
 def _joined(whole: Found | None, found: Found) -> Found:

@@ -103,6 +103,7 @@ class _Search:
         self.asked = 0
         self.second_best: web.Response | None = None
         self.recovering: dict[int, Progress] = {}
+        self.why_not_here = ""
 
     async def through(self, holders: list[str], others: list[str], within_s: float) -> web.Response | None:
         """The answer of a holder, one after another; else of somebody who has become one since the map was made."""
@@ -150,9 +151,12 @@ class _Search:
         try:
             return Asked(await self.local(), [])
         except OwnerUnavailableError as error:
+            self.why_not_here = f"; here: {error.detail}"
             return Asked(None, error.recovering)
 
     def failure(self) -> OwnerUnavailableError:
         """Why there is no answer."""
         who = "the owner of this key cannot" if self.strong else "nobody who holds this key can"
-        return OwnerUnavailableError(f"{who} answer now; asked {self.asked}", [*self.recovering.values()])
+        return OwnerUnavailableError(
+            f"{who} answer now; asked {self.asked}{self.why_not_here}", [*self.recovering.values()]
+        )

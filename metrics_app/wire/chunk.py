@@ -15,6 +15,8 @@ SENDER_BYTES = 16
 ID_BYTES = 16
 VALUE_BYTES = 8
 COUNT_MAX = 2**32 - 1
+FIRST_MAX = 2**53  # the last integer that every JSON reader keeps exact
+HOUR_MAX = 2**26 - 1  # of the year 9625, the last ones that have a date
 VALUE_MAX = 2.0**44  # of the unit; in ms about 557 years
 
 
@@ -23,10 +25,10 @@ class Chunk(NamedTuple):
 
     Attributes:
         key: UTF-8 bytes of the key, 1-256.
-        hour: hours since 1970-01-01T00Z.
+        hour: hours since 1970-01-01T00Z, 0 to HOUR_MAX.
         values: n little-endian float64, each finite, 0 <= value <= VALUE_MAX; none when there is a histogram.
         sender: 16 bytes naming the numbering sender, or empty.
-        first: number of the first value within (sender, key, hour), counted from 0; 0 without a sender.
+        first: number of the first value within (sender, key, hour), 0 to FIRST_MAX; 0 without a sender.
         ids: empty, or 16 bytes that identify the whole chunk, or 16 bytes a value; of a histogram no more than 16.
         histogram: empty, or the bytes of an `HourlySummary` in its histogram form (`stats/codec.py`).
         weight: how many values the histogram stands for; 0 without one.

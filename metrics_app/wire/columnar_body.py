@@ -17,7 +17,7 @@ from msgspec import Meta, Raw, Struct, json, msgpack
 from numpy.typing import NDArray
 
 from metrics_app.errors import InvalidBodyError
-from metrics_app.wire.chunk import COUNT_MAX, VALUE_BYTES, VALUE_MAX, Chunk
+from metrics_app.wire.chunk import COUNT_MAX, FIRST_MAX, VALUE_BYTES, VALUE_MAX, Chunk
 from metrics_app.wire.gathering import HOUR_S, Gathering, shown, too_many
 from metrics_app.wire.histogram_body import HistogramBody, packed
 from metrics_app.wire.json_text import UNREADABLE, check_size, opening
@@ -29,7 +29,6 @@ EXPECTED = 'expected {"sender":"<uuid>","series":[{"key","hour","first","values"
 # The client's requests, of at most 50,000 items and 512 KB, stay below the limit with it.
 HISTOGRAM_ITEMS = 6
 
-_FIRST_MAX = 2**53  # the last integer that every JSON reader keeps exact
 _BIN = (0xC4, 0xC5, 0xC6)  # MessagePack's first byte of bytes with 8, 16, 32 bit length
 _ARRAY_SIZES = {0xDC: 2, 0xDD: 4}  # bytes of length after the first byte of its longer arrays
 _JSON_FLOATS = json.Decoder(list[float])
@@ -58,7 +57,7 @@ class Series(Struct, forbid_unknown_fields=True):
     hour: int
     values: Raw = _ABSENT
     histogram: Raw = _ABSENT
-    first: Annotated[int, Meta(ge=0, le=_FIRST_MAX)] = 0
+    first: Annotated[int, Meta(ge=0, le=FIRST_MAX)] = 0
 
 
 class _Run(NamedTuple):

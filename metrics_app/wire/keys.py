@@ -30,6 +30,18 @@ def key_bytes(key: str) -> bytes:
 
 
 @lru_cache(maxsize=1 << 15)
+def fault_of(key: bytes) -> str | None:
+    """What is wrong with bytes that are to be a key, by the rules of `key_bytes`; None when nothing is."""
+    try:
+        key_bytes(key.decode())
+    except UnicodeDecodeError as error:
+        return f"expected {EXPECTED}; byte {error.start} is not UTF-8"
+    except ValueError as error:
+        return str(error)
+    return None
+
+
+@lru_cache(maxsize=1 << 15)
 def partition_of(key: bytes, partitions: int) -> int:
     """Partition of the samples topic, 0 <= p < partitions: what Kafka's own default partitioner picks for the key."""
     from aiokafka.partitioner import murmur2  # here, because apps that only send have no aiokafka and no partitions

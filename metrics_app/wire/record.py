@@ -11,6 +11,9 @@ Version 2, written only when a chunk has a histogram, has two columns more: afte
 with values, and at the end the histograms, one after the other; the number of values in a row is then that of those it
 stands for. Everything is little-endian; the columns are in the order of the chunks. A reader refuses a version that it
 does not know, so aggregators are upgraded before collectors, and these before senders of histograms.
+
+Anybody who may write to the topic can write a record, so a reader takes nothing for granted: what decoding lets through
+keeps the rules of a request body (`chunk.py`, `keys.py`), can be folded, and leads to rows that can be written.
 """
 
 from __future__ import annotations
@@ -19,14 +22,15 @@ import struct
 import zlib
 from collections.abc import Iterable, Sequence
 from itertools import repeat
+from typing import NamedTuple
 
 import numpy as np
 
 from metrics_app.errors import FormatError
 from metrics_app.stats import codec
 from metrics_app.stats.summary import EXACT_DISTINCT
-from metrics_app.wire.chunk import ID_BYTES, SENDER_BYTES, VALUE_BYTES, VALUE_MAX, Chunk
-from metrics_app.wire.keys import MAX_KEY_BYTES
+from metrics_app.wire.chunk import FIRST_MAX, HOUR_MAX, ID_BYTES, SENDER_BYTES, VALUE_BYTES, VALUE_MAX, Chunk
+from metrics_app.wire.keys import MAX_KEY_BYTES, fault_of, partition_of
 
 MAGIC = b"MR"
 VERSION = 1
@@ -39,6 +43,29 @@ _SIZE = struct.Struct("<I")
 
 OVERHEAD_BYTES = _HEAD.size + _COUNTS.size
 CHUNK_OVERHEAD_BYTES = _ROW.size + _SIZE.size + SENDER_BYTES
+MAX_BYTES = 1 << 20  # no collector can be set to write a larger one
+MAX_CHUNKS = MAX_BYTES // (CHUNK_OVERHEAD_BYTES + VALUE_BYTES + 1)  # as many as it may gather into one of that size
+
+
+class Place(NamedTuple):
+    """Where and when a record was read: what is in it must belong there.
+
+    Attributes:
+        partition, partitions: of the topic; a key is in the partition that its hash leads to.
+        newest_hour: the last hour that a sample may be of.
+    """
+
+    partition: int
+    partitions: int
+    newest_hour: int = HOUR_MAX
+
+    def fault(self, chunk: Chunk) -> str | None:
+        """Why a chunk does not belong there; None when it does."""
+        if partition_of(chunk.key, self.partitions) != self.partition:
+            return f"key {chunk.key!r} is not of partition {self.partition} of {self.partitions}"
+        if chunk.hour > self.newest_hour:
+            return f"hour {chunk.hour} is far ahead, expected at most {self.newest_hour}"
+        return None
 
 
 def size_of(chunk: Chunk) -> int:
@@ -75,14 +102,21 @@ def encode(chunks: Sequence[Chunk]) -> bytes:
     return _HEAD.pack(MAGIC, version, 0, zlib.crc32(body)) + body
 
 
-def decode(record: bytes) -> list[Chunk]:
+def decode(record: bytes, place: Place | None = None) -> list[Chunk]:
     """The chunks of a record; their values are slices of it, not copies.
+
+    Args:
+        place: what its keys and hours must fit; without one that is not looked at.
 
     Raises:
         FormatError: it is not a record of this version, was changed or cut on the way, or holds what no chunk may hold.
     """
+    if len(record) > MAX_BYTES:
+        raise FormatError("record", f"{len(record):,} bytes, expected at most {MAX_BYTES:,}")
     version = _check_head(record)
     count, sender_count, *sizes = _COUNTS.unpack_from(record, _HEAD.size)
+    if count > MAX_CHUNKS or sender_count > count:
+        raise FormatError("record", f"{count:,} chunks of {sender_count:,} senders, expected at most {MAX_CHUNKS:,}")
     sized = count * _SIZE.size if version == WITH_HISTOGRAMS else 0
     columns = _columns(record, [count * _ROW.size, sized, sender_count * SENDER_BYTES, *sizes])
     table, size_table, sender_table, keys, ids, values, histograms = columns
@@ -91,7 +125,12 @@ def decode(record: bytes) -> list[Chunk]:
     _check_values(values)
     senders = [b"", *(bytes(sender_table[i : i + SENDER_BYTES]) for i in range(0, len(sender_table), SENDER_BYTES))]
     histogram_sizes = [size for (size,) in _SIZE.iter_unpack(size_table)] or repeat(0)
-    return _chunks(table, histogram_sizes, senders, bytes(keys), bytes(ids), values, bytes(histograms))
+    chunks = _chunks(table, histogram_sizes, senders, bytes(keys), bytes(ids), values, bytes(histograms))
+    for number, chunk in enumerate(chunks):
+        fault = _fault(chunk) or (place and place.fault(chunk))
+        if fault is not None:
+            raise FormatError("record", f"chunk {number}: {fault}")
+    return chunks
 
 
 def _columns(record: bytes, sizes: Sequence[int]) -> list[memoryview]:
@@ -144,7 +183,7 @@ def _chunks(
     key_at = id_at = value_at = histogram_at = 0
     for row, size in zip(_ROW.iter_unpack(table), histogram_sizes, strict=False):
         hour, count, sender, id_count, first, key_size = row
-        if not 0 < key_size <= MAX_KEY_BYTES or sender >= len(senders) or id_count not in (0, 1, count):
+        if not count or not 0 < key_size <= MAX_KEY_BYTES or sender >= len(senders) or id_count not in (0, 1, count):
             raise FormatError("record", f"chunk {len(chunks)} is malformed")
         key_end, id_end = key_at + key_size, id_at + id_count * ID_BYTES
         value_end = value_at if size else value_at + count * VALUE_BYTES
@@ -152,7 +191,6 @@ def _chunks(
         chunk = Chunk(keys[key_at:key_end], hour, values[value_at:value_end], senders[sender], first, ids[id_at:id_end])
         if size:
             chunk = chunk._replace(histogram=histograms[histogram_at:histogram_end], weight=count)
-            _check_histogram(chunk)
         chunks.append(chunk)
         key_at, id_at, value_at, histogram_at = key_end, id_end, value_end, histogram_end
     if (key_at, id_at, value_at, histogram_at) != (len(keys), len(ids), len(values), len(histograms)):
@@ -160,9 +198,21 @@ def _chunks(
     return chunks
 
 
-def _check_histogram(chunk: Chunk) -> None:
+def _fault(chunk: Chunk) -> str | None:
+    """What in a chunk no body may hold; None when nothing."""
+    if fault := fault_of(chunk.key):
+        return f"key {chunk.key!r}: {fault}"
+    if not 0 <= chunk.hour <= HOUR_MAX:
+        return f"hour {chunk.hour}, expected 0 to {HOUR_MAX}"
+    if chunk.first > (FIRST_MAX if chunk.sender else 0):
+        return f"first {chunk.first}, expected at most {FIRST_MAX}, and 0 without a sender"
+    return _histogram_fault(chunk) if chunk.histogram else None
+
+
+def _histogram_fault(chunk: Chunk) -> str | None:
     summary = codec.decode(chunk.histogram, exact_distinct=EXACT_DISTINCT)
     if summary.histogram is None:
-        raise FormatError("record", "a summary that is no histogram")
+        return "a summary that is no histogram"
     if summary.count != chunk.weight or len(chunk.ids) > ID_BYTES:
-        raise FormatError("record", f"a histogram of {summary.count:,} values stands for {chunk.weight:,}")
+        return f"a histogram of {summary.count:,} values stands for {chunk.weight:,}"
+    return None

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import struct
+import time
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from faust.types import TP
 
+from metrics_app.aggregator import agent
 from metrics_app.aggregator import row as rows
-from metrics_app.aggregator.agent import Folding
+from metrics_app.aggregator.agent import AHEAD_HOURS, TRIES, Folding
 from metrics_app.aggregator.dead_letters import StopRule
-from metrics_app.aggregator.fold import HOUR_MS, Limits
+from metrics_app.aggregator.fold import HOUR_MS, Limits, PartitionFold
 from metrics_app.aggregator.partitions import Partitions
 from metrics_app.aggregator.source_log import ReadOffsets
 from metrics_app.telemetry import Telemetry
@@ -22,6 +24,7 @@ from metrics_app.wire.chunk import Chunk
 from tests.turns import Others
 
 HOUR = 498_740
+KEY, OTHER = b"d", b"n"  # of partition 1
 SAMPLES = TP("samples", 1)
 
 
@@ -85,7 +88,7 @@ class Worker:
         await self.folding._take(run_of(records, generation, later_ms))
 
     def sum(self) -> float:
-        row = self.partitions.of(1).fold.find(b"k", HOUR)
+        row = self.partitions.of(1).fold.find(KEY, HOUR)
         return row.summary.sum if row is not None else 0.0
 
 
@@ -94,7 +97,7 @@ def faked(**attributes: Any) -> Any:
 
 
 def one(value: float) -> bytes:
-    return record.encode([Chunk(b"k", HOUR, struct.pack("<d", value))])
+    return record.encode([Chunk(KEY, HOUR, struct.pack("<d", value))])
 
 
 @pytest.fixture
@@ -215,7 +218,7 @@ async def test_a_run_that_a_rebalance_interrupts_is_not_folded_on(worker):
 async def test_a_long_run_lets_others_have_their_turn(worker):
     """Queries and heartbeats are answered by the same loop."""
     async with Others() as others:
-        await worker.run(*range(64), value=record.encode([Chunk(b"k", HOUR, bytes(8 * 2048))]))
+        await worker.run(*range(64), value=record.encode([Chunk(KEY, HOUR, bytes(8 * 2048))]))
     assert others.turns >= 10
 
 
@@ -237,29 +240,132 @@ async def test_a_record_that_cannot_be_read_is_put_aside_and_its_neighbours_coun
     assert [offset for offset, _ in worker.dead] == [1]
 
 
-async def test_a_record_on_which_the_fold_fails_is_put_aside_and_leaves_no_trace(worker):
+class Bug:
+    """Makes the fold fail on a key as a mistake in it would, a number of times; every fold of this process has it."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, key: bytes, times: int = 1000) -> None:
+        self.times = times
+        original = PartitionFold._fold_values
+
+        def failing(fold: PartitionFold, chunk: Chunk, *rest: Any) -> int:
+            if chunk.key == key and self.times > 0:
+                self.times -= 1
+                raise RuntimeError("a bug")
+            return original(fold, chunk, *rest)
+
+        monkeypatch.setattr(PartitionFold, "_fold_values", failing)
+
+
+TWO = record.encode([Chunk(KEY, HOUR, struct.pack("<d", 99.0)), Chunk(OTHER, HOUR, struct.pack("<d", 1.0))])
+
+
+async def test_a_record_on_which_the_fold_fails_each_time_is_put_aside_and_leaves_no_trace(worker, monkeypatch):
     """The chunk before the failing one in the same record must not count either."""
-    bad = record.encode([Chunk(b"k", HOUR, struct.pack("<d", 99.0)), Chunk(b"x", HOUR, struct.pack("<d", 1.0))])
+    Bug(monkeypatch, OTHER)
     await worker.deliver(0)
-    fold = worker.partitions.of(1).fold
-    original = fold.load
-
-    def failing(row_key: bytes) -> Any:
-        if row_key.endswith(b"x"):
-            raise RuntimeError("a bug")
-        return original(row_key)
-
-    fold.load = failing
-    await worker.deliver(1, value=bad)
-    assert worker.app.consumer.sought == [(SAMPLES, 0)]
-    await worker.deliver(0, 1, 2)
+    for _ in range(TRIES):
+        assert worker.dead == []
+        await worker.deliver(1, value=TWO)
+        assert worker.app.consumer.sought == [(SAMPLES, 0)]
+        await worker.deliver(0)
+        assert worker.sum() == 1.0
+    await worker.deliver(1, value=TWO)
+    await worker.deliver(2)
     assert worker.sum() == 5.0
-    assert worker.dead == [(1, "fold: RuntimeError('a bug')")]
+    assert worker.dead == [(1, "fold: it raises an exception each time, see the log")]
+
+
+async def test_a_record_on_which_the_fold_failed_once_counts(worker, monkeypatch):
+    Bug(monkeypatch, OTHER, times=1)
+    await worker.deliver(0)
+    await worker.deliver(1, value=TWO)
+    await worker.deliver(0)
+    await worker.deliver(1, value=TWO)
+    assert worker.sum() == 100.0
+    assert worker.dead == []
+
+
+async def test_another_record_at_the_offset_of_a_failing_one_counts(worker, monkeypatch):
+    """A topic made anew gives its offsets out again."""
+    Bug(monkeypatch, OTHER, times=TRIES)
+    for _ in range(TRIES):
+        await worker.deliver(0, value=TWO)
+    await worker.deliver(0, value=TWO, later_ms=1)
+    assert worker.sum() == 99.0
+    assert worker.dead == []
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        Exception("IO error: While open a file for random read: 000012.sst: Too many open files"),
+        RuntimeError("of the store"),
+        OSError(24, "Too many open files"),
+        MemoryError(),
+    ],
+    ids=["rocksdb", "runtime", "os", "memory"],
+)
+async def test_a_disk_that_cannot_be_read_buries_nothing(worker, monkeypatch, error):
+    monkeypatch.setattr(agent, "RETRY_S", 0.0)
+    await worker.deliver(0)
+    store = worker.partitions.table.store
+    read, failures = store.read, [error] * 5
+
+    def failing(partition: int, row_key: bytes) -> bytes | None:
+        if failures and row_key.endswith(OTHER):
+            raise failures.pop()
+        return cast("bytes | None", read(partition, row_key))
+
+    monkeypatch.setattr(store, "read", failing)
+    for _ in range(6):
+        await worker.deliver(1, value=TWO)
+        await worker.deliver(0)
+    await worker.deliver(1, value=TWO)
+    assert worker.sum() == 100.0
+    assert worker.dead == []
+
+
+async def test_a_partition_whose_ids_cannot_be_read_is_tried_again(worker, monkeypatch):
+    monkeypatch.setattr(agent, "RETRY_S", 0.0)
+    store, failures = worker.partitions.table.store, [OSError(24, "Too many open files")]
+    scan = store.scan
+    monkeypatch.setattr(store, "scan", lambda *given: scan(*given) if not failures else raised(failures.pop()))
+    await worker.deliver(0)
+    assert worker.partitions.active == {}
+    await worker.deliver(0)
+    assert worker.sum() == 1.0
+
+
+async def test_trouble_that_does_not_pass_ends_the_process(worker, monkeypatch):
+    monkeypatch.setattr(agent, "RETRY_S", 0.0)
+    monkeypatch.setattr(agent, "PATIENCE_S", 0.0)
+    ended: list[str] = []
+    worker.folding.give_up = ended.append
+    monkeypatch.setattr(worker.partitions.table.store, "read", lambda *_: raised(OSError(5, "Input/output error")))
+    await worker.deliver(0, 0)
+    assert "Input/output error" in ended[-1]
+    assert worker.dead == []
+
+
+def raised(error: Exception) -> Any:
+    raise error
+
+
+async def test_a_key_of_another_partition_is_put_aside(worker):
+    await worker.deliver(0, value=record.encode([Chunk(b"a", HOUR, struct.pack("<d", 1.0))]))
+    assert worker.dead == [(0, "record: chunk 0: key b'a' is not of partition 1 of 4")]
+
+
+async def test_an_hour_that_no_clock_could_be_wrong_by_is_put_aside_and_one_of_a_wrong_clock_is_not(worker):
+    now = int(time.time()) // 3600
+    for offset, hour in enumerate([now + AHEAD_HOURS - 1, now + AHEAD_HOURS + 1, 2**31 - 1, -1]):
+        await worker.deliver(offset, value=record.encode([Chunk(KEY, hour, struct.pack("<d", 1.0))]))
+    assert [offset for offset, _ in worker.dead] == [1, 2, 3]
 
 
 async def test_too_many_dirty_rows_make_the_agent_flush_before_it_goes_on(worker):
     worker.folding.max_dirty_rows = 1
-    many = record.encode([Chunk(bytes([97 + n]), HOUR, struct.pack("<d", 1.0)) for n in range(3)])
+    many = record.encode([Chunk(key, HOUR, struct.pack("<d", 1.0)) for key in (b"d", b"n", b"h")])
     await asyncio.wait_for(worker.deliver(0, value=many), 5)
     assert worker.partitions.dirty_rows() == 0
 
@@ -298,13 +404,12 @@ async def test_a_good_record_is_not_put_aside_because_of_a_damaged_row(worker):
     await worker.flush()
     store = worker.partitions.table.store
     store.give_up = end
-    row_key = rows.hour_key(HOUR, b"k")
+    row_key = rows.hour_key(HOUR, KEY)
     store.write(worker.partitions.table.changelog_tp(1), [(row_key, store.read(1, row_key)[:-1])], None)
     worker.partitions.assign({1})
     with pytest.raises(Ended, match="damaged"):
         await worker.deliver(1)
     assert worker.dead == []
-    assert worker.folding.poison == {}
 
 
 async def test_the_fold_is_busy_while_a_run_is_folded_or_waits_and_counts_them(worker):
@@ -337,34 +442,32 @@ async def test_the_fold_is_busy_while_a_run_is_folded_or_waits_and_counts_them(w
     consuming.cancel()
 
 
-async def test_too_many_dead_letters_stop_the_agent_and_what_is_folded_stays(worker):
-    worker.folding.stop_rule = StopRule(in_row=3)
-    run = run_of({0: one(1.0), **dict.fromkeys(range(1, 9), b"garbage")})
-
-    class Stream:
-        def noack(self) -> Any:
-            return self
-
-        async def events(self) -> Any:
-            yield SimpleNamespace(message=run)
-
-    consuming = asyncio.create_task(worker.folding.consume(Stream()))
-    await asyncio.sleep(0.05)
+async def test_too_many_dead_letters_stop_their_partition_and_what_is_folded_stays(worker):
+    worker.folding._rules[1] = StopRule(in_row=3)
+    await worker.folding._take(run_of({0: one(1.0), **dict.fromkeys(range(1, 9), b"garbage")}))
+    await worker.deliver(4)
     assert [offset for offset, _ in worker.dead] == [1, 2, 3]
-    assert not consuming.done()
     assert worker.sum() == 1.0
-    consuming.cancel()
+    assert "3 records in a row" in worker.partitions.stopped[1]
+    assert worker.telemetry.stopped._value.get() == 1
 
 
-async def test_a_bug_of_ours_on_record_after_record_stops_the_agent_too(worker):
+async def test_the_other_partitions_go_on(worker):
+    worker.partitions.assign({0, 1})
+    worker.partitions.stopped[0] = "too many"
+    run = run_of({0: one(1.0)})
+    run.partition = 0
+    await worker.folding._take(run)
+    assert 0 not in worker.partitions.active
+    await worker.deliver(0)
+    assert worker.sum() == 1.0
+
+
+async def test_a_bug_of_ours_on_record_after_record_stops_the_partition_too(worker, monkeypatch):
     """Each is first taken for a good one."""
-    worker.folding.stop_rule = StopRule(in_row=3)
-
-    def failing(row_key: bytes) -> bytes | None:
-        raise RuntimeError("a bug")
-
+    worker.folding._rules[1] = StopRule(in_row=3)
+    Bug(monkeypatch, KEY)
     for offset in range(3):
-        worker.partitions.of(1).fold.load = failing
-        await worker.deliver(offset)
-        await worker.deliver(*range(offset + 1))
-    assert worker.folding.stop_rule.broken is not None
+        for _ in range(TRIES + 1):
+            await worker.deliver(*range(offset + 1))
+    assert "3 records in a row" in worker.partitions.stopped[1]

@@ -106,7 +106,7 @@ def test_letters_that_were_replayed_and_letters_written_twice_are_not_open():
 def test_samples_replayed_many_times_count_once(first_try_lost: bool):
     """A replay may be interrupted behind any record; then it is made again from the first."""
     fold = PartitionFold(dict[bytes, bytes]().get, Limits(), NOWHERE)
-    records = revived(letter(), 1 << 20)
+    records = [value for _, value in revived(letter(), 1 << 20, 1)]
     for offset, value in enumerate([*([] if first_try_lost else records), *records, *records]):
         fold.apply(offset, HOUR * HOUR_MS, record.decode(value))
     found = {key: fold.find(key, HOUR) for key in (b"plain", b"numbered", b"named")}
@@ -116,7 +116,7 @@ def test_samples_replayed_many_times_count_once(first_try_lost: bool):
 def test_letters_of_other_origins_are_other_samples():
     fold = PartitionFold(dict[bytes, bytes]().get, Limits(), NOWHERE)
     for offset in range(2):
-        (value,) = revived(letter([Chunk(b"k", HOUR, one(1))], ORIGIN._replace(offset=offset)), 1 << 20)
+        ((_, value),) = revived(letter([Chunk(b"k", HOUR, one(1))], ORIGIN._replace(offset=offset)), 1 << 20, 1)
         fold.apply(offset, HOUR * HOUR_MS, record.decode(value))
     row = fold.find(b"k", HOUR)
     assert row is not None
@@ -127,14 +127,16 @@ def test_a_letter_of_a_topic_made_anew_is_another_one_though_its_offset_is_the_s
     before, after = (Letter(ORIGIN, "fold: a bug", timestamp_ms, record.encode(CHUNKS)) for timestamp_ms in (1, 2))
     replayed = Letter(ORIGIN, "replayed", 1, b"")
     assert open_letters([before, replayed, after]) == [after]
-    ids = [{chunk.ids for one in revived(each, 10_000) for chunk in record.decode(one)} for each in (before, after)]
+    ids = [
+        {chunk.ids for _, one in revived(each, 10_000, 1) for chunk in record.decode(one)} for each in (before, after)
+    ]
     assert ids[0] & ids[1] == {b"", CHUNKS[-1].ids}, "only what had ids of its own keeps them"
 
 
 def test_records_that_have_grown_by_their_ids_are_parted_and_keep_them():
     chunks = [Chunk(b"k%d" % number, HOUR, one(number)) for number in range(100)]
-    whole = [chunk for value in revived(letter(chunks), 1 << 20) for chunk in record.decode(value)]
-    parts = revived(letter(chunks), 1000)
+    whole = [chunk for _, value in revived(letter(chunks), 1 << 20, 1) for chunk in record.decode(value)]
+    parts = [value for _, value in revived(letter(chunks), 1000, 1)]
     assert len(parts) > 1
     assert max(len(part) for part in parts) <= 1000
     assert [chunk for value in parts for chunk in record.decode(value)] == whole
@@ -142,4 +144,12 @@ def test_records_that_have_grown_by_their_ids_are_parted_and_keep_them():
 
 def test_what_cannot_be_read_stays_a_dead_letter():
     with pytest.raises(FormatError):
-        revived(letter()._replace(value=b"garbage"), 1 << 20)
+        revived(letter()._replace(value=b"garbage"), 1 << 20, 1)
+
+
+def test_keys_that_were_in_a_partition_of_others_come_back_to_their_own():
+    chunks = [Chunk(b"k%d" % number, HOUR, one(number)) for number in range(20)]
+    back = revived(letter(chunks), 1 << 20, 4)
+    assert sorted(partition for partition, _ in back) == [0, 1, 2, 3]
+    found = [chunk for partition, value in back for chunk in record.decode(value, record.Place(partition, 4))]
+    assert {(chunk.key, bytes(chunk.values)) for chunk in found} == {(chunk.key, chunk.values) for chunk in chunks}

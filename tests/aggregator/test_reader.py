@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,9 +13,9 @@ from metrics_app.aggregator import row as rows
 from metrics_app.aggregator.fold import Limits
 from metrics_app.aggregator.origin import Origin
 from metrics_app.aggregator.partitions import Partitions
-from metrics_app.aggregator.reader import TableReader
+from metrics_app.aggregator.reader import BEHIND_S, FRESH_S, TableReader
 from metrics_app.aggregator.row import NOWHERE, Place, Row
-from metrics_app.errors import OwnerUnavailableError, Progress
+from metrics_app.errors import NotYetError, OwnerUnavailableError, Progress
 from metrics_app.stats.summary import HourlySummary
 
 HERE = Origin("cluster", "topic")
@@ -86,5 +87,43 @@ def test_an_owner_that_has_not_caught_up_since_it_took_over_does_not_say_that_th
     assert reader.read(1, b"k", 9).stale
     with pytest.raises(OwnerUnavailableError):
         reader.read(1, b"in the backlog", 9)
-    reader.partitions.of(1).complete_at = 1.0
+    reader.partitions.of(1).complete_at = time.time()
     assert reader.read(1, b"in the backlog", 9) is None
+
+
+@pytest.fixture
+def complete(reader):
+    """A partition of which everything is folded, with one row."""
+    reader.table.store.write(reader.table.changelog_tp(1), [(rows.hour_key(9, b"k"), rows.encode_row(Row(SUMMARY)))], 2)
+    reader.partitions.places[1] = NOWHERE
+    reader.partitions.of(1).complete_at = time.time()
+    return reader.partitions.of(1)
+
+
+@pytest.mark.parametrize("why", ["garbage", "a backlog", "no proof"])
+def test_an_owner_that_does_not_fold_says_not_yet_instead_of_nothing(reader, complete, why):
+    assert reader.read(1, b"new", 9) is None
+    assert not reader.read(1, b"k", 9).stale
+    if why == "garbage":
+        reader.partitions.stopped[1] = "100 records in a row"
+    elif why == "a backlog":
+        complete.asked = (complete.fold.offset + 2, time.time() - BEHIND_S - 1)
+    else:
+        complete.complete_at -= FRESH_S + 1
+    with pytest.raises(NotYetError, match="partition 1 may hold it and cannot say so yet"):
+        reader.read(1, b"new", 9)
+    assert reader.read(1, b"k", 9).stale
+
+
+def test_a_backlog_of_this_moment_is_no_standstill(reader, complete):
+    complete.asked = (complete.fold.offset + 2, time.time())
+    assert reader.read(1, b"new", 9) is None
+
+
+def test_a_disk_that_cannot_be_read_is_a_refusal_that_may_be_tried_again(reader, complete, monkeypatch):
+    def failing(*_: object) -> bytes:
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr(reader.table.store, "read", failing)
+    with pytest.raises(OwnerUnavailableError, match="cannot be read now"):
+        reader.read(1, b"k", 9)

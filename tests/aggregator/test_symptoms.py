@@ -27,10 +27,8 @@ class Parts:
         self.recovery = SimpleNamespace(in_recovery=False, active_offsets={}, written={})
         self.settings = SimpleNamespace(stall_timeout_s=60.0, session_timeout_s=10)
         self.active = SimpleNamespace(fold=SimpleNamespace(offset=4))
-        partitions = SimpleNamespace(all_compared=compared, active={1: self.active})
-        self.folding = SimpleNamespace(
-            partitions=partitions, stop_rule=SimpleNamespace(broken=None), is_busy=False, taken=0
-        )
+        partitions = SimpleNamespace(all_compared=compared, active={1: self.active}, stopped={})
+        self.folding = SimpleNamespace(partitions=partitions, is_busy=False, taken=0)
         self.flusher = SimpleNamespace(failing_since=None)
         self.sought: list[tuple[int, int]] = []
         log = SimpleNamespace(seek=self._seek)
@@ -106,7 +104,7 @@ async def _yes() -> bool:
 
 async def test_a_fold_that_was_stopped_on_purpose_is_not(parts):
     parts.upkeep.lags = {1: 9}
-    parts.folding.stop_rule.broken = "100 in a row"
+    parts.folding.partitions.stopped[1] = "100 in a row"
     assert list(parts.symptoms.now()) == ["proof"]
 
 

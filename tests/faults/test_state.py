@@ -76,11 +76,15 @@ class Ledger:
         Raises:
             HTTPError: another answer than 200.
         """
+        return int(self.answer(key)["count"])
+
+    def answer(self, key: str) -> dict[str, Any]:
+        """What the service says of it; raises as `ask`."""
         at = time.gmtime(self.hour * 3600)
         url = f"{self.worker.url}/{key}/count/{time.strftime('%Y-%m-%d', at)}/{at.tm_hour}"
         with urllib.request.urlopen(url, timeout=5) as reply:
             answer: dict[str, Any] = json.load(reply)
-            return int(answer["count"])
+            return answer
 
     def assert_exact(self, within_s: float = 20.0) -> None:
         """Every count is what was accepted, and stays so."""

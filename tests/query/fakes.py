@@ -54,6 +54,7 @@ class FakeReader:
     roles: dict[int, str] | None = None
     in_memory: set[bytes] = field(default_factory=set)
     looked_at: int = 0
+    why_behind: str | None = None
 
     def recent_keys(self, partition: int, hours: range, prefix: bytes) -> set[bytes]:
         recorded = {key for key, hour in self.rows if hour in hours and key in self.in_memory}
@@ -77,6 +78,9 @@ class FakeReader:
 
     def holds(self, partition: int) -> str | None:
         return self.role if self.roles is None else self.roles.get(partition)
+
+    def behind(self, partition: int) -> str | None:
+        return self.why_behind
 
     def unavailable(self, partition: int) -> OwnerUnavailableError:
         return OwnerUnavailableError(f"partition {partition} is elsewhere")

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 import faust
 from aiokafka.errors import KafkaConnectionError
@@ -89,9 +90,11 @@ class Worker:
         make_producer: Any = self.link.producer
         self.table.store.outvoted.clear()
         self.flusher = Flusher(
-            self.table, self.partitions, TELEMETRY, 1.0, DEADLINE_S, make_producer, self.read_between
+            self.table, self.partitions, TELEMETRY, 1.0, DEADLINE_S, make_producer, self.read_between, give_up=self.end
         )
-        self.folding = Folding(self.app, self.partitions, TELEMETRY, MAX_DIRTY_ROWS, self._bury, self.flusher.flush)
+        self.folding = Folding(
+            self.app, self.partitions, TELEMETRY, MAX_DIRTY_ROWS, self._bury, self.flusher.flush, give_up=self.end
+        )
         self.flushing: asyncio.Task[None] | None = None
         self.taking: asyncio.Task[None] | None = None
 
@@ -103,6 +106,11 @@ class Worker:
         self.link.give_up(self.world.late_s)
         self.state, self.partitions = "down", Partitions(self.table, LIMITS)
         self.world.loop.settle()
+
+    def end(self, why: str) -> NoReturn:
+        """The process ends itself; what the simulation itself found on the way it says."""
+        error = sys.exception()
+        raise error if isinstance(error, AssertionError) else Crash(why)
 
     def crash_if(self, where: str) -> None:
         """Ends the process if the story wants it to end here."""

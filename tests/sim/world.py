@@ -101,7 +101,7 @@ class World:
         """A record of the samples topic, stamped by the broker."""
         timestamp_ms = int(self.loop.now_s * 1000)
         try:
-            chunks = record.decode(value)
+            chunks = record.decode(value, record.Place(partition, len(self.samples), self.hour + agent.AHEAD_HOURS))
         except FormatError:
             self.garbage.add(b"%d %d" % (partition, len(self.samples[partition])))
             chunks = []

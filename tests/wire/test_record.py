@@ -14,26 +14,27 @@ from metrics_app.errors import FormatError
 from metrics_app.stats import codec
 from metrics_app.stats.summary import HourlySummary
 from metrics_app.wire import record
-from metrics_app.wire.chunk import ID_BYTES, SENDER_BYTES, VALUE_MAX, Chunk
+from metrics_app.wire.chunk import FIRST_MAX, HOUR_MAX, ID_BYTES, SENDER_BYTES, VALUE_MAX, Chunk
 
 GOLDEN = Path(__file__).with_name("record_v1.hex")
 GOLDEN_2 = Path(__file__).with_name("record_v2.hex")
 
-values = st.lists(st.floats(0, VALUE_MAX), max_size=12)
+values = st.lists(st.floats(0, VALUE_MAX), min_size=1, max_size=12)
+keys = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=64).map(str.encode)
 
 
 @st.composite
 def chunks(draw: st.DrawFn) -> Chunk:
     numbers = draw(values)
-    summed = draw(st.booleans()) and bool(numbers)
+    summed = draw(st.booleans())
     sender = draw(st.just(b"") | st.binary(min_size=SENDER_BYTES, max_size=SENDER_BYTES))
     ids = draw(st.sampled_from([0, 1] if summed else [0, 1, len(numbers)]))
     return Chunk(
-        key=draw(st.binary(min_size=1, max_size=256)),
-        hour=draw(st.integers(0, 2**31 - 1)),
+        key=draw(keys),
+        hour=draw(st.integers(0, HOUR_MAX)),
         values=b"" if summed else struct.pack(f"<{len(numbers)}d", *numbers),
         sender=sender,
-        first=draw(st.integers(0, 2**53)) if sender else 0,
+        first=draw(st.integers(0, FIRST_MAX)) if sender else 0,
         ids=draw(st.binary(min_size=ids * ID_BYTES, max_size=ids * ID_BYTES)),
         histogram=histogram_of(numbers) if summed else b"",
         weight=len(numbers) if summed else 0,
@@ -136,6 +137,19 @@ ONE = struct.pack("<d", 1.0)
         (_body(_row(key=257), 1, 0, b"k" * 257, b"", ONE), "chunk 0 is malformed"),
         (_body(_row(sender=2), 1, 1, b"k", b"", ONE), "chunk 0 is malformed"),
         (_body(_row(values=3, ids=2), 1, 0, b"k", b"i" * 32, ONE * 3), "chunk 0 is malformed"),
+        (_body(_row(values=0), 1, 0, b"k", b"", b""), "chunk 0 is malformed"),
+        (_body(_row(key=2), 1, 0, b"\xc3(", b"", ONE), "byte 0 is not UTF-8"),
+        (_body(_row(key=3), 1, 0, b"\xed\xa0\x80", b"", ONE), "byte 0 is not UTF-8"),
+        (_body(_row(key=2), 1, 0, b"a\n", b"", ONE), "it has U\\+000A"),
+        (_body(_row(key=3), 1, 0, b"a\xc2\x85", b"", ONE), "it has U\\+0085"),
+        (_body(_row(hour=-1), 1, 0, b"k", b"", ONE), "hour -1, expected 0 to"),
+        (_body(_row(hour=HOUR_MAX + 1), 1, 0, b"k", b"", ONE), "hour 67108864, expected 0 to"),
+        (_body(_row(first=1), 1, 0, b"k", b"", ONE), "first 1, .*0 without a sender"),
+        (_body(_row(sender=1, first=FIRST_MAX + 1), 1, 1, b"k", b"", ONE), "first 9007199254740993, expected at most"),
+        (_body(_row(sender=1, first=2**64 - 1), 1, 1, b"k", b"", ONE), "first 18446744073709551615, expected"),
+        (_body(_row(), 1, 2, b"k", b"", ONE), "of 2 senders, expected"),
+        (_body(_row() * 60_000, 60_000, 0, b"k" * 60_000, b"", b""), "record: .* bytes, expected at most 1,048,576"),
+        (_body(_row() * 22_000, 22_000, 0, b"k" * 22_000, b"", ONE * 22_000), "22,000 chunks"),
         (_body(_row(values=2), 1, 0, b"k", b"", ONE), "do not add up"),
         (_body(_row(), 1, 0, b"k", b"", ONE * 2), "do not add up"),
         (_body(_row(), 1, 0, b"kk", b"", ONE), "do not add up"),
@@ -187,7 +201,7 @@ SIZE = _sized(len(FIVE))
         (_body(_row(values=5, ids=5) + SIZE, 1, 0, b"k", b"i" * 80, b"") + FIVE, "a histogram of 5 values"),
         (_body(_row(values=5) + SIZE, 1, 0, b"k", b"", ONE) + FIVE, "do not add up"),
         (_body(_row(values=5) + SIZE, 1, 0, b"k", b"", b"") + FIVE + b"x", "do not add up"),
-        (_body(_row(values=5) + SIZE, 1, 0, b"k", b"", b"") + FIVE[:-1], "impossible length"),
+        (_body(_row(values=5) + _sized(len(FIVE) - 1), 1, 0, b"k", b"", b"") + FIVE[:-1], "impossible length"),
         (_body(_row(values=5) + _sized(0), 1, 0, b"k", b"", b"") + FIVE, "do not add up"),
         (_body(_row(values=5), 1, 0, b"k", b"", b""), "where its header says"),
     ],
