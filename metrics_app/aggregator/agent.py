@@ -27,10 +27,10 @@ from faust.types import TP, Message, StreamT
 from metrics_app.aggregator.consumer import Record
 from metrics_app.aggregator.dead_letters import StopRule
 from metrics_app.aggregator.fold import HOUR_MS
-from metrics_app.aggregator.last_resort import EXIT_CRASHED, leave
 from metrics_app.aggregator.partitions import Active, Partitions
 from metrics_app.aggregator.source_log import SourceLog, seek
 from metrics_app.errors import FormatError
+from metrics_app.last_resort import EXIT_CRASHED, leave
 from metrics_app.telemetry import Telemetry
 from metrics_app.wire import record as wire
 from metrics_app.wire.chunk import Chunk

@@ -32,6 +32,7 @@ from metrics_app.aggregator.partitions import Active, Partitions
 from metrics_app.aggregator.seal import Slice
 from metrics_app.aggregator.table import HourlyTable
 from metrics_app.broker import client
+from metrics_app.last_resort import EXIT_CRASHED, leave
 from metrics_app.telemetry import Telemetry
 
 logger = logging.getLogger(__name__)

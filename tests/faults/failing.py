@@ -11,9 +11,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from metrics_app.__main__ import run
 from metrics_app.aggregator import row, seal
 from metrics_app.aggregator.store import HourStore
-from metrics_app.cli.main import run
 
 FAIL_FILE = "FAIL_FILE"
 ENCODE, READ, WRITE, SEAL = "encode", "read", "write", "seal"
