@@ -135,7 +135,7 @@ class Flusher(mode.Service):
         self.telemetry.flushes.inc()
         self.telemetry.rows_in_memory.set(self.partitions.cached_rows())
 
-    async def _acknowledged(self, taken: list[Taken]) -> dict[int, list[range]] | None:
+    async def _acknowledged(self, taken: list[Taken]) -> dict[int, list[Span]] | None:
         """The changelog offsets that each partition's records got; None, and all is given back, if Kafka failed."""
         started = time.monotonic()
         try:
