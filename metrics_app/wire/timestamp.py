@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from datetime import datetime
 from decimal import Decimal
+from functools import lru_cache
 
 from msgspec import Raw, json
 
@@ -14,6 +15,7 @@ from metrics_app.wire.json_sample import MEMBERS, PAIRED
 
 Text = Callable[[], bytes | Raw]
 
+_PLACE = PAIRED.index("timestamp")
 _SECONDS = slice(17, 19)  # of RFC 3339, YYYY-MM-DDTHH:MM:SS
 
 
@@ -27,16 +29,19 @@ def seconds(timestamp: float | datetime, text: Text) -> float:
         text: gives the JSON of the sample.
     """
     at = timestamp.timestamp() if isinstance(timestamp, datetime) else timestamp
-    if at <= 0.0 or at % HOUR_S or not _is_before(at, text()):  # there is no hour before 1970
+    if at <= 0.0 or at % HOUR_S or not _is_before(at, _written(text())):  # there is no hour before 1970
         return at
     return math.nextafter(at, -math.inf)
 
 
-def _is_before(at: float, sample: bytes | Raw) -> bool:
-    """Whether the timestamp of a sample was rounded up to get there."""
+def _written(sample: bytes | Raw) -> bytes:
     members = MEMBERS.decode(sample)
-    raw = members["timestamp"] if isinstance(members, dict) else members[PAIRED.index("timestamp")]
-    written = bytes(raw)
+    return bytes(members["timestamp"] if isinstance(members, dict) else members[_PLACE])
+
+
+@lru_cache(maxsize=1 << 10)  # where one moment is on the hour, others of the body are often the same
+def _is_before(at: float, written: bytes) -> bool:
+    """Whether a timestamp was rounded up to get there."""
     if not written.startswith(b'"'):
         return Decimal(written.decode()) < Decimal(at)
     return json.decode(written, type=str)[_SECONDS] != "00"  # offsets are of whole minutes
