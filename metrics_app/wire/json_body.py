@@ -19,7 +19,7 @@ from metrics_app.wire.gathering import HOUR_S, NOW, Gathering, sample_id, shown,
 from metrics_app.wire.json_sample import MEMBERS, PAIR, SAMPLE, Item, Pair, Sample, read_item
 from metrics_app.wire.json_text import UNREADABLE, WHITESPACE, check_encoding, check_size, malformed, opening
 from metrics_app.wire.keys import key_bytes
-from metrics_app.wire.timestamp import seconds
+from metrics_app.wire.timestamp import unrounded
 
 _SAMPLES, _PAIRS = Decoder(list[Sample]), Decoder(list[Pair])
 _ITEMS = Decoder(list[Raw])
@@ -125,7 +125,9 @@ def _group(items: Iterable[Item | None], texts: Texts, gathering: Gathering) -> 
 
 
 def _hour(index: int, timestamp: float | datetime, texts: Texts, gathering: Gathering) -> int | None:
-    at = seconds(timestamp, lambda: texts()[index])
+    at = timestamp.timestamp() if isinstance(timestamp, datetime) else timestamp
+    if at % HOUR_S == 0.0:
+        at = unrounded(at, texts()[index])
     if gathering.oldest_s <= at <= gathering.newest_s:
         return int(at // HOUR_S)
     gathering.reject(index, "timestamp", why_not_then(at, gathering))
