@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from decimal import Decimal
-from functools import lru_cache
 
 from msgspec import Raw, json
 
@@ -34,7 +33,6 @@ def _written(sample: bytes | Raw) -> bytes:
     return bytes(members["timestamp"] if isinstance(members, dict) else members[_PLACE])
 
 
-@lru_cache(maxsize=1 << 10)  # where one moment is on the hour, others of the body are often the same
 def _is_before(at: float, written: bytes) -> bool:
     """Whether a timestamp was rounded up to get there."""
     if not written.startswith(b'"'):
