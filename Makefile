@@ -1,6 +1,12 @@
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
-PYTHON ?= python3
+# the first Python that is new enough; `make PYTHON=... ` takes that one
+ifeq ($(origin PYTHON),undefined)
+PYTHON := $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
+  $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
+else
+EXACT := --exact
+endif
 BIN := .venv/bin
 ARGS ?=
 
@@ -12,17 +18,24 @@ help: ## this list
 setup: .venv/.server ## install what running needs into .venv
 setup-dev: .venv/.dev ## install what developing needs as well
 
-.venv/bin/python:
-	$(PYTHON) -m venv .venv
+# newer than what stands on it whenever the environment had to be made anew, else left as it is
+.venv/.whole: FORCE
+	@test -n "$(PYTHON)" || { echo "error: metrics-app needs Python 3.11 or newer, and none was found: install one, or name it: make PYTHON=/path/to/python" >&2; exit 1; }
+	@$(PYTHON) requirements/environment.py .venv $(EXACT)
+FORCE:
 
-.venv/.server: requirements/server.txt pyproject.toml | .venv/bin/python
+INSTALL = pip install --quiet --disable-pip-version-check --retries 2
+OFFLINE = { echo "error: a package could not be installed (above: why). The network is needed for this once; behind a proxy set HTTPS_PROXY, with a mirror PIP_INDEX_URL. Then run the same again." >&2; exit 1; }
+
+.venv/.server: requirements/server.txt pyproject.toml .venv/.whole
 	@echo "installing what running needs into .venv: about a minute the first time"
-	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/server.txt
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@$(BIN)/$(INSTALL) --require-hashes -r requirements/server.txt || $(OFFLINE)
+	@$(BIN)/$(INSTALL) --no-deps --no-build-isolation --editable . || $(OFFLINE)
 	@touch $@
 
 .venv/.dev: requirements/dev.txt .venv/.server
-	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	@echo "installing what developing needs as well"
+	@$(BIN)/$(INSTALL) --require-hashes -r requirements/dev.txt || $(OFFLINE)
 	@touch $@
 
 up: setup ## start everything on 127.0.0.1:8080, an embedded Kafka included (ARGS="--workers 2")
@@ -65,8 +78,8 @@ lock: setup-dev ## resolve the dependencies anew and lock them with hashes
 	$(BIN)/uv pip compile -q --upgrade --generate-hashes --no-emit-index-url --no-header --python-version 3.11 --universal --group pyproject.toml:peers -o requirements/peers.txt
 
 .venv-peers/.done: requirements/peers.txt
-	$(PYTHON) -m venv .venv-peers
-	.venv-peers/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/peers.txt
+	@$(PYTHON) requirements/environment.py .venv-peers
+	@.venv-peers/bin/$(INSTALL) --require-hashes -r requirements/peers.txt || $(OFFLINE)
 	@touch $@
 
 bench: setup-dev ## measure ours: cost per value, ingest, end to end, many keys, sketches; writes results, tables, plots
