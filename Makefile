@@ -7,33 +7,34 @@ PYTHON := $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 else
 EXACT := --exact
 endif
-BIN := .venv/bin
+VENV ?= .venv
+BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: help setup setup-dev up test test-slow test-faults mutants check format lint types lock bench bench-quick bench-peers profile drill docs clean
+.PHONY: help setup setup-dev up test test-pythons test-slow test-faults mutants check format lint types lock bench bench-quick bench-peers profile drill docs clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
 
-setup: .venv/.server ## install what running needs into .venv
-setup-dev: .venv/.dev ## install what developing needs as well
+setup: $(VENV)/.server ## install what running needs into $(VENV)
+setup-dev: $(VENV)/.dev ## install what developing needs as well
 
 # newer than what stands on it whenever the environment had to be made anew, else left as it is
-.venv/.whole: FORCE
+$(VENV)/.whole: FORCE
 	@test -n "$(PYTHON)" || { echo "error: metrics-app needs Python 3.11 or newer, and none was found: install one, or name it: make PYTHON=/path/to/python" >&2; exit 1; }
-	@$(PYTHON) requirements/environment.py .venv $(EXACT)
+	@$(PYTHON) requirements/environment.py $(VENV) $(EXACT)
 FORCE:
 
 INSTALL = pip install --quiet --disable-pip-version-check --retries 2
 OFFLINE = { echo "error: a package could not be installed (above: why). The network is needed for this once; behind a proxy set HTTPS_PROXY, with a mirror PIP_INDEX_URL. Then run the same again." >&2; exit 1; }
 
-.venv/.server: requirements/server.txt pyproject.toml .venv/.whole
-	@echo "installing what running needs into .venv: about a minute the first time"
+$(VENV)/.server: requirements/server.txt pyproject.toml $(VENV)/.whole
+	@echo "installing what running needs into $(VENV): about a minute the first time"
 	@$(BIN)/$(INSTALL) --require-hashes -r requirements/server.txt || $(OFFLINE)
 	@$(BIN)/$(INSTALL) --no-deps --no-build-isolation --editable . || $(OFFLINE)
 	@touch $@
 
-.venv/.dev: requirements/dev.txt .venv/.server
+$(VENV)/.dev: requirements/dev.txt $(VENV)/.server
 	@echo "installing what developing needs as well"
 	@$(BIN)/$(INSTALL) --require-hashes -r requirements/dev.txt || $(OFFLINE)
 	@touch $@
@@ -44,6 +45,17 @@ up: setup ## start everything on 127.0.0.1:8080, an embedded Kafka included (ARG
 TOGETHER ?= 3 # files of tests at a time: most of them wait for a process most of the time
 test: setup-dev ## all tests but the long ones, on a real Kafka (ARGS="-k fold")
 	$(BIN)/pytest -m "not slow" -n $(TOGETHER) --dist loadfile --durations=12 $(ARGS)
+
+# every other Python that this machine has, found on the PATH or among pyenv's
+OTHER_PYTHONS ?= 3.12 3.13 3.14
+find_python = $(shell for p in python$(1) "$$HOME"/.pyenv/versions/$(1).*/bin/python; do \
+  $$p -c 'import sys; sys.exit("%d.%d" % sys.version_info[:2] != "$(1)")' 2>/dev/null && { echo $$p; break; }; done)
+test-pythons: $(OTHER_PYTHONS:%=test-python-%) ## the tests that the version of Python matters to, on each other one that is here
+test-python-%: FORCE
+	@python="$(call find_python,$*)"; if [ -z "$$python" ]; then echo "Python $*: not on this machine, NOT TESTED"; else \
+	  $(MAKE) --no-print-directory VENV=.venv-$* PYTHON=$$python TOGETHER=2 test ARGS='-m "not slow and not kafka" $(PYTHON_TESTS) $(ARGS)' && \
+	  echo "Python $*: passed"; fi
+PYTHON_TESTS ?= tests/wire tests/stats tests/client tests/aggregator tests/collector tests/cli/test_send.py tests/cli/test_main.py
 
 test-slow: setup-dev ## the long tests that are no faults: fuzzing, false alarms, ten thousand steps of the simulation
 	$(BIN)/pytest -m slow --ignore=tests/faults --durations=12 $(ARGS)
@@ -102,4 +114,4 @@ docs: setup ## write docs/settings.md and docs/cli.md anew, from the code
 	$(BIN)/typer metrics_app.cli.main utils docs --name metrics-app --title "The command line" --output docs/cli.md
 
 clean: ## remove the environment, caches and local data
-	rm -rf .venv .venv-peers .mypy_cache .ruff_cache .pytest_cache .hypothesis .schemathesis build *.egg-info data
+	rm -rf .venv .venv-* .mypy_cache .ruff_cache .pytest_cache .hypothesis .schemathesis build *.egg-info data
