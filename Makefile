@@ -53,9 +53,9 @@ find_python = $(shell for p in python$(1) "$$HOME"/.pyenv/versions/$(1).*/bin/py
 test-pythons: $(OTHER_PYTHONS:%=test-python-%) ## the tests that the version of Python matters to, on each other one that is here
 test-python-%: FORCE
 	@python="$(call find_python,$*)"; if [ -z "$$python" ]; then echo "Python $*: not on this machine, NOT TESTED"; else \
-	  $(MAKE) --no-print-directory VENV=.venv-$* PYTHON=$$python TOGETHER=2 test ARGS='-m "not slow and not kafka" $(PYTHON_TESTS) $(ARGS)' && \
+	  $(MAKE) --no-print-directory VENV=.venv-$* PYTHON=$$python TOGETHER=2 test ARGS="$(PYTHON_TESTS) $(ARGS)" && \
 	  echo "Python $*: passed"; fi
-PYTHON_TESTS ?= tests/wire tests/stats tests/client tests/aggregator tests/collector tests/cli/test_send.py tests/cli/test_main.py
+PYTHON_TESTS ?= tests/wire tests/aggregator tests/client/test_client.py tests/cli/test_send.py tests/cli/test_up.py
 
 test-slow: setup-dev ## the long tests that are no faults: fuzzing, false alarms, ten thousand steps of the simulation
 	$(BIN)/pytest -m slow --ignore=tests/faults --durations=12 $(ARGS)
@@ -70,9 +70,10 @@ test-faults: setup-dev ## every fault, the long ones too, once for each of SEEDS
 mutants: setup-dev ## prove that the tests find what they are there for: the product broken in known ways must fail them
 	@$(BIN)/python -m tests.faults.run_mutants
 
-check: setup-dev ## what a change must pass: format, lint, types, tests
+check: setup-dev ## what a change must pass: format, lint, types, tests, a part of them on other Pythons
 	$(BIN)/ruff format --check .
 	$(MAKE) --no-print-directory lint types test
+	$(MAKE) --no-print-directory test-pythons
 
 format: setup-dev ## format the code
 	$(BIN)/ruff format .
