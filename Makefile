@@ -11,7 +11,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: help setup setup-dev up test test-pythons test-slow test-faults mutants check format lint types lock bench bench-quick bench-peers profile drill docs clean
+.PHONY: help setup setup-dev up test test-pythons test-slow test-faults soak mutants check format lint types lock bench bench-quick bench-peers profile drill docs clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -66,6 +66,10 @@ test-faults: setup-dev ## every fault, the long ones too, once for each of SEEDS
 	@started=$$SECONDS; failed=0; for seed in $(SEEDS); do \
 	  echo "seed $$seed"; FAULTS_SEED=$$seed $(BIN)/python -m pytest -m kafka -n $(FAULTS_TOGETHER) --durations=0 tests/faults $(ARGS) || failed=$$((failed + 1)); \
 	done; echo "$(words $(SEEDS)) runs, $$failed failed, $$((SECONDS - started)) s in all"; exit $$failed
+
+SOAK_S ?= 1800
+soak: setup-dev ## half an hour of everything that strangers tried, at random, under load (SOAK_S=60 FAULTS_SEED=7)
+	SOAK_S=$(SOAK_S) $(BIN)/python -m pytest -s -m slow tests/faults/test_soak.py $(ARGS)
 
 mutants: setup-dev ## prove that the tests find what they are there for: the product broken in known ways must fail them
 	@$(BIN)/python -m tests.faults.run_mutants
