@@ -8,9 +8,9 @@ client.record("checkout", 12.5)
 
 from __future__ import annotations
 
-TYPE_CHECKING = (
-    False  # as in `typing`, which takes longer to import than all that a command needs before its first line
-)
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 if TYPE_CHECKING:
     from metrics_app.client import AsyncMetricsClient, MetricsClient, Options, Stats
 
@@ -18,15 +18,10 @@ __all__ = ["AsyncMetricsClient", "MetricsClient", "Options", "Stats", "__version
 __version__: str
 
 
-def __getattr__(name: str) -> object:
+def __getattr__(name: str) -> Any:
     """The client and the version, when first asked for: the command line imports this package and must start fast."""
-    from importlib import import_module
-
     if name == "__version__":
-        from importlib.metadata import version
-
-        return version("metrics-app")
+        return import_module("importlib.metadata").version("metrics-app")
     if name in __all__:
-        value: object = getattr(import_module("metrics_app.client"), name)
-        return value
+        return getattr(import_module("metrics_app.client"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

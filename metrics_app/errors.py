@@ -3,7 +3,6 @@
     MetricsError                     500   not retriable
     |- SettingsError                 (exit 2)  a setting is missing or out of range
     |- BrokerError                   (exit 3)  Kafka cannot be started, reached, or is set up differently
-    |  `- DownloadError              (exit 3)  what the embedded Kafka needs is not here and cannot be fetched
     |- ProcessError                  (exit 1)  a process of `up` keeps dying
     |- ClientError                   (exit 1)  a command got no usable answer from the service
     |- DrillError                    (exit 1)  a drill would have to kill what it must not, or nobody would restart it
@@ -91,12 +90,6 @@ class PortTakenError(BrokerError):
 
     def __init__(self, port: int, host: str) -> None:
         super().__init__(f"port {port} on {host} is taken: stop what listens there or choose another --port")
-
-
-class DownloadError(BrokerError):
-    """The embedded Kafka needs files that are not on this machine and cannot be fetched or kept."""
-
-    title = "Kafka is not here"
 
 
 class ProcessError(MetricsError):
@@ -230,17 +223,21 @@ class NoDataError(MetricsError):
 class OverloadedError(MetricsError):
     """The collector cannot keep the samples now; nothing of the request was acknowledged.
 
-    `reason` is one word for the counters: kafka, deadline, memory or stopping.
+    `reason` is one word for the counters: kafka, deadline, memory or stopping; `nothing_kept` says that no part of the
+    request can be in Kafka.
     """
 
     status = 503
     title = "Cannot keep samples now"
     retriable = True
 
-    def __init__(self, detail: str, retry_after_s: int = 1, reason: str = "kafka") -> None:
+    def __init__(
+        self, detail: str, retry_after_s: int = 1, reason: str = "kafka", *, nothing_kept: bool = False
+    ) -> None:
         super().__init__(detail)
         self.retry_after_s = retry_after_s
         self.reason = reason
+        self.nothing_kept = nothing_kept
 
 
 class OwnerUnavailableError(MetricsError):

@@ -125,6 +125,9 @@ class Settings(BaseSettings):
 
     # aggregation
     retention_days: int = Field(31, ge=1, le=3660, description="How long an hour stays queryable.")
+    id_horizon_hours: int = Field(
+        24, ge=1, le=8784, description="How long ids and idempotency keys are remembered; at most as long as hours."
+    )
     flush_interval_s: float = Field(1.0, gt=0, le=60, description="Time between flushes of folded rows.")
     max_dirty_rows: int = Field(20_000, ge=1, description="Rows changed in memory that force a flush.")
     max_cached_rows: int = Field(50_000, ge=1, description="Clean rows kept in memory for folding and queries.")
@@ -195,6 +198,8 @@ class Settings(BaseSettings):
     def _bodies_fit(self) -> Self:
         if self.max_inflated_bytes < self.max_body_bytes:
             raise ValueError("max_inflated_bytes must be at least max_body_bytes")
+        if self.id_horizon_hours > 24 * self.retention_days:
+            raise ValueError("id_horizon_hours must be at most 24 times retention_days")
         if self.samples_topic == self.dead_letter_topic:
             raise ValueError("samples_topic and dead_letter_topic must differ")
         if (self.tls_cert_file is None) != (self.tls_key_file is None):

@@ -116,7 +116,9 @@ class Telemetry:
             "metrics_app_rebalances", "Times partitions were assigned to this worker anew.", registry=registry
         )
         self.id_horizon = Gauge(
-            "metrics_app_id_horizon_seconds", "How long an id or idempotency key is remembered.", registry=registry
+            "metrics_app_id_horizon_seconds",
+            "How long ago an id or idempotency key may have come and is known, in every partition of this worker.",
+            registry=registry,
         )
         self.flushes = Counter("metrics_app_flushes", "Flushes acknowledged by the changelog.", registry=registry)
         self.flushed_rows = Counter("metrics_app_flushed_rows", "Rows written by flushes.", registry=registry)

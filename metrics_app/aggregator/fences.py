@@ -1,14 +1,12 @@
-"""What keeps a value that arrives twice from being counted twice: numbered ranges of senders, and ids of requests.
-
-Both are pure state of the fold. A range or an id is only ever added together with the values it covers, and both carry
-the stamp of the source offset, so a replay of the log leads to the same state.
-"""
+"""What keeps a value that arrives twice from being counted twice: the numbers, or places, that have come already."""
 
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+
+WHOLE = (0, 2**64 - 1)  # what an id claims that stands for no more than it comes with: every place there could be
 
 
 @dataclass(slots=True)
@@ -58,6 +56,18 @@ class Ranges:
         )
         return count - known
 
+    def claim_whole(self, first: int, count: int) -> int:
+        """Adds [first, first + count) if nothing of it is there, and returns how many of it are not."""
+        new = self.fresh(first, count)
+        if new == count:
+            self.claim(first, count)
+        return new
+
+    def claim_all(self, edges: Sequence[int]) -> None:
+        """Adds the intervals of another set."""
+        for start, stop in zip(edges[::2], edges[1::2], strict=True):
+            self.claim(start, stop - start)
+
     def reach(self, stop: int) -> None:
         """Notes that the numbers below `stop` were given to values: those that are not there are missing."""
         if not self.edges or self.edges[-1] < stop:
@@ -71,62 +81,3 @@ class Ranges:
             return 0
         covered = sum(edges[1::2]) - sum(edges[::2])
         return edges[-1] - covered
-
-
-@dataclass(slots=True)
-class IdIndex:
-    """Ids seen in a partition, each with the offset of its first sight, bounded by age and number.
-
-    An id that comes again after its horizon is a new one. A store may hold both sights, and the later one is read
-    before the first is forgotten, so all are kept.
-
-    Attributes:
-        limit: most ids kept; beyond it the oldest source records are forgotten first.
-        offsets: first sight of each id.
-        later: the other sights, ascending, of the few ids that have any.
-        forgotten: ids forgotten before their horizon because of the limit.
-    """
-
-    limit: int
-    offsets: dict[bytes, int] = field(default_factory=dict)
-    later: dict[bytes, list[int]] = field(default_factory=dict)
-    records: dict[int, tuple[int, dict[bytes, None]]] = field(default_factory=dict)
-    forgotten: int = 0
-
-    def first_seen(self, id_: bytes) -> int | None:
-        """Offset at which an id was first seen; None for a new one."""
-        return self.offsets.get(id_)
-
-    def add(self, arrival_hour: int, offset: int, ids: Iterable[bytes]) -> None:
-        """Notes the ids that were new in the source record at `offset`."""
-        _, known = self.records.setdefault(offset, (arrival_hour, {}))
-        for id_ in ids:
-            known[id_] = None
-            if self.offsets.setdefault(id_, offset) != offset:
-                self._keep(id_, {offset, self.offsets[id_], *self.later.get(id_, ())})
-        while len(self.offsets) > self.limit and len(self.records) > 1:
-            self.forgotten += self._forget(next(iter(self.records)))
-
-    def of_record(self, offset: int) -> tuple[int, list[bytes]]:
-        """(arrival hour, ids that were new there) of a source record noted before."""
-        arrival_hour, ids = self.records[offset]
-        return arrival_hour, list(ids)
-
-    def expire(self, before_hour: int) -> None:
-        """Forgets the ids of records that arrived before an hour."""
-        for offset in [offset for offset, (hour, _) in self.records.items() if hour < before_hour]:
-            self._forget(offset)
-
-    def _forget(self, offset: int) -> int:
-        _, ids = self.records.pop(offset)
-        for id_ in ids:
-            if id_ in self.later:
-                self._keep(id_, {self.offsets.pop(id_), *self.later.pop(id_)} - {offset})
-            else:
-                del self.offsets[id_]
-        return len(ids)
-
-    def _keep(self, id_: bytes, sights: set[int]) -> None:
-        self.offsets[id_], *others = sorted(sights)
-        if others:
-            self.later[id_] = others

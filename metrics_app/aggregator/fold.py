@@ -7,19 +7,21 @@ mixed age, and the result is the same. That is what makes at-least-once delivery
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
 
 from metrics_app.aggregator import row as rows
-from metrics_app.aggregator.fences import IdIndex, Ranges
+from metrics_app.aggregator.fences import Ranges
+from metrics_app.aggregator.ids import Parts, RecordClaims, SeenIds, ids_of
 from metrics_app.aggregator.row import Place, Row
 from metrics_app.errors import FormatError
 from metrics_app.stats import codec
 from metrics_app.stats.summary import HourlySummary
-from metrics_app.wire.chunk import HOUR_MAX, ID_BYTES, Chunk
+from metrics_app.wire.chunk import HOUR_MAX, Chunk
 
 HOUR_MS = 3_600_000
 LATEST_MS = HOUR_MAX * HOUR_MS
@@ -28,6 +30,16 @@ VALUES_MAX = 2**62  # of a row: what is counted in it, and their sums, can be wr
 
 class ReadError(OSError):
     """A row that could not be read, for a reason that is not in the row: too many open files, say."""
+
+
+@contextmanager
+def _reading(what: str) -> Iterator[None]:
+    try:
+        yield
+    except (FormatError, MemoryError):
+        raise
+    except Exception as error:
+        raise ReadError(f"{what} could not be read: {error}") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +53,6 @@ class Limits:
         max_senders: numbering senders fenced per row; further ones are counted unfenced.
         max_ranges: runs of numbers without a gap, of all its senders, noted per row; what would begin another one is
             counted unfenced. A row so stays below what Kafka takes in one request.
-        max_ids: ids remembered per partition.
         max_clean_rows: unchanged rows kept in memory per partition.
     """
 
@@ -50,7 +61,6 @@ class Limits:
     exact_distinct: int = 1000
     max_senders: int = 1024
     max_ranges: int = 16_384
-    max_ids: int = 1_000_000
     max_clean_rows: int = 10_000
 
 
@@ -94,6 +104,7 @@ class PartitionFold:
     Attributes:
         load: reads a stored value by row key; None when there is none.
         place: the last flushed place; nothing at or below its offset needs folding, only checking.
+        ids: what was claimed under ids.
         offset: the last offset applied in memory.
         now_ms: log-append time of the newest record applied: the only clock of the fold.
     """
@@ -101,26 +112,15 @@ class PartitionFold:
     load: Callable[[bytes], bytes | None]
     limits: Limits
     place: Place
+    ids: SeenIds = field(default_factory=SeenIds)
     offset: int = field(init=False)
     now_ms: int = field(init=False)
     cache: dict[bytes, Row] = field(default_factory=dict)
     dirty: dict[bytes, Row] = field(default_factory=dict)
-    dirty_ids: set[int] = field(default_factory=set)
-    ids: IdIndex = field(init=False)
 
     def __post_init__(self) -> None:
         self.offset = self.place.offset
         self.now_ms = self.place.log_ms
-        self.ids = IdIndex(self.limits.max_ids)
-
-    def restore_ids(self, stored: Iterable[tuple[bytes, bytes]]) -> None:
-        """Takes the ids rows of the store, ascending by key."""
-        for row_key, value in stored:
-            arrival_hour, offset = rows.split_ids_key(row_key)
-            if rows.version_of(value).epoch != self.place.epoch:
-                offset -= 1 << 62  # seen before anything this incarnation of the topic holds
-            self.ids.add(arrival_hour, offset, rows.decode_ids(value))
-        self.ids.expire(self.now_ms // HOUR_MS - self.limits.id_horizon_hours)
 
     def apply(self, offset: int, timestamp_ms: int, chunks: Sequence[Chunk]) -> Tally:
         """Folds one record.
@@ -134,26 +134,29 @@ class PartitionFold:
             ReadError: a row could not be read. After this, as after any other exception, half of the record may be in.
         """
         tally = Tally()
-        self._advance(min(max(timestamp_ms, 0), LATEST_MS))
+        self.now_ms = max(self.now_ms, min(timestamp_ms, LATEST_MS))
         arrival_hour = self.now_ms // HOUR_MS  # never goes back, though timestamps may: what has expired is gone
-        seen: set[bytes] = set()
+        claims = self._claims(chunks, offset)
         for chunk in chunks:
             if chunk.hour < arrival_hour - self.limits.retention_hours:
                 tally.expired += chunk.count
             else:
-                self._fold_chunk(chunk, offset, arrival_hour, seen, tally)
+                self._fold_chunk(chunk, offset, arrival_hour, claims, tally)
         self.offset = max(self.offset, offset)
         return tally
 
-    def _advance(self, timestamp_ms: int) -> None:
-        if timestamp_ms // HOUR_MS > self.now_ms // HOUR_MS:
-            self.ids.expire(timestamp_ms // HOUR_MS - self.limits.id_horizon_hours)
-        self.now_ms = max(self.now_ms, timestamp_ms)
+    def _claims(self, chunks: Sequence[Chunk], offset: int) -> RecordClaims:
+        arrival_hour = self.now_ms // HOUR_MS
+        ids = {id_ for chunk in chunks for id_ in ids_of(chunk)}
+        from_hour = arrival_hour - self.limits.id_horizon_hours
+        with _reading("ids"):
+            claimed = self.ids.claimed(ids, self.place.epoch, offset, from_hour)
+        return RecordClaims(self.ids, arrival_hour, offset, claimed)
 
-    def _fold_chunk(self, chunk: Chunk, offset: int, arrival_hour: int, seen: set[bytes], tally: Tally) -> None:
+    def _fold_chunk(self, chunk: Chunk, offset: int, arrival_hour: int, claims: RecordClaims, tally: Tally) -> None:
         row_key = rows.hour_key(chunk.hour, chunk.key)
         row = self._row(row_key)
-        fresh = self._unseen_ids(chunk, offset, arrival_hour, seen)
+        fresh = claims.claim(chunk)
         if row.epoch == self.place.epoch and row.stamp >= offset:
             tally.replayed += chunk.count
             return
@@ -170,13 +173,13 @@ class PartitionFold:
             tally.late += folded
         self.dirty[row_key] = row
 
-    def _fold_values(self, chunk: Chunk, row: Row, fresh: Sequence[int] | None, tally: Tally) -> int:
+    def _fold_values(self, chunk: Chunk, row: Row, fresh: Parts | None, tally: Tally) -> int:
         """Adds those values of a chunk that are new, and returns how many they are."""
         values = np.frombuffer(chunk.values, "<f8")
         sent = len(values)
         if fresh is not None:
-            tally.duplicate_ids += sent - len(fresh)
-            values = values[fresh]
+            values = _of_parts(values, fresh)
+            tally.duplicate_ids += sent - len(values)
         elif chunk.sender:
             values = self._unclaimed(chunk, row, values, tally)
             tally.duplicate_numbers += sent - len(values)
@@ -186,10 +189,10 @@ class PartitionFold:
             row.summary.add(values)
         return new
 
-    def _fold_histogram(self, chunk: Chunk, row: Row, fresh: Sequence[int] | None, tally: Tally) -> int:
+    def _fold_histogram(self, chunk: Chunk, row: Row, fresh: Parts | None, tally: Tally) -> int:
         """Merges a histogram if all of its values are new, and returns how many they are; it cannot be divided."""
         if fresh is not None:
-            new = len(fresh)
+            new = sum(stop - start for start, stop in fresh)
             tally.duplicate_ids += chunk.count - new
         else:
             new = self._claimed_whole(chunk, row, tally) if chunk.sender else chunk.count
@@ -208,33 +211,13 @@ class PartitionFold:
         ranges = self._ranges(chunk, row, tally)
         if ranges is None:
             return chunk.count
-        new = ranges.fresh(chunk.first, chunk.count)
+        new = ranges.claim_whole(chunk.first, chunk.count)
         tally.duplicate_numbers += chunk.count - new
-        if new == chunk.count:
-            ranges.claim(chunk.first, chunk.count)
-        elif new:
+        if 0 < new < chunk.count:
             if row.ranges < self.limits.max_ranges:
                 ranges.reach(chunk.first + chunk.count)
             tally.overlapping += new
         return new
-
-    def _unseen_ids(self, chunk: Chunk, offset: int, arrival_hour: int, seen: set[bytes]) -> Sequence[int] | None:
-        """Indexes of the values whose ids are new; None for a chunk without ids. Notes the ids."""
-        if not chunk.ids:
-            return None
-        ids = [bytes(chunk.ids[at : at + ID_BYTES]) for at in range(0, len(chunk.ids), ID_BYTES)]
-        fresh = []
-        for index, id_ in enumerate(ids):
-            first = self.ids.first_seen(id_)
-            if id_ not in seen and (first is None or first >= offset):
-                fresh.append(index)
-            seen.add(id_)
-        if fresh:
-            self.ids.add(arrival_hour, offset, (ids[index] for index in fresh))
-            self.dirty_ids.add(offset)
-        if len(ids) == 1:
-            return range(chunk.count) if fresh else []
-        return fresh
 
     def _unclaimed(self, chunk: Chunk, row: Row, values: np.ndarray, tally: Tally) -> np.ndarray:
         """The values of a numbered chunk that its sender has not delivered before. Claims their numbers."""
@@ -242,11 +225,7 @@ class PartitionFold:
         if ranges is None:
             return values
         parts = ranges.claim(chunk.first, len(values))
-        if len(parts) == 1 and parts[0][1] - parts[0][0] == len(values):
-            return values
-        if not parts:
-            return values[:0]
-        return np.concatenate([values[start - chunk.first : stop - chunk.first] for start, stop in parts])
+        return _of_parts(values, [(start - chunk.first, stop - chunk.first) for start, stop in parts])
 
     def _ranges(self, chunk: Chunk, row: Row, tally: Tally) -> Ranges | None:
         """The numbers that the chunk's sender has used; None for values beyond a bound, which are counted unfenced."""
@@ -268,12 +247,8 @@ class PartitionFold:
         return row
 
     def _load(self, row_key: bytes) -> Row | None:
-        try:
+        with _reading("a row"):
             value = self.load(row_key)
-        except (FormatError, MemoryError):
-            raise
-        except Exception as error:
-            raise ReadError(f"a row could not be read: {error}") from error
         return None if value is None else rows.decode_row(value, self.limits.exact_distinct)
 
     def find(self, key: bytes, hour: int) -> Row | None:
@@ -293,18 +268,15 @@ class PartitionFold:
         for row_key, row in self.dirty.items():
             row.stamp = max(row.stamp, place.offset)
             encoded.append((row_key, rows.encode_row(row)))
-        encoded += [self._encoded_ids(offset) for offset in self.dirty_ids if offset in self.ids.records]
-        flush = Flush(encoded, place, self.dirty, self.dirty_ids)
-        self.dirty, self.dirty_ids = {}, set()  # not before all of it could be encoded
+        ids, encoded_ids = self.ids.take(place.epoch)
+        flush = Flush([*encoded, *encoded_ids], place, self.dirty, ids)
+        self.dirty = {}  # not before all of it could be encoded
         return flush
 
-    def _encoded_ids(self, offset: int) -> tuple[bytes, bytes]:
-        arrival_hour, ids = self.ids.of_record(offset)
-        return rows.ids_key(arrival_hour, offset), rows.encode_ids(self.place.epoch, offset, ids)
-
     def flushed(self, flush: Flush) -> None:
-        """Notes that the rows and the place of a flush are durable, and lets go of the oldest unchanged rows."""
+        """Notes that the rows and the place of a flush are in the store, and lets go of the oldest unchanged rows."""
         self.place = flush.place
+        self.ids.flushed(flush.ids)
         excess = len(self.cache) - len(self.dirty) - self.limits.max_clean_rows
         if excess > 0:
             clean = [row_key for row_key in self.cache if row_key not in self.dirty][:excess]
@@ -314,4 +286,10 @@ class PartitionFold:
     def failed(self, flush: Flush) -> None:
         """Takes the changes of a flush back, to go out with the next one."""
         self.dirty = flush.taken | self.dirty
-        self.dirty_ids |= flush.ids
+        self.ids.failed(flush.ids)
+
+
+def _of_parts(values: np.ndarray, parts: Parts) -> np.ndarray:
+    if len(parts) == 1:  # nearly always, and all of it
+        return values[slice(*parts[0])]
+    return np.concatenate([values[start:stop] for start, stop in parts]) if parts else values[:0]

@@ -19,6 +19,7 @@ from faust.stores import rocksdb
 from faust.types import TP, CollectionT
 
 from metrics_app.aggregator import local_state
+from metrics_app.aggregator.id_index import IdIndex
 from metrics_app.aggregator.local_state import DamagedError
 from metrics_app.aggregator.origin import Origin, Reached
 from metrics_app.errors import FormatError, NewerFormatError
@@ -72,6 +73,7 @@ class LocalCopies(rocksdb.Store):
         super().__init__(*args, **named)
         self._whole: set[int] = set()
         self._matched: set[int] = set()
+        self._ids: dict[int, IdIndex] = {}
 
     def held(self, partition: int) -> rocksdict.Rdict | None:
         """The open database of a partition; None when this worker does not hold it."""
@@ -153,9 +155,11 @@ class LocalCopies(rocksdb.Store):
         Args:
             appended_ms: log-append time of the newest changelog record up to that offset; 0 when it is not known.
         """
-        batch = rocksdict.WriteBatch(raw_mode=True)
+        batch, rows = rocksdict.WriteBatch(raw_mode=True), list(rows)
         for row_key, value in rows:
             batch.put(row_key, value)
+        with self.sound(tp.partition):
+            self.ids(tp.partition).add(batch, rows)
         batch.put(local_state.MANIFEST_KEY, self._manifest(tp.partition))
         if changelog_offset is not None:
             batch.put(self.offset_key, str(changelog_offset).encode())
@@ -164,6 +168,14 @@ class LocalCopies(rocksdb.Store):
                 batch.put(local_state.APPENDED_KEY, str(newest_ms).encode())
         with self.sound(tp.partition):
             self._db_for_partition(tp.partition).write(batch)
+
+    def ids(self, partition: int) -> IdIndex:
+        """Where the ids of a partition are found."""
+        db = self._db_for_partition(partition)
+        index = self._ids.get(partition)
+        if index is None or index.db is not db:
+            index = self._ids[partition] = IdIndex(db)
+        return index
 
     def drop_range(self, partition: int, start: bytes, stop: bytes) -> None:
         """Deletes the rows with start <= key < stop."""
@@ -252,6 +264,7 @@ class LocalCopies(rocksdb.Store):
     def _close(self, partition: int) -> None:
         self._whole.discard(partition)
         self._matched.discard(partition)
+        self._ids.pop(partition, None)
         db = self._dbs.pop(partition, None)
         if db is not None:
             with contextlib.suppress(Exception):  # closing twice is not worth a crash

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from metrics_app.aggregator import row as rows
 from metrics_app.aggregator.fold import HOUR_MS, Limits, PartitionFold, Tally
 from metrics_app.aggregator.gaps import Gap
+from metrics_app.aggregator.ids import SeenIds, Sights
 from metrics_app.aggregator.row import NOWHERE, Place
 from metrics_app.aggregator.source_log import Span, continued
 from metrics_app.aggregator.table import HourlyTable
@@ -18,6 +18,7 @@ from metrics_app.telemetry import Telemetry
 
 logger = logging.getLogger(__name__)
 
+IDS_A_ROW = 4  # what an id and a row take in memory, and cost to write
 SURE_AFTER_S = 1.0  # a broker that has just come up may for a moment not know the end of its log
 
 
@@ -120,6 +121,7 @@ class Partitions:
         stored = {partition: self._stored(partition) for partition in owned - places.keys()}
         spans = await self.log.spans(stored) if stored else {}
         begun = {partition: continued(place, spans[partition]) for partition, place in stored.items()}
+        await self._index_ids(stored)
         if begun != stored:
             await asyncio.sleep(SURE_AFTER_S)
             again = await self.log.spans(stored)
@@ -132,6 +134,18 @@ class Partitions:
                 await self.log.seek(partition, max(place.offset + 1, spans[partition].earliest))
         if self.owned is owned and self.places is places:
             self._begin(stored, begun)
+
+    async def _index_ids(self, partitions: Collection[int]) -> None:
+        """Ends the index of the ids of copies from before there was one, a little at a time; elsewhere it is whole."""
+        owned, todo = self.owned, [*partitions]
+        while todo and self.owned is owned:  # else another process may have the copy
+            with self.table.store.sound(todo[-1]):
+                index = self.table.store.ids(todo[-1])
+                if index.is_built:
+                    todo.pop()
+                else:
+                    index.build_on()
+            await asyncio.sleep(0)
 
     def _stored(self, partition: int) -> Place:
         with self.table.store.sound(partition):
@@ -165,10 +179,27 @@ class Partitions:
             with store.sound(partition):
                 # a new epoch is known here before it is in the store
                 place = max(self.table.place(partition), self.places.get(partition, NOWHERE))
-                fold = PartitionFold(lambda row_key: store.read(partition, row_key), self.limits, place)
-                fold.restore_ids(store.scan(partition, bytes([rows.IDS]), bytes([rows.IDS + 1])))
-            active = self.active[partition] = Active(fold)
+            active = self.active[partition] = Active(self._fold(partition, place))
         return active
+
+    def _fold(self, partition: int, place: Place) -> PartitionFold:
+        store = self.table.store
+
+        def sights(ids: Collection[bytes], from_hour: int) -> Sights:
+            with store.sound(partition):
+                return store.ids(partition).find(ids, from_hour)
+
+        return PartitionFold(lambda row_key: store.read(partition, row_key), self.limits, place, SeenIds(sights))
+
+    def ids_known_for_s(self) -> float:
+        """How long ago an id may have come and is known, in the partition that knows least; the horizon without any."""
+        horizon_s = 3600.0 * self.limits.id_horizon_hours
+        known_s = [
+            active.fold.now_ms / 1000 - 3600 * self.table.store.ids(partition).since_hour
+            for partition, active in self.active.items()
+            if active.fold.now_ms
+        ]
+        return max(0.0, min([horizon_s, *known_s]))
 
     def expire(self, partition: int, log_ms: int) -> None:
         """Drops hours beyond retention from a local copy, once an hour of the log: no worker's own clock does that.
@@ -192,8 +223,9 @@ class Partitions:
         return None if active is None else active.fold.place.offset + 1
 
     def dirty_rows(self) -> int:
-        """Rows changed and not flushed."""
-        return sum(len(active.fold.dirty) for active in self.active.values())
+        """Rows changed and not flushed; ids not flushed are taken for as many as hold as much."""
+        folds = [active.fold for active in self.active.values()]
+        return sum(len(fold.dirty) + fold.ids.count // IDS_A_ROW for fold in folds)
 
     def cached_rows(self) -> int:
         """Rows in memory."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import AsyncIterator, Callable, Collection, Iterator
 from contextlib import asynccontextmanager
 from typing import Any, cast
 
@@ -33,6 +33,7 @@ logger = logging.getLogger(__name__)
 
 FETCH_MS = 250  # longest wait for records; a standby is that far behind at least
 MOST_RECORDS = 1000  # at a time: what they cost is how long a query may have to wait
+PORTION_BYTES = 256 << 10  # taken in before others have their turn: a row of ids has thousands, each an entry
 SAY_INTERVAL_S = 5.0
 AGAIN_S = 1.0
 NO_ANSWER = (KafkaError, OSError, TimeoutError)
@@ -166,8 +167,11 @@ class Replica(Recovery):
             await self.sleep(FETCH_MS / 1000)
             return {}
         for tp, records in fetched.items():
-            self._store.merge(TP(*tp), records, positions[tp] - 1)
-        await asyncio.sleep(0)  # what is fetched ahead, megabytes of it, is handed on without anybody else's turn
+            for those, reached in _portions(records, positions[tp] - 1):
+                if self._era is not era:
+                    return {}
+                self._store.merge(TP(*tp), those, reached)
+                await asyncio.sleep(0)  # what is fetched ahead is handed on without anybody else's turn
         return {TP(*tp): position for tp, position in positions.items()}
 
     @asynccontextmanager
@@ -192,6 +196,17 @@ class Replica(Recovery):
             await self.sleep(SAY_INTERVAL_S)
             for progress in self.progress.values():
                 logger.info("%s", progress)
+
+
+def _portions(records: list[Any], reached: int) -> Iterator[tuple[list[Any], int]]:
+    """Records in portions of about `PORTION_BYTES`, each with the offset they lead to: `reached` for the last one."""
+    start = size = 0
+    for at, record in enumerate(records[:-1]):
+        size += len(record.value or b"")
+        if size >= PORTION_BYTES:
+            yield records[start : at + 1], record.offset
+            start, size = at + 1, 0
+    yield records[start:], reached
 
 
 def _progress(tp: TP, done: int, total: int, took_s: float) -> Progress:

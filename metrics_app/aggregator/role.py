@@ -59,7 +59,7 @@ def register(app: faust.App, settings: Settings, telemetry: Telemetry, health: H
     tables.ask = lambda: cluster_identity(settings)
     log = SourceLog(app, settings.samples_topic)
     partitions = Partitions(table, limits_of(settings), log, telemetry)
-    telemetry.id_horizon.set(partitions.limits.id_horizon_hours * 3600)
+    telemetry.id_horizon.set_function(partitions.ids_known_for_s)
     flusher = Flusher(
         table,
         partitions,
@@ -110,6 +110,7 @@ def limits_of(settings: Settings) -> Limits:
     """Bounds of the fold of each partition."""
     return Limits(
         retention_hours=settings.retention_days * 24,
+        id_horizon_hours=settings.id_horizon_hours,
         exact_distinct=settings.exact_distinct,
         max_clean_rows=max(100, settings.max_cached_rows // settings.partitions),
     )

@@ -2,23 +2,27 @@
 
     kind   key                                              value
     hour   0x10 | hour u32 BE | metric key                  header, fences, summary: one key in one hour
-    ids    0x20 | arrival hour u32 BE | offset u64 BE       header, 16-byte ids first seen in that source record
+    ids    0x20 | arrival hour u32 BE | offset u64 BE       header, what was claimed under ids in that source record
     place  0x30                                             header, as_of: how far this partition has been folded
 
 All integers of a key are big-endian, so that one range delete drops the hours before a cutoff. Every value starts with
 the same header, of which (epoch, stamp) orders two states of the same row: `stamp` is the source offset up to which the
 row is complete, `epoch` the incarnation of the source topic. One flag: the row is incomplete, for the only newer state
 of it was damaged. A CRC-32 closes each value, whatever its version.
+
+Ids of which each stands for what it came with are 16 bytes each, in version 1. In version 2, written only when an id
+stands for values with places, a u32 counts these and after them come, 32 bytes each, an id and a range of places.
 """
 
 from __future__ import annotations
 
 import struct
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from metrics_app.aggregator.fences import Ranges
+from metrics_app.aggregator.fences import WHOLE, Ranges
 from metrics_app.errors import FormatError, other_version
 from metrics_app.stats import codec
 from metrics_app.stats.summary import HourlySummary
@@ -30,7 +34,8 @@ PLACE = 0x30
 PLACE_KEY = bytes([PLACE])
 
 MAGIC = 0xA5
-VERSION = 1
+VERSION = 2  # the newest that this program reads
+PLAIN = 1  # what it writes, of all but ids with places: an older one can go on reading
 NO_STAMP = -1
 INCOMPLETE = 1  # flag of an hour row
 MOST = 2**64 - 1  # duplicates that a row has room to count; no other counter of it can pass the number of its values
@@ -40,6 +45,8 @@ _COUNTS = struct.Struct("<QQQH")  # late, duplicates, unfenced, senders
 _SENDER = struct.Struct(f"<{SENDER_BYTES}sH")  # sender, number of ranges
 _PLACE = struct.Struct("<dqI")  # as_of, log_ms, sealed
 _CRC = struct.Struct("<I")
+_COUNT = struct.Struct("<I")
+_CLAIM = struct.Struct(f"<{ID_BYTES}sQQ")  # id, first place, the one after the last
 _KEY_PREFIX = struct.Struct(">BI")
 _IDS_KEY = struct.Struct(">BIQ")
 
@@ -148,7 +155,7 @@ def version_of(value: bytes) -> Version:
     if len(value) < MIN_VALUE_BYTES or value[0] != MAGIC:
         raise FormatError("row", "no header")
     _, version, _, epoch, stamp = _HEADER.unpack_from(value)
-    if version != VERSION:
+    if not PLAIN <= version <= VERSION:
         raise other_version("row", version, VERSION)
     return Version(epoch, stamp)
 
@@ -190,15 +197,41 @@ def is_incomplete(value: bytes) -> bool:
     return bool(_HEADER.unpack_from(value)[2] & INCOMPLETE)
 
 
-def encode_ids(epoch: int, offset: int, ids: list[bytes]) -> bytes:
-    """Bytes of an ids row."""
-    return _seal(epoch, offset, b"".join(ids))
+def encode_ids(epoch: int, offset: int, claims: Mapping[bytes, Ranges]) -> bytes:
+    """Bytes of an ids row: what was claimed under each id."""
+    all_of_it = [*WHOLE]
+    whole = [id_ for id_, ranges in claims.items() if ranges.edges == all_of_it]
+    if len(whole) == len(claims):
+        return _seal(epoch, offset, b"".join(whole))
+    placed = [
+        _CLAIM.pack(id_, *part)
+        for id_, ranges in claims.items()
+        if ranges.edges != all_of_it
+        for part in zip(ranges.edges[::2], ranges.edges[1::2], strict=True)
+    ]
+    return _seal(epoch, offset, b"".join([_COUNT.pack(len(whole)), *whole, *placed]), version=VERSION)
 
 
-def decode_ids(value: bytes) -> list[bytes]:
-    """The ids of an ids row."""
-    _, body = _open(value)
-    return [body[at : at + ID_BYTES] for at in range(0, len(body), ID_BYTES)]
+def decode_ids(value: bytes) -> dict[bytes, tuple[int, ...]]:
+    """What was claimed under each id of an ids row, as edges of `Ranges`."""
+    _, body = _open(value, VERSION)
+    if value[1] == PLAIN:
+        return _whole_ids(body)
+    try:
+        (count,) = _COUNT.unpack_from(body)
+        start = _COUNT.size + count * ID_BYTES
+        claims = _whole_ids(body[_COUNT.size : start])
+        for id_, *part in _CLAIM.iter_unpack(body[start:]):
+            claims[id_] = (*claims.get(id_, ()), *part)
+    except struct.error as error:
+        raise FormatError("ids", str(error)) from error
+    return claims
+
+
+def _whole_ids(body: bytes) -> dict[bytes, tuple[int, ...]]:
+    if len(body) % ID_BYTES:
+        raise FormatError("ids", f"{len(body):,} bytes are not whole ids")
+    return dict.fromkeys([body[at : at + ID_BYTES] for at in range(0, len(body), ID_BYTES)], WHOLE)
 
 
 def encode_place(place: Place) -> bytes:
@@ -215,16 +248,19 @@ def decode_place(value: bytes) -> Place:
         raise FormatError("place", str(error)) from error
 
 
-def _seal(epoch: int, stamp: int, body: bytes, flags: int = 0) -> bytes:
-    sealed = _HEADER.pack(MAGIC, VERSION, flags, epoch, stamp) + body
+def _seal(epoch: int, stamp: int, body: bytes, flags: int = 0, version: int = PLAIN) -> bytes:
+    sealed = _HEADER.pack(MAGIC, version, flags, epoch, stamp) + body
     return sealed + _CRC.pack(zlib.crc32(sealed))
 
 
-def _open(value: bytes) -> tuple[Version, bytes]:
+def _open(value: bytes, newest: int = PLAIN) -> tuple[Version, bytes]:
     # first: a bit turned in the version byte makes no newer release
     if (
         len(value) >= MIN_VALUE_BYTES
         and zlib.crc32(memoryview(value)[: -_CRC.size]) != _CRC.unpack(value[-_CRC.size :])[0]
     ):
         raise FormatError("row", "checksum does not match")
-    return version_of(value), value[_HEADER.size : -_CRC.size]
+    version = version_of(value)
+    if value[1] > newest:
+        raise other_version("row", value[1], newest)
+    return version, value[_HEADER.size : -_CRC.size]

@@ -65,6 +65,7 @@ class HourlyTable(faust.Table[bytes, bytes]):
         """Drops the hours and the ids before the cutoffs from the local copy; the changelog drops them by age."""
         for kind, hour in ((rows.HOUR, before_hour), (rows.IDS, ids_before_hour)):
             self.store.drop_range(partition, *rows.before(kind, hour))
+        self.store.ids(partition).drop(ids_before_hour)
 
 
 def new_table(app: faust.App, partitions: int) -> HourlyTable:

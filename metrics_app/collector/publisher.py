@@ -85,11 +85,11 @@ class Publisher(mode.Service):
     def _admit(self, size: int) -> None:
         limit = self._settings.max_pending_bytes
         if self.should_stop:
-            raise OverloadedError(f"this collector is stopping; {NOTHING_KEPT}", reason="stopping")
+            raise _not_kept("this collector is stopping", "stopping")
         if (problem := self.problem()) is not None:
-            raise OverloadedError(f"{problem}; {NOTHING_KEPT}", reason="kafka")
+            raise _not_kept(problem, "kafka")
         if self._pending_bytes + size > limit:
-            raise OverloadedError(f"over {limit:,} bytes would be waiting for Kafka; {NOTHING_KEPT}", reason="memory")
+            raise _not_kept(f"over {limit:,} bytes would be waiting for Kafka", "memory")
         self._pending_bytes += size
         if size:
             self._idle.clear()
@@ -106,5 +106,11 @@ class Publisher(mode.Service):
             failure = await ticket.outcome
         except TimeoutError:
             failure, reason = f"Kafka did not acknowledge within {deadline_s:g} s", "deadline"
+        if failure is not None and not ticket.sent:
+            raise _not_kept(failure, reason)
         if failure is not None:
-            raise OverloadedError(f"{failure}; {MAYBE_KEPT if ticket.sent else NOTHING_KEPT}", reason=reason)
+            raise OverloadedError(f"{failure}; {MAYBE_KEPT}", reason=reason)
+
+
+def _not_kept(why: str, reason: str) -> OverloadedError:
+    return OverloadedError(f"{why}; {NOTHING_KEPT}", reason=reason, nothing_kept=True)

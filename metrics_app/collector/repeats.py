@@ -1,11 +1,13 @@
-"""Which request came under which idempotency key, as far as this collector has seen and remembers."""
+"""Which body came under which idempotency key, as far as this collector has seen and remembers."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from hashlib import blake2b
 
-from metrics_app.errors import KeyReuseError
+from metrics_app.errors import KeyReuseError, OverloadedError
 
 DIGEST_BYTES = 16
 
@@ -14,7 +16,8 @@ class Repeats:
     """The digests of the last bodies sent under an idempotency key, the least recently seen forgotten first.
 
     A key with another body is a mistake of the client: its values would be taken for a repetition and left out. It is
-    only found where the same collector has seen the key; every body counts at most once in any case.
+    only found where the same collector has seen the key; every body counts at most once in any case. What is compared
+    are the bytes: none are samples in more than one of the forms a body may have, so its content type says nothing new.
 
     Args:
         limit: keys remembered; each takes about 200 bytes.
@@ -24,17 +27,31 @@ class Repeats:
         self._limit = limit
         self._digests: OrderedDict[bytes, bytes] = OrderedDict()
 
-    def check(self, request_id: bytes, content_type: str, body: bytes) -> None:
-        """Notes a body under its key, once it is known to be usable.
+    @contextmanager
+    def under(self, request_id: bytes, body: bytes) -> Iterator[None]:
+        """Within it a usable body is kept under its key, if it has one; what was not is not remembered.
 
         Raises:
             KeyReuseError: the key came with another body.
         """
         if not request_id:
+            yield
             return
-        name, digest = _digest(request_id), _digest(content_type.encode() + b"\0" + body)
-        if self._digests.setdefault(name, digest) != digest:
+        name, digest = _digest(request_id), _digest(body)
+        before = self._digests.get(name)
+        if before not in (None, digest):
             raise KeyReuseError
+        self._note(name, digest)
+        try:
+            yield
+        except OverloadedError as error:
+            if error.nothing_kept and before is None:
+                self._digests.pop(name, None)
+            raise
+        self._note(name, digest)
+
+    def _note(self, name: bytes, digest: bytes) -> None:
+        self._digests[name] = digest
         self._digests.move_to_end(name)
         if len(self._digests) > self._limit:
             self._digests.popitem(last=False)

@@ -93,11 +93,11 @@ class Intake:
         if parsed.reasons and not parsed.accepted:
             raise InvalidBodyError(_none_kept(parsed), [asdict(rejection) for rejection in parsed.rejected])
         try:
-            self._repeats.check(request_id, content_type, body)
+            with self._repeats.under(request_id, body):
+                await self._keep(parsed)
         except KeyReuseError:
             self._telemetry.rejected.labels("key-reuse").inc(parsed.accepted)
             raise
-        await self._keep(parsed)
         for reason, values in lost.items():  # only now: a client tells it again until it is answered 202
             self._telemetry.client_dropped.labels(reason).inc(values)
         return _reply(parsed)

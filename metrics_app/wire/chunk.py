@@ -28,7 +28,9 @@ class Chunk(NamedTuple):
         hour: hours since 1970-01-01T00Z, 0 to HOUR_MAX.
         values: n little-endian float64, each finite, 0 <= value <= VALUE_MAX; none when there is a histogram.
         sender: 16 bytes naming the numbering sender, or empty.
-        first: number of the first value within (sender, key, hour), 0 to FIRST_MAX; 0 without a sender.
+        first: number of the first value within (sender, key, hour), counted from 0. Without a sender, of a chunk with
+            one id: its place among the values the id stands for, counted from 1, or 0: the id stands for this chunk.
+            0 otherwise, FIRST_MAX at most.
         ids: empty, or 16 bytes that identify the whole chunk, or 16 bytes a value; of a histogram no more than 16.
         histogram: empty, or the bytes of an `HourlySummary` in its histogram form (`stats/codec.py`).
         weight: how many values the histogram stands for; 0 without one.

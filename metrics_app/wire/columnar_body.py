@@ -165,11 +165,13 @@ def _read(body: bytes, form: _Form, gathering: Gathering) -> None:
     data, at = block.tobytes(), 0
     for run in runs:
         end = at + len(run.values)
-        fault = _fault(run.series, sender, gathering) or (None if checked else _value_fault(run.values))
+        series = run.series
+        fault = _fault(series, sender, gathering) or (None if checked else _value_fault(run.values))
         if fault:
             gathering.reject(run.place, *fault, values=run.count or 1)
+            if fault[0] != "key":
+                gathering.pass_over(key_bytes(series.key), series.hour, run.count)
         else:
-            series = run.series
             key = key_bytes(series.key)
             values = data[at:end]
             gathering.add(Chunk(key, series.hour, values, sender, series.first, b"", run.histogram, run.weight))

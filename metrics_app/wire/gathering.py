@@ -67,7 +67,7 @@ class Gathering:
     request_id: bytes = b""
     parsed: Parsed = field(init=False)
     _counted: int = 0
-    _pieces: Counter[tuple[bytes, int]] = field(default_factory=Counter)
+    _passed: Counter[tuple[bytes, int]] = field(default_factory=Counter)
 
     def __post_init__(self) -> None:
         self.oldest_s = self.now_s - self.limits.retention_s
@@ -92,32 +92,44 @@ class Gathering:
 
     def add(self, chunk: Chunk) -> None:
         """Keep the values of a chunk, in pieces of at most `chunk_values`, each with what identifies it."""
+        if self.request_id and not chunk.ids and not chunk.sender:
+            chunk = self._named(chunk)
         hour = int(self.now_s // HOUR_S) if chunk.hour == NOW else chunk.hour
+        chunk = chunk._replace(hour=hour)
         if chunk.histogram:
-            ids = self._piece_id(chunk.key, chunk.hour) if self.request_id and not chunk.sender else b""
-            self.parsed.chunks.append(chunk._replace(hour=hour, ids=ids))
+            self.parsed.chunks.append(chunk)
             return
         if not chunk.values and chunk.sender and chunk.first:  # how far its numbers reach
-            self.parsed.chunks.append(chunk._replace(hour=hour))
+            self.parsed.chunks.append(chunk)
             return
+        per_value = len(chunk.ids) > ID_BYTES
         for at in range(0, chunk.count, self.limits.chunk_values):
             end = min(at + self.limits.chunk_values, chunk.count)
             values = chunk.values[at * VALUE_BYTES : end * VALUE_BYTES]
-            ids = chunk.ids[at * ID_BYTES : end * ID_BYTES]
-            if self.request_id and not ids and not chunk.sender:
-                ids = self._piece_id(chunk.key, chunk.hour)
-            first = chunk.first + at if chunk.sender else 0
+            ids = chunk.ids[at * ID_BYTES : end * ID_BYTES] if per_value else chunk.ids
+            first = chunk.first + at if chunk.sender or chunk.first else 0
             self.parsed.chunks.append(Chunk(chunk.key, hour, values, chunk.sender, first, ids))
+
+    def pass_over(self, key: bytes, hour: int, values: int) -> None:
+        """Leave values of a key and hour (or NOW) out, without giving their places to those behind them.
+
+        What is refused now may be taken when the request is repeated: clocks go on, and settings change.
+        """
+        if self.request_id:
+            self._passed[key, hour] += values
+
+    def _named(self, chunk: Chunk) -> Chunk:
+        """The chunk with its id, which is that of all values of the request for its key and hour, and its place."""
+        # NOW, not the hour it stands for, goes into the id: a retry after the turn of the hour must give the same id;
+        # the 0 was the number of a piece, and keeps the ids what they were
+        id_ = _hash(b"request", self.request_id, chunk.key, pack("<iI", chunk.hour, 0))
+        first = 1 + self._passed[chunk.key, chunk.hour]
+        self._passed[chunk.key, chunk.hour] += chunk.count
+        return chunk._replace(ids=id_, first=first)
 
     def done(self) -> Parsed:
         """Everything gathered."""
         return self.parsed._replace(accepted=sum([chunk.count for chunk in self.parsed.chunks]))
-
-    def _piece_id(self, key: bytes, hour: int) -> bytes:
-        # NOW, not the hour it stands for, goes into the id: a retry after the turn of the hour must give the same id
-        piece = self._pieces[key, hour]
-        self._pieces[key, hour] += 1
-        return _hash(b"request", self.request_id, key, pack("<iI", hour, piece))
 
 
 def too_many(limit: int) -> BodyTooLargeError:

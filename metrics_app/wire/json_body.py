@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from functools import cache
+from itertools import pairwise
 from struct import pack
 
 from msgspec import Raw
@@ -25,6 +26,7 @@ _SAMPLES, _PAIRS = Decoder(list[Sample]), Decoder(list[Pair])
 _ITEMS = Decoder(list[Raw])
 
 Texts = Callable[[], Sequence[bytes | Raw]]  # of the items, cut apart only where something has to be looked at
+_Place = tuple[str, int, bool]  # key, hour, whether without an id
 
 
 def read(body: bytes, gathering: Gathering) -> None:
@@ -99,15 +101,20 @@ def _single(body: bytes, decoder: Decoder[Sample] | Decoder[Pair], gathering: Ga
 
 def _group(items: Iterable[Item | None], texts: Texts, gathering: Gathering) -> None:
     missing = NOW if gathering.request_id else int(gathering.now_s // HOUR_S)
-    groups: dict[tuple[str, int, bool], tuple[list[float], list[str]]] = {}
+    groups: dict[_Place, tuple[list[float], list[str]]] = {}
+    refused: dict[_Place, list[int]] = {}  # before which of the values kept there was one that is not, as yet
     for index, item in enumerate(items):
         if item is None:
             continue
-        hour = missing if item.timestamp is None else _hour(index, item.timestamp, texts, gathering)
-        if hour is None:
-            continue
+        timestamp = None if item.timestamp is None else _seconds(index, item.timestamp, texts)
+        hour = missing if timestamp is None else int(timestamp // HOUR_S)
         place = item.key, hour, item.id is None
         group = groups.get(place)
+        if timestamp is not None and not gathering.oldest_s <= timestamp <= gathering.newest_s:
+            gathering.reject(index, "timestamp", why_not_then(timestamp, gathering))
+            if gathering.request_id:
+                refused.setdefault(place, []).append(len(group[0]) if group else 0)
+            continue
         if group is None:
             try:
                 key_bytes(item.key)
@@ -118,17 +125,23 @@ def _group(items: Iterable[Item | None], texts: Texts, gathering: Gathering) -> 
         group[0].append(item.value + 0.0)  # -0.0 becomes 0.0
         if item.id is not None:
             group[1].append(item.id)
-    for (key, hour, _), (values, ids) in groups.items():
-        encoded = key_bytes(key)
-        packed = pack(f"<{len(values)}d", *values)
-        gathering.add(Chunk(encoded, hour, packed, ids=b"".join([sample_id(encoded, text) for text in ids])))
+    for place, (values, ids) in groups.items():
+        _add(place, values, ids, refused.get(place, []), gathering)
 
 
-def _hour(index: int, timestamp: float | datetime, texts: Texts, gathering: Gathering) -> int | None:
+def _add(place: _Place, values: list[float], ids: list[str], refused: list[int], gathering: Gathering) -> None:
+    """Gather the values of a group, which those refused among them divide unless each has an id."""
+    key, hour, _ = place
+    encoded = key_bytes(key)
+    if ids:
+        names = b"".join([sample_id(encoded, text) for text in ids])
+        gathering.add(Chunk(encoded, hour, pack(f"<{len(values)}d", *values), ids=names))
+        return
+    for start, stop in pairwise([0, *refused, len(values)]):
+        gathering.add(Chunk(encoded, hour, pack(f"<{stop - start}d", *values[start:stop])))
+        gathering.pass_over(encoded, hour, 1)
+
+
+def _seconds(index: int, timestamp: float | datetime, texts: Texts) -> float:
     at = timestamp.timestamp() if isinstance(timestamp, datetime) else timestamp
-    if at % HOUR_S == 0.0:
-        at = unrounded(at, texts()[index])
-    if gathering.oldest_s <= at <= gathering.newest_s:
-        return int(at // HOUR_S)
-    gathering.reject(index, "timestamp", why_not_then(at, gathering))
-    return None
+    return unrounded(at, texts()[index]) if at % HOUR_S == 0.0 else at

@@ -9,8 +9,10 @@
 
 Version 2, written only when a chunk has a histogram, has two columns more: after the chunks a size for each, 0 for one
 with values, and at the end the histograms, one after the other; the number of values in a row is then that of those it
-stands for. Everything is little-endian; the columns are in the order of the chunks. A reader refuses a version that it
-does not know, so aggregators are upgraded before collectors, and these before senders of histograms.
+stands for. Version 3, written only when `first` is the place of a chunk among the values of its id, is the same: a
+reader that takes such an id for that of one chunk alone would leave the others out. Everything is little-endian; the
+columns are in the order of the chunks. A reader refuses a version that it does not know, so aggregators are upgraded
+before collectors, and these before senders of histograms.
 
 Anybody who may write to the topic can write a record, so a reader takes nothing for granted: what decoding lets through
 keeps the rules of a request body (`chunk.py`, `keys.py`), can be folded, and leads to rows that can be written.
@@ -35,6 +37,7 @@ from metrics_app.wire.keys import MAX_KEY_BYTES, fault_of, partition_of
 MAGIC = b"MR"
 VERSION = 1
 WITH_HISTOGRAMS = 2
+WITH_PLACES = 3
 
 _HEAD = struct.Struct("<2sBBI")
 _COUNTS = struct.Struct("<IIIII")
@@ -94,12 +97,17 @@ def encode(chunks: Sequence[Chunk]) -> bytes:
     values = b"".join([chunk.values for chunk in chunks])
     counts = _COUNTS.pack(len(rows), len(numbers) - 1, len(keys), len(ids), len(values))
     histograms = [chunk.histogram for chunk in chunks]
-    if any(histograms):
-        version, sizes = WITH_HISTOGRAMS, [_SIZE.pack(len(histogram)) for histogram in histograms]
-    else:
-        version, sizes = VERSION, []
+    version = _version_of(chunks)
+    sizes = [_SIZE.pack(len(histogram)) for histogram in histograms] if version != VERSION else []
     body = b"".join([counts, *rows, *sizes, senders, keys, ids, values, *histograms])
     return _HEAD.pack(MAGIC, version, 0, zlib.crc32(body)) + body
+
+
+def _version_of(chunks: Sequence[Chunk]) -> int:
+    """The lowest version that can hold the chunks."""
+    if any(chunk.first and not chunk.sender for chunk in chunks):
+        return WITH_PLACES
+    return WITH_HISTOGRAMS if any(chunk.histogram for chunk in chunks) else VERSION
 
 
 def decode(record: bytes, place: Place | None = None) -> list[Chunk]:
@@ -117,7 +125,7 @@ def decode(record: bytes, place: Place | None = None) -> list[Chunk]:
     count, sender_count, *sizes = _COUNTS.unpack_from(record, _HEAD.size)
     if count > MAX_CHUNKS or sender_count > count:
         raise FormatError("record", f"{count:,} chunks of {sender_count:,} senders, expected at most {MAX_CHUNKS:,}")
-    sized = count * _SIZE.size if version == WITH_HISTOGRAMS else 0
+    sized = count * _SIZE.size if version != VERSION else 0
     columns = _columns(record, [count * _ROW.size, sized, sender_count * SENDER_BYTES, *sizes])
     table, size_table, sender_table, keys, ids, values, histograms = columns
     if len(histograms) and not sized:
@@ -127,7 +135,7 @@ def decode(record: bytes, place: Place | None = None) -> list[Chunk]:
     histogram_sizes = [size for (size,) in _SIZE.iter_unpack(size_table)] or repeat(0)
     chunks = _chunks(table, histogram_sizes, senders, bytes(keys), bytes(ids), values, bytes(histograms))
     for number, chunk in enumerate(chunks):
-        fault = _fault(chunk) or (place and place.fault(chunk))
+        fault = _fault(chunk, version) or (place and place.fault(chunk))
         if fault is not None:
             raise FormatError("record", f"chunk {number}: {fault}")
     return chunks
@@ -153,8 +161,8 @@ def _check_head(record: bytes) -> int:
     magic, version, zero, crc = _HEAD.unpack_from(record)
     if magic != MAGIC:
         raise FormatError("record", f"starts with {magic!r}, not {MAGIC!r}")
-    if version not in (VERSION, WITH_HISTOGRAMS) or zero:
-        raise FormatError("record", f"version {version}.{zero}; this program reads up to {WITH_HISTOGRAMS}.0")
+    if not VERSION <= version <= WITH_PLACES or zero:
+        raise FormatError("record", f"version {version}.{zero}; this program reads up to {WITH_PLACES}.0")
     if zlib.crc32(memoryview(record)[_HEAD.size :]) != crc:
         raise FormatError("record", "its checksum does not fit its bytes")
     return int(version)
@@ -183,7 +191,8 @@ def _chunks(
     key_at = id_at = value_at = histogram_at = 0
     for row, size in zip(_ROW.iter_unpack(table), histogram_sizes, strict=False):
         hour, count, sender, id_count, first, key_size = row
-        if not count or not 0 < key_size <= MAX_KEY_BYTES or sender >= len(senders) or id_count not in (0, 1, count):
+        is_empty = not count and not (sender and first)  # that of a sender says how far its numbers reach
+        if is_empty or not 0 < key_size <= MAX_KEY_BYTES or sender >= len(senders) or id_count not in (0, 1, count):
             raise FormatError("record", f"chunk {len(chunks)} is malformed")
         key_end, id_end = key_at + key_size, id_at + id_count * ID_BYTES
         value_end = value_at if size else value_at + count * VALUE_BYTES
@@ -198,14 +207,15 @@ def _chunks(
     return chunks
 
 
-def _fault(chunk: Chunk) -> str | None:
+def _fault(chunk: Chunk, version: int) -> str | None:
     """What in a chunk no body may hold; None when nothing."""
     if fault := fault_of(chunk.key):
         return f"key {chunk.key!r}: {fault}"
     if not 0 <= chunk.hour <= HOUR_MAX:
         return f"hour {chunk.hour}, expected 0 to {HOUR_MAX}"
-    if chunk.first > (FIRST_MAX if chunk.sender else 0):
-        return f"first {chunk.first}, expected at most {FIRST_MAX}, and 0 without a sender"
+    may_be_numbered = chunk.sender or (len(chunk.ids) == ID_BYTES and version >= WITH_PLACES)
+    if chunk.first > (FIRST_MAX if may_be_numbered else 0):
+        return f"first {chunk.first}, expected at most {FIRST_MAX}, and 0 without a sender or an id"
     return _histogram_fault(chunk) if chunk.histogram else None
 
 

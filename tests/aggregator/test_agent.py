@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import struct
 import time
+from collections.abc import Collection
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -16,6 +17,8 @@ from metrics_app.aggregator import row as rows
 from metrics_app.aggregator.agent import AHEAD_HOURS, TRIES, Folding
 from metrics_app.aggregator.dead_letters import StopRule
 from metrics_app.aggregator.fold import HOUR_MS, Limits, PartitionFold
+from metrics_app.aggregator.id_index import IdIndex
+from metrics_app.aggregator.ids import Sights
 from metrics_app.aggregator.partitions import Partitions
 from metrics_app.aggregator.source_log import ReadOffsets
 from metrics_app.telemetry import Telemetry
@@ -325,15 +328,18 @@ async def test_a_disk_that_cannot_be_read_buries_nothing(worker, monkeypatch, er
     assert worker.dead == []
 
 
-async def test_a_partition_whose_ids_cannot_be_read_is_tried_again(worker, monkeypatch):
+async def test_a_record_whose_ids_cannot_be_read_is_tried_again(worker, monkeypatch):
     monkeypatch.setattr(agent, "RETRY_S", 0.0)
-    store, failures = worker.partitions.table.store, [OSError(24, "Too many open files")]
-    scan = store.scan
-    monkeypatch.setattr(store, "scan", lambda *given: scan(*given) if not failures else raised(failures.pop()))
-    await worker.deliver(0)
-    assert worker.partitions.active == {}
-    await worker.deliver(0)
-    assert worker.sum() == 1.0
+    failures, find = [OSError(24, "Too many open files")], IdIndex.find
+
+    def failing(index: IdIndex, ids: Collection[bytes], from_hour: int) -> Sights:
+        return find(index, ids, from_hour) if not failures else raised(failures.pop())
+
+    monkeypatch.setattr(IdIndex, "find", failing)
+    keyed = record.encode([Chunk(KEY, HOUR, struct.pack("<d", 1.0), ids=b"i" * 16)])
+    await worker.deliver(0, value=keyed)
+    await worker.deliver(0, value=keyed)
+    assert (worker.sum(), worker.dead) == (1.0, [])
 
 
 async def test_trouble_that_does_not_pass_ends_the_process(worker, monkeypatch):

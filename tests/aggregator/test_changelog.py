@@ -13,6 +13,7 @@ import pytest
 from metrics_app.aggregator import row as rows
 from metrics_app.aggregator.changelog import Bad, Good, check
 from metrics_app.aggregator.fold import Limits, PartitionFold
+from metrics_app.aggregator.ids import EVERYTHING
 from metrics_app.aggregator.row import NOWHERE, Place, Row
 from metrics_app.aggregator.table import HourlyTable
 from metrics_app.stats.summary import HourlySummary
@@ -49,7 +50,7 @@ def verdict(row_key: bytes | None, value: bytes | None) -> Good | Bad:
     [
         (KEY, row(7, 1.0, 2.0)),
         (KEY, row(7)),
-        (IDS_KEY, rows.encode_ids(0, 7, [b"a" * 16])),
+        (IDS_KEY, rows.encode_ids(0, 7, {b"a" * 16: EVERYTHING})),
         (rows.PLACE_KEY, rows.encode_place(Place(0, 7, 1.0))),
     ],
 )
@@ -157,7 +158,7 @@ def test_an_owner_that_reads_a_damaged_record_between_its_own_keeps_its_row_and_
 
 
 def test_damaged_ids_and_places_change_nothing(table: HourlyTable) -> None:
-    ids, place = rows.encode_ids(0, 7, [b"a" * 16]), rows.encode_place(Place(0, 7, 1.0))
+    ids, place = rows.encode_ids(0, 7, {b"a" * 16: EVERYTHING}), rows.encode_place(Place(0, 7, 1.0))
     take(table, (IDS_KEY, ids), (rows.PLACE_KEY, place))
     take(table, (IDS_KEY, turned(ids)), (rows.PLACE_KEY, turned(rows.encode_place(Place(0, 9, 1.0)))))
     assert (table.store.read(PARTITION, IDS_KEY), table.store.read(PARTITION, rows.PLACE_KEY)) == (ids, place)

@@ -1,10 +1,7 @@
-import itertools
-
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from metrics_app.aggregator.fences import IdIndex, Ranges
+from metrics_app.aggregator.fences import Ranges
 
 claims = st.lists(st.tuples(st.integers(0, 60), st.integers(1, 20)), max_size=30)
 
@@ -68,44 +65,3 @@ def test_numbers_that_were_reached_and_did_not_come_are_missing_until_they_come(
             ranges.reach(first + count)
         assert ranges.missing == end - len(model)
         assert ranges.edges == sorted(ranges.edges)
-
-
-def test_an_id_keeps_the_offset_of_its_first_sight():
-    index = IdIndex(limit=10)
-    index.add(5, 100, [b"a"])
-    index.add(5, 101, [b"a", b"b"])
-    assert index.first_seen(b"a") == 100
-    assert index.first_seen(b"b") == 101
-
-
-@pytest.mark.parametrize("sights", list(itertools.permutations([(1, 100), (5, 101), (9, 102)])))
-def test_of_the_sights_of_an_id_the_first_one_not_forgotten_counts_in_whatever_order_they_were_noted(sights):
-    index = IdIndex(limit=10)
-    for arrival_hour, offset in sights:
-        index.add(arrival_hour, offset, [b"a"])
-    seen = []
-    for before_hour in (1, 2, 6, 10):
-        index.expire(before_hour)
-        seen.append(index.first_seen(b"a"))
-    assert seen == [100, 101, 102, None]
-    assert (index.offsets, index.later, index.records) == ({}, {}, {})
-
-
-def test_ids_of_records_before_the_horizon_are_forgotten():
-    index = IdIndex(limit=10)
-    index.add(5, 100, [b"a"])
-    index.add(6, 101, [b"b"])
-    index.expire(before_hour=6)
-    assert index.first_seen(b"a") is None
-    assert index.first_seen(b"b") == 101
-    assert index.forgotten == 0
-
-
-def test_over_the_limit_the_oldest_record_is_forgotten_first_and_counted():
-    index = IdIndex(limit=2)
-    index.add(5, 100, [b"a"])
-    index.add(5, 101, [b"b"])
-    index.add(5, 102, [b"c"])
-    assert index.first_seen(b"a") is None
-    assert index.first_seen(b"c") == 102
-    assert index.forgotten == 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections import defaultdict
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from metrics_app.aggregator import row as rows
 from metrics_app.aggregator.fences import Ranges
 from metrics_app.aggregator.fold import HOUR_MS, Limits, PartitionFold, Tally
+from metrics_app.aggregator.ids import SeenIds, Sight, Sights
 from metrics_app.aggregator.row import NOWHERE, Place, Row
 from metrics_app.broker.client import MAX_REQUEST_BYTES
 from metrics_app.stats import codec
@@ -44,10 +46,16 @@ class Disk:
         self.place = NOWHERE
 
     def open(self, limits: Limits = LIMITS) -> PartitionFold:
-        fold = PartitionFold(self.rows.get, limits, self.place)
-        prefix = bytes([rows.IDS])
-        fold.restore_ids(sorted((key, value) for key, value in self.rows.items() if key.startswith(prefix)))
-        return fold
+        return PartitionFold(self.rows.get, limits, self.place, SeenIds(self.sights))
+
+    def sights(self, ids: Collection[bytes], _from_hour: int) -> Sights:
+        found: Sights = defaultdict(list)
+        for row_key, value in self.rows.items():
+            if row_key[0] == rows.IDS:
+                arrival_hour, offset = rows.split_ids_key(row_key)
+                for id_, claimed in rows.decode_ids(value).items():
+                    found[id_].append(Sight(arrival_hour, rows.version_of(value).epoch, offset, claimed))
+        return {id_: sights for id_, sights in found.items() if id_ in ids}
 
     def save(self, fold: PartitionFold, *, only: int | None = None) -> None:
         """A whole flush; or, with `only`, what a crash lets through of it: some rows and no place."""
@@ -141,7 +149,7 @@ def test_a_flush_that_failed_goes_out_again_with_what_came_meanwhile():
     fold.failed(lost)
     disk.save(fold)
     assert counts(disk.open()) == {"a": (1, 1.0), "b": (1, 2.0)}
-    assert disk.open().ids.first_seen(b"i" * 16) == 1
+    assert disk.open().apply(2, NOW_MS, [chunk("b", 2, ids=b"i" * 16)]).duplicate_ids == 1
 
 
 def test_unchanged_rows_beyond_the_bound_leave_memory_and_are_read_back():

@@ -10,6 +10,7 @@ import pytest
 
 from metrics_app.aggregator import row as rows
 from metrics_app.aggregator.fold import Limits, PartitionFold
+from metrics_app.aggregator.ids import EVERYTHING
 from metrics_app.aggregator.listing import recent_keys, stored_keys
 from metrics_app.aggregator.partitions import Partitions
 from metrics_app.aggregator.reader import TableReader
@@ -33,7 +34,7 @@ def table(table: Any) -> Any:
     stored = [(rows.hour_key(HOUR, key), rows.encode_row(row_of(1.0))) for key in reversed(KEYS)]
     stored += [(rows.hour_key(HOUR + by, b"beside"), rows.encode_row(row_of(1.0, 2.0))) for by in (-1, 1)]
     stored += [
-        (rows.ids_key(HOUR, 1), rows.encode_ids(0, 1, [bytes(16)])),
+        (rows.ids_key(HOUR, 1), rows.encode_ids(0, 1, {bytes(16): EVERYTHING})),
         (rows.PLACE_KEY, rows.encode_place(NOWHERE)),
     ]
     table.store.write(table.changelog_tp(1), stored, 1)

@@ -16,6 +16,7 @@ import rocksdict
 
 from metrics_app.aggregator import local_state
 from metrics_app.aggregator import row as rows
+from metrics_app.aggregator.ids import EVERYTHING
 from metrics_app.aggregator.local_copies import options
 from metrics_app.aggregator.local_state import DamagedError, Manifest
 from metrics_app.aggregator.row import Place
@@ -84,7 +85,7 @@ def key(number: int) -> bytes:
 
 
 def value(number: int) -> bytes:
-    return rows.encode_ids(0, number, [os.urandom(16) for _ in range(12)])
+    return rows.encode_ids(0, number, {os.urandom(16): EVERYTHING for _ in range(12)})
 
 
 @pytest.fixture

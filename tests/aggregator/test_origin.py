@@ -9,6 +9,7 @@ import pytest
 from faust.types import TP
 
 from metrics_app.aggregator import row as rows
+from metrics_app.aggregator.ids import EVERYTHING
 from metrics_app.aggregator.local_state import ORIGIN_KEY
 from metrics_app.aggregator.origin import Matching, Origin, Reached, difference
 from metrics_app.aggregator.row import Place
@@ -104,7 +105,7 @@ class Copy:
 
 
 def changes(count: int) -> list[tuple[bytes, bytes]]:
-    return [(rows.ids_key(100, number), rows.encode_ids(0, number, [b"a" * 16])) for number in range(count)]
+    return [(rows.ids_key(100, number), rows.encode_ids(0, number, {b"a" * 16: EVERYTHING})) for number in range(count)]
 
 
 @pytest.fixture

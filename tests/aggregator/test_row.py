@@ -7,11 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from metrics_app.aggregator import row as rows
-from metrics_app.aggregator.fences import Ranges
+from metrics_app.aggregator.fences import WHOLE, Ranges
 from metrics_app.aggregator.row import Place, Row, Version
 from metrics_app.errors import FormatError
 from metrics_app.stats.summary import HourlySummary
 
+GOLDEN_IDS = Path(__file__).with_name("ids.hex")  # of ids without places, and with some
 GOLDEN = Path(__file__).with_name(
     "row_v1.hex"
 )  # a row and a place, as this version has stored them: never to be changed
@@ -71,7 +72,8 @@ def test_a_value_of_another_release_is_refused_by_name():
 
 
 def test_ids_and_place_come_back():
-    assert rows.decode_ids(rows.encode_ids(1, 7, [b"a" * 16, b"b" * 16])) == [b"a" * 16, b"b" * 16]
+    claims = {b"a" * 16: Ranges([*WHOLE]), b"b" * 16: Ranges([1, 5, 7, 8])}
+    assert rows.decode_ids(rows.encode_ids(1, 7, claims)) == {b"a" * 16: WHOLE, b"b" * 16: (1, 5, 7, 8)}
     assert Place(1, 7, 12.25) == rows.decode_place(rows.encode_place(Place(1, 7, 12.25)))
     assert rows.split_ids_key(rows.ids_key(498740, 7)) == (498740, 7)
     assert rows.split_hour_key(rows.hour_key(498740, b"k\x00")) == (498740, b"k\x00")
@@ -102,3 +104,17 @@ def test_rows_stored_by_this_format_are_read_and_written_as_they_were():
     assert (again.epoch, again.stamp, again.missing, again.summary.count, again.summary.sum) == (3, 41, 2, 2, 4.0)
     assert rows.decode_place(place) == Place(3, 41, 1795464000.5, 1795464000000, 498740)
     assert (rows.encode_row(a_row(1.5, 2.5)), rows.encode_place(rows.decode_place(place))) == (row, place)
+
+
+def test_ids_stored_by_this_format_are_read_and_written_as_they_were():
+    """The first line is of a release without places: what it stored, an older one can go on reading."""
+    whole, placed = (bytes.fromhex(line) for line in GOLDEN_IDS.read_text().split())
+    claims = {b"a" * 16: Ranges([*WHOLE]), b"b" * 16: Ranges([*WHOLE])}
+    assert (whole[1], rows.decode_ids(whole), rows.encode_ids(3, 41, claims)) == (
+        1,
+        dict.fromkeys(claims, WHOLE),
+        whole,
+    )
+    claims[b"c" * 16] = Ranges([1, 5, 7, 10_923])
+    assert (placed[1], rows.decode_ids(placed)[b"c" * 16]) == (2, (1, 5, 7, 10_923))
+    assert rows.encode_ids(3, 41, claims) == placed

@@ -135,8 +135,10 @@ class Machine(RuleBasedStateMachine):
         chunk = Chunk(KEYS[partition][key], self.world.hour - age, struct.pack(f"<{count}d", *values))
         if fence == "sender":
             return chunk._replace(sender=SENDERS[at % len(SENDERS)], first=at)
-        if fence == "request":
-            return chunk._replace(ids=IDS[at % len(IDS)])
+        if fence == "request" and at < 3:  # an id for the chunk as a whole
+            return chunk._replace(ids=IDS[at])
+        if fence == "request":  # an id for values with places, of which these are some
+            return chunk._replace(ids=IDS[at % 2], first=1 + int(values[0]) % 3)
         if fence == "ids":
             return chunk._replace(ids=b"".join(IDS[(at + number) % len(IDS)] for number in range(count)))
         return chunk

@@ -46,29 +46,49 @@ class Model:
         self.limits = limits
         self.hour = 0
         self.rows: dict[tuple[bytes, int], Expected] = defaultdict(Expected)
-        self.ids: dict[bytes, int] = {}
+        self.claims: list[tuple[int, bytes, set[int]]] = []  # arrival hour, id, places; the place of a whole is 0
 
     def add(self, timestamp_ms: int, chunks: list[Chunk]) -> None:
         """Counts one record."""
         self.hour = timestamp_ms // HOUR_MS
-        self.ids = {id_: hour for id_, hour in self.ids.items() if hour >= self.hour - self.limits.id_horizon_hours}
+        self.claims = [claim for claim in self.claims if claim[0] >= self.hour - self.limits.id_horizon_hours]
         for chunk in chunks:
             if chunk.hour >= self.hour - self.limits.retention_hours:
                 self._count(chunk, self.rows[chunk.key, chunk.hour])
 
     def _count(self, chunk: Chunk, row: Expected) -> None:
         values = list(struct.unpack(f"<{chunk.count}d", chunk.values))
-        fresh = [value for number, value in enumerate(values) if self._is_fresh(chunk, number, row)]
+        is_fresh = (
+            self._by_id(chunk) if chunk.ids else [self._is_fresh(chunk, number, row) for number in range(chunk.count)]
+        )
+        fresh = [value for value, is_new in zip(values, is_fresh, strict=True) if is_new]
         row.values += fresh
         row.duplicates += len(values) - len(fresh)
         row.late += len(fresh) if chunk.hour < self.hour else 0
-        self.ids |= dict.fromkeys(_ids(chunk), self.hour) | self.ids  # the first sight stays
+
+    def known(self, id_: bytes) -> set[int]:
+        """Places that were claimed of an id; 0 when all were."""
+        return {place for _, other, places in self.claims if other == id_ for place in places}
+
+    def _by_id(self, chunk: Chunk) -> list[bool]:
+        ids = _ids(chunk)
+        if len(ids) > 1:
+            return [self._claim(id_, {0}) for id_ in ids]
+        if not chunk.first:
+            return [self._claim(ids[0], {0})] * chunk.count
+        known, places = self.known(ids[0]), range(chunk.first, chunk.first + chunk.count)
+        fresh = [0 not in known and place not in known for place in places]
+        if any(fresh):
+            self.claims.append((self.hour, ids[0], set(places)))
+        return fresh
+
+    def _claim(self, id_: bytes, places: set[int]) -> bool:
+        is_new = not self.known(id_)
+        if is_new:
+            self.claims.append((self.hour, id_, places))
+        return is_new
 
     def _is_fresh(self, chunk: Chunk, number: int, row: Expected) -> bool:
-        ids = _ids(chunk)
-        if ids:
-            id_ = ids[0] if len(ids) == 1 else ids[number]
-            return id_ not in self.ids and (len(ids) == 1 or id_ not in ids[:number])
         if not chunk.sender:
             return True
         if chunk.sender not in row.senders and len(row.senders) >= self.limits.max_senders:

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
+from collections.abc import Set as AbstractSet
 
 import pytest
 from faust.types import TP
 from hypothesis import Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
+from metrics_app.aggregator import id_index
 from metrics_app.aggregator import row as rows
 from metrics_app.aggregator.changelog import OLDEST
-from metrics_app.aggregator.fences import IdIndex
+from metrics_app.aggregator.fences import Ranges
 from metrics_app.aggregator.flusher import Flusher, Taken
 from metrics_app.aggregator.fold import Flush, PartitionFold, Tally
 from metrics_app.aggregator.gaps import Gap, Span
+from metrics_app.aggregator.ids import RecordClaims, SeenIds
 from metrics_app.aggregator.partitions import Active, Partitions
 from metrics_app.aggregator.row import NO_STAMP, NOWHERE, Version
 from metrics_app.aggregator.store import HourStore
@@ -29,10 +32,10 @@ Patch = Callable[[pytest.MonkeyPatch], None]
 def stamp_lowered_on_replay(patch: pytest.MonkeyPatch) -> None:
     fold_chunk = PartitionFold._fold_chunk
 
-    def mutant(fold: PartitionFold, chunk: Chunk, offset: int, hour: int, seen: set[bytes], tally: Tally) -> None:
+    def mutant(fold: PartitionFold, chunk: Chunk, offset: int, hour: int, claims: RecordClaims, tally: Tally) -> None:
         row = fold._row(rows.hour_key(chunk.hour, chunk.key))
         stamp = row.stamp
-        fold_chunk(fold, chunk, offset, hour, seen, tally)
+        fold_chunk(fold, chunk, offset, hour, claims, tally)
         if stamp >= offset:
             row.stamp = offset
 
@@ -53,9 +56,9 @@ def place_written_before_the_rows(patch: pytest.MonkeyPatch) -> None:
 def merged_without_comparing_the_stamp(patch: pytest.MonkeyPatch) -> None:
     fold_chunk = PartitionFold._fold_chunk
 
-    def mutant(fold: PartitionFold, chunk: Chunk, offset: int, hour: int, seen: set[bytes], tally: Tally) -> None:
+    def mutant(fold: PartitionFold, chunk: Chunk, offset: int, hour: int, claims: RecordClaims, tally: Tally) -> None:
         fold._row(rows.hour_key(chunk.hour, chunk.key)).stamp = NO_STAMP
-        fold_chunk(fold, chunk, offset, hour, seen, tally)
+        fold_chunk(fold, chunk, offset, hour, claims, tally)
 
     patch.setattr(PartitionFold, "_fold_chunk", mutant)
 
@@ -73,30 +76,33 @@ def ids_written_before_the_rows_and_taken_for_seen(patch: pytest.MonkeyPatch) ->
         flush = take(fold, as_of)
         return flush._replace(rows=sorted(flush.rows, key=lambda written: written[0][0] != rows.IDS))
 
-    def mutant(index: IdIndex, id_: bytes) -> int | None:
-        offset = index.offsets.get(id_)
-        return None if offset is None else offset - 1
+    claimed = SeenIds.claimed
+
+    def mutant(seen: SeenIds, ids: AbstractSet[bytes], epoch: int, offset: int, from_hour: int) -> dict[bytes, Ranges]:
+        return claimed(seen, ids, epoch, offset + 1, from_hour)
 
     patch.setattr(PartitionFold, "take", ids_first)
-    patch.setattr(IdIndex, "first_seen", mutant)
+    patch.setattr(SeenIds, "claimed", mutant)
 
 
 def ids_of_a_replayed_row_not_noted(patch: pytest.MonkeyPatch) -> None:
     fold_chunk = PartitionFold._fold_chunk
 
-    def mutant(fold: PartitionFold, chunk: Chunk, offset: int, hour: int, seen: set[bytes], tally: Tally) -> None:
+    def mutant(fold: PartitionFold, chunk: Chunk, offset: int, hour: int, claims: RecordClaims, tally: Tally) -> None:
         if fold._row(rows.hour_key(chunk.hour, chunk.key)).stamp < offset:
-            fold_chunk(fold, chunk, offset, hour, seen, tally)
+            fold_chunk(fold, chunk, offset, hour, claims, tally)
 
     patch.setattr(PartitionFold, "_fold_chunk", mutant)
 
 
 def the_later_sight_of_an_id_is_forgotten(patch: pytest.MonkeyPatch) -> None:
-    def mutant(index: IdIndex, arrival_hour: int, offset: int, ids: Iterable[bytes]) -> None:
-        _, known = index.records.setdefault(offset, (arrival_hour, {}))
-        known.update((id_, None) for id_ in ids if index.offsets.setdefault(id_, offset) == offset)
+    patch.setattr(id_index, "_joined", lambda entry, _news: entry)
 
-    patch.setattr(IdIndex, "add", mutant)
+
+def an_id_stands_for_whatever_comes_under_it(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(
+        RecordClaims, "_claim_one", lambda claims, chunk, id_: claims._claim_each([id_]) and [(0, chunk.count)]
+    )
 
 
 def memory_kept_over_a_rebalance(patch: pytest.MonkeyPatch) -> None:
@@ -150,6 +156,7 @@ MUTANTS: list[Patch] = [
     ids_written_before_the_rows_and_taken_for_seen,
     ids_of_a_replayed_row_not_noted,
     the_later_sight_of_an_id_is_forgotten,
+    an_id_stands_for_whatever_comes_under_it,
     memory_kept_over_a_rebalance,
     committed_before_the_flush,
     written_locally_before_the_changelog,

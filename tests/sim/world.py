@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import ExitStack
 from types import SimpleNamespace
 from unittest import mock
@@ -9,6 +10,7 @@ from unittest import mock
 from faust.types import TP
 
 from metrics_app.aggregator import agent, flusher
+from metrics_app.aggregator.fences import WHOLE
 from metrics_app.aggregator.partitions import Partitions
 from metrics_app.errors import FormatError
 from metrics_app.wire import record
@@ -229,12 +231,22 @@ class World:
         if fresh:
             partitions = Partitions(worker.table, LIMITS)
         fold = partitions.of(partition).fold
-        fold.ids.expire(self.models[partition].hour - LIMITS.id_horizon_hours)
         assert fold.place.offset == len(self.samples[partition]) - 1, f"{copy}: place {fold.place}"
         found = {at: numbers_of(fold.find(*at)) for at in expected}
         assert found == expected, f"{copy} of partition {partition}: {found} instead of {expected}"
-        unknown = [id_ for id_ in self.models[partition].ids if fold.ids.first_seen(id_) is None]
-        assert not unknown, f"{copy} of partition {partition} has forgotten {unknown}"
+        model = self.models[partition]
+        ids = {id_ for _, id_, _ in model.claims}
+        claimed = fold.ids.claimed(ids, fold.place.epoch, fold.offset + 1, model.hour - LIMITS.id_horizon_hours)
+        known = {id_: places_of(ranges.edges) for id_, ranges in claimed.items()}
+        wanted = {id_: model.known(id_) for id_ in ids}
+        assert known == wanted, f"{copy} of partition {partition} has forgotten of {wanted}: {known}"
+
+
+def places_of(edges: Sequence[int]) -> set[int]:
+    """The places between the edges; 0 stands for all."""
+    if tuple(edges) == WHOLE:
+        return {0}
+    return {place for start, stop in zip(edges[::2], edges[1::2], strict=True) for place in range(start, stop)}
 
 
 class Rebuilt(Worker):

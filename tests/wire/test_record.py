@@ -18,6 +18,7 @@ from metrics_app.wire.chunk import FIRST_MAX, HOUR_MAX, ID_BYTES, SENDER_BYTES, 
 
 GOLDEN = Path(__file__).with_name("record_v1.hex")
 GOLDEN_2 = Path(__file__).with_name("record_v2.hex")
+GOLDEN_3 = Path(__file__).with_name("record_v3.hex")
 
 values = st.lists(st.floats(0, VALUE_MAX), min_size=1, max_size=12)
 keys = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=64).map(str.encode)
@@ -29,12 +30,13 @@ def chunks(draw: st.DrawFn) -> Chunk:
     summed = draw(st.booleans())
     sender = draw(st.just(b"") | st.binary(min_size=SENDER_BYTES, max_size=SENDER_BYTES))
     ids = draw(st.sampled_from([0, 1] if summed else [0, 1, len(numbers)]))
+    may_be_numbered = sender or ids == 1
     return Chunk(
         key=draw(keys),
         hour=draw(st.integers(0, HOUR_MAX)),
         values=b"" if summed else struct.pack(f"<{len(numbers)}d", *numbers),
         sender=sender,
-        first=draw(st.integers(0, FIRST_MAX)) if sender else 0,
+        first=draw(st.integers(0, FIRST_MAX)) if may_be_numbered else 0,
         ids=draw(st.binary(min_size=ids * ID_BYTES, max_size=ids * ID_BYTES)),
         histogram=histogram_of(numbers) if summed else b"",
         weight=len(numbers) if summed else 0,
@@ -162,8 +164,8 @@ def test_what_no_chunk_may_hold_is_refused_even_with_a_fitting_checksum(body: by
 
 
 def test_another_version_is_refused_by_its_number() -> None:
-    with pytest.raises(FormatError, match="version 3"):
-        record.decode(_head(_body(_row(), 1, 0, b"k", b"", ONE), version=3))
+    with pytest.raises(FormatError, match="version 4"):
+        record.decode(_head(_body(_row(), 1, 0, b"k", b"", ONE), version=4))
 
 
 def test_records_of_version_1_stay_readable_and_are_written_as_ever() -> None:
@@ -184,6 +186,29 @@ def test_records_with_histograms_are_of_version_2_and_stay_readable() -> None:
     assert golden[:3] == b"MR\x02"
     assert record.decode(golden) == SUMMED
     assert record.encode(SUMMED) == golden
+
+
+PLACED = [
+    Chunk(b"checkout", 498740, struct.pack("<2d", 12.5, 0), first=1, ids=b"r" * 16),
+    Chunk(b"checkout", 498740, struct.pack("<1d", 17.25), first=4, ids=b"r" * 16),
+    Chunk(b"login", 498741, b"", b"", 10_924, b"i" * 16, histogram_of([3.5] * 1000), 1000),
+    *SAMPLE,
+]
+
+
+def test_records_with_places_are_of_version_3_and_stay_readable() -> None:
+    golden = bytes.fromhex(GOLDEN_3.read_text())
+    assert golden[:3] == b"MR\x03"
+    assert record.decode(golden) == PLACED
+    assert record.encode(PLACED) == golden
+
+
+@pytest.mark.parametrize(("version", "ids"), [(1, 1), (2, 1), (3, 0), (3, 2)])
+def test_a_place_that_is_of_no_id_or_of_a_version_without_places_is_refused(version: int, ids: int) -> None:
+    sizes = b"" if version == 1 else _sized(0)
+    body = _body(_row(values=2, ids=ids, first=7) + sizes, 1, 0, b"k", b"i" * 16 * ids, ONE * 2)
+    with pytest.raises(FormatError, match="first 7"):
+        record.decode(_head(body, version))
 
 
 def _sized(*sizes: int) -> bytes:
