@@ -1,28 +1,42 @@
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
-PYTHON ?= python3
-BIN := .venv/bin
+# the first Python that is new enough; `make PYTHON=... ` takes that one
+ifeq ($(origin PYTHON),undefined)
+PYTHON := $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
+  $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
+else
+EXACT := --exact
+endif
+VENV ?= .venv
+BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: help setup setup-dev up test test-slow test-faults mutants check format lint types lock bench bench-quick bench-peers profile drill docs clean
+.PHONY: help setup setup-dev up test test-pythons test-slow test-faults soak mutants check format lint types lock bench bench-quick bench-peers profile drill docs clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
 
-setup: .venv/.server ## install what running needs into .venv
-setup-dev: .venv/.dev ## install what developing needs as well
+setup: $(VENV)/.server ## install what running needs into $(VENV)
+setup-dev: $(VENV)/.dev ## install what developing needs as well
 
-.venv/bin/python:
-	$(PYTHON) -m venv .venv
+# newer than what stands on it whenever the environment had to be made anew, else left as it is
+$(VENV)/.whole: FORCE
+	@test -n "$(PYTHON)" || { echo "error: metrics-app needs Python 3.11 or newer, and none was found: install one, or name it: make PYTHON=/path/to/python" >&2; exit 1; }
+	@$(PYTHON) requirements/environment.py $(VENV) $(EXACT)
+FORCE:
 
-.venv/.server: requirements/server.txt pyproject.toml | .venv/bin/python
-	@echo "installing what running needs into .venv: about a minute the first time"
-	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/server.txt
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+INSTALL = pip install --quiet --disable-pip-version-check --retries 2
+OFFLINE = { echo "error: a package could not be installed (above: why). The network is needed for this once; behind a proxy set HTTPS_PROXY, with a mirror PIP_INDEX_URL. Then run the same again." >&2; exit 1; }
+
+$(VENV)/.server: requirements/server.txt pyproject.toml $(VENV)/.whole
+	@echo "installing what running needs into $(VENV): about a minute the first time"
+	@$(BIN)/$(INSTALL) --require-hashes -r requirements/server.txt || $(OFFLINE)
+	@$(BIN)/$(INSTALL) --no-deps --no-build-isolation --editable . || $(OFFLINE)
 	@touch $@
 
-.venv/.dev: requirements/dev.txt .venv/.server
-	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+$(VENV)/.dev: requirements/dev.txt $(VENV)/.server
+	@echo "installing what developing needs as well"
+	@$(BIN)/$(INSTALL) --require-hashes -r requirements/dev.txt || $(OFFLINE)
 	@touch $@
 
 up: setup ## start everything on 127.0.0.1:8080, an embedded Kafka included (ARGS="--workers 2")
@@ -31,6 +45,17 @@ up: setup ## start everything on 127.0.0.1:8080, an embedded Kafka included (ARG
 TOGETHER ?= 3 # files of tests at a time: most of them wait for a process most of the time
 test: setup-dev ## all tests but the long ones, on a real Kafka (ARGS="-k fold")
 	$(BIN)/pytest -m "not slow" -n $(TOGETHER) --dist loadfile --durations=12 $(ARGS)
+
+# every other Python that this machine has, found on the PATH or among pyenv's
+OTHER_PYTHONS ?= 3.12 3.13 3.14
+find_python = $(shell for p in python$(1) "$$HOME"/.pyenv/versions/$(1).*/bin/python; do \
+  $$p -c 'import sys; sys.exit("%d.%d" % sys.version_info[:2] != "$(1)")' 2>/dev/null && { echo $$p; break; }; done)
+test-pythons: $(OTHER_PYTHONS:%=test-python-%) ## the tests that the version of Python matters to, on each other one that is here
+test-python-%: FORCE
+	@python="$(call find_python,$*)"; if [ -z "$$python" ]; then echo "Python $*: not on this machine, NOT TESTED"; else \
+	  $(MAKE) --no-print-directory VENV=.venv-$* PYTHON=$$python TOGETHER=2 test ARGS="$(PYTHON_TESTS) $(ARGS)" && \
+	  echo "Python $*: passed"; fi
+PYTHON_TESTS ?= tests/wire tests/aggregator tests/client/test_client.py tests/cli/test_send.py tests/cli/test_up.py
 
 test-slow: setup-dev ## the long tests that are no faults: fuzzing, false alarms, ten thousand steps of the simulation
 	$(BIN)/pytest -m slow --ignore=tests/faults --durations=12 $(ARGS)
@@ -42,12 +67,17 @@ test-faults: setup-dev ## every fault, the long ones too, once for each of SEEDS
 	  echo "seed $$seed"; FAULTS_SEED=$$seed $(BIN)/python -m pytest -m kafka -n $(FAULTS_TOGETHER) --durations=0 tests/faults $(ARGS) || failed=$$((failed + 1)); \
 	done; echo "$(words $(SEEDS)) runs, $$failed failed, $$((SECONDS - started)) s in all"; exit $$failed
 
+SOAK_S ?= 1800
+soak: setup-dev ## half an hour of everything that strangers tried, at random, under load (SOAK_S=60 FAULTS_SEED=7)
+	SOAK_S=$(SOAK_S) $(BIN)/python -m pytest -s -m slow tests/faults/test_soak.py $(ARGS)
+
 mutants: setup-dev ## prove that the tests find what they are there for: the product broken in known ways must fail them
 	@$(BIN)/python -m tests.faults.run_mutants
 
-check: setup-dev ## what a change must pass: format, lint, types, tests
+check: setup-dev ## what a change must pass: format, lint, types, tests, a part of them on other Pythons
 	$(BIN)/ruff format --check .
 	$(MAKE) --no-print-directory lint types test
+	$(MAKE) --no-print-directory test-pythons
 
 format: setup-dev ## format the code
 	$(BIN)/ruff format .
@@ -65,8 +95,8 @@ lock: setup-dev ## resolve the dependencies anew and lock them with hashes
 	$(BIN)/uv pip compile -q --upgrade --generate-hashes --no-emit-index-url --no-header --python-version 3.11 --universal --group pyproject.toml:peers -o requirements/peers.txt
 
 .venv-peers/.done: requirements/peers.txt
-	$(PYTHON) -m venv .venv-peers
-	.venv-peers/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/peers.txt
+	@$(PYTHON) requirements/environment.py .venv-peers
+	@.venv-peers/bin/$(INSTALL) --require-hashes -r requirements/peers.txt || $(OFFLINE)
 	@touch $@
 
 bench: setup-dev ## measure ours: cost per value, ingest, end to end, many keys, sketches; writes results, tables, plots
@@ -89,4 +119,4 @@ docs: setup ## write docs/settings.md and docs/cli.md anew, from the code
 	$(BIN)/typer metrics_app.cli.main utils docs --name metrics-app --title "The command line" --output docs/cli.md
 
 clean: ## remove the environment, caches and local data
-	rm -rf .venv .venv-peers .mypy_cache .ruff_cache .pytest_cache .hypothesis .schemathesis build *.egg-info data
+	rm -rf .venv .venv-* .mypy_cache .ruff_cache .pytest_cache .hypothesis .schemathesis build *.egg-info data

@@ -3,6 +3,7 @@
     MetricsError                     500   not retriable
     |- SettingsError                 (exit 2)  a setting is missing or out of range
     |- BrokerError                   (exit 3)  Kafka cannot be started, reached, or is set up differently
+    |  `- DownloadError              (exit 3)  what the embedded Kafka needs is not here and cannot be fetched
     |- ProcessError                  (exit 1)  a process of `up` keeps dying
     |- ClientError                   (exit 1)  a command got no usable answer from the service
     |- DrillError                    (exit 1)  a drill would have to kill what it must not, or nobody would restart it
@@ -90,6 +91,12 @@ class PortTakenError(BrokerError):
 
     def __init__(self, port: int, host: str) -> None:
         super().__init__(f"port {port} on {host} is taken: stop what listens there or choose another --port")
+
+
+class DownloadError(BrokerError):
+    """The embedded Kafka needs files that are not on this machine and cannot be fetched or kept."""
+
+    title = "Kafka is not here"
 
 
 class ProcessError(MetricsError):

@@ -7,15 +7,18 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import requests
 from jgo.maven import MavenContext, PythonResolver
@@ -23,17 +26,18 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
 from metrics_app.broker.lock import TIMEOUT_S, Jar, kafka_version, locked
-from metrics_app.errors import BrokerError
+from metrics_app.errors import DownloadError
 
 PARALLEL = 8
 ATTEMPTS = 3
+PAUSE_S = 1.0
 
 Advance = Callable[[int], None]
 
 
 def cache_dir(jars: list[Jar]) -> Path:
     """Where this user's jars of this lock are kept; another lock gets another folder."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    base = os.environ.get("XDG_CACHE_HOME") or _home() / ".cache"
     digest = hashlib.sha256("".join(jar.sha256 for jar in jars).encode()).hexdigest()[:8]
     return Path(base) / "metrics-app" / f"kafka-{kafka_version(jars)}-{digest}"
 
@@ -50,23 +54,50 @@ def install(
         jars: which; None: those of `kafka.lock`.
         repositories: name and URL of the Maven repositories to ask; None: Maven Central.
     Raises:
-        BrokerError: a jar cannot be fetched, or is not the one the lock names.
+        DownloadError: a jar cannot be fetched or kept, or is not the one the lock names.
     """
     jars = jars or locked()
     folder = folder or cache_dir(jars)
-    for attempts_left in reversed(range(ATTEMPTS)):
+    try:
         missing = [jar for jar in jars if not _is_cached(folder / jar.name, jar)]
-        try:
-            if missing:
-                _download(missing, folder, repositories)
-            break
-        except (requests.RequestException, OSError, RuntimeError) as error:
-            if not attempts_left:
-                raise BrokerError(
-                    f"Kafka's jars cannot be downloaded: {error}; this is needed once, "
-                    "or name a Kafka that runs already in METRICS_KAFKA"
-                ) from error
+        if missing:
+            folder.mkdir(parents=True, exist_ok=True)
+            _fetch_all(missing, folder, repositories)
+    except OSError as error:  # of the disk: those of the network are told apart in _fetch_all
+        raise DownloadError(f"Kafka's jars cannot be kept in {folder}: {error}") from error
     return [folder / jar.name for jar in jars]
+
+
+def _home() -> Path:
+    try:
+        return Path.home()
+    except RuntimeError as error:
+        raise DownloadError("there is no home folder to keep Kafka's jars in: set HOME or XDG_CACHE_HOME") from error
+
+
+def _fetch_all(jars: list[Jar], folder: Path, repositories: dict[str, str] | None) -> None:
+    """Downloads the jars; a network that fails is tried again, and those that came meanwhile are kept."""
+    for attempts_left in reversed(range(ATTEMPTS)):
+        try:
+            _download([jar for jar in jars if not (folder / jar.name).exists()], folder, repositories)
+            return
+        except (requests.RequestException, RuntimeError) as error:  # jgo's own errors are RuntimeErrors
+            if not attempts_left:
+                raise DownloadError(
+                    f"Kafka's jars ({sum(jar.size for jar in jars) / 1e6:.0f} MB) are not on this machine, and "
+                    f"fetching them, which is needed once, failed: {_why(error)}"
+                ) from error
+            time.sleep(PAUSE_S)
+
+
+def _why(error: Exception) -> str:
+    """An error of the network in a few words: whom we asked, and the system's own reason if there is one."""
+    system = re.search(r"\[Errno -?\d+\] ([^)'\"]+)", str(error))
+    request = getattr(error, "request", None)
+    if system is None or request is None:
+        return str(error)
+    proxy = " by a proxy" if isinstance(error, requests.exceptions.ProxyError) else ""
+    return f"{urlsplit(request.url).netloc} cannot be reached{proxy}: {system[1]}"
 
 
 def _is_cached(path: Path, jar: Jar) -> bool:
@@ -80,13 +111,12 @@ def _verify(path: Path, jar: Jar, advice: str) -> None:
     with path.open("rb") as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()
     if found != jar.sha256:
-        raise BrokerError(
+        raise DownloadError(
             f"{jar.coordinate} is not the file that its lock names (sha256 {found}, expected {jar.sha256}): {advice}"
         )
 
 
 def _download(jars: list[Jar], folder: Path, repositories: dict[str, str] | None) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
     incoming = Path(tempfile.mkdtemp(prefix=".incoming-", dir=folder))
     try:
         with _progress(jars) as advance, ThreadPoolExecutor(PARALLEL) as pool:

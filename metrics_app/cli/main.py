@@ -19,7 +19,15 @@ except ModuleNotFoundError:  # an app that only sends
 
 from metrics_app.cli import aggregator, all_roles, collector, dlq, drill, kafka, keys, load, query, send, settings, up
 from metrics_app.cli.terminal import examples, print_line, say
-from metrics_app.errors import BrokerDiedError, BrokerError, ClientError, MetricsError, PortTakenError, SettingsError
+from metrics_app.errors import (
+    BrokerDiedError,
+    BrokerError,
+    ClientError,
+    DownloadError,
+    MetricsError,
+    PortTakenError,
+    SettingsError,
+)
 from metrics_app.last_resort import EXIT_CRASHED, EXIT_UNUSABLE
 
 HINTS: dict[type[MetricsError], tuple[int, str]] = {
@@ -27,6 +35,7 @@ HINTS: dict[type[MetricsError], tuple[int, str]] = {
     BrokerError: (3, "see that Kafka runs where METRICS_KAFKA says; without it `metrics-app up` brings a Kafka along"),
     BrokerDiedError: (EXIT_CRASHED, "start it again; its log has more"),
     PortTakenError: (EXIT_UNUSABLE, ""),
+    DownloadError: (3, "mend that and start again, or name a Kafka that runs already: METRICS_KAFKA=host:port"),
     ClientError: (1, "is the service running? `metrics-app up` starts it; --url says where it is"),
 }
 

@@ -51,10 +51,13 @@ def up(
     Logs are in <data-dir>/logs, process ids in <data-dir>/run.
     """
     from metrics_app import settings
+    from metrics_app.broker import jars
     from metrics_app.cli.stages import plan
 
     effective = settings.load(port=port, data_dir=data_dir, host=host)
     embedded = settings.origins()["kafka"] == "default"
+    if embedded:
+        jars.install()  # here rather than in Kafka's own process: its progress is seen, and a failure is said once
     with sole_use(effective.data_dir):
         stages = plan(effective, workers, embedded)
         asyncio.run(_run(stages, effective, verbose))

@@ -15,7 +15,7 @@ import pytest
 
 from metrics_app.broker.jars import cache_dir, install
 from metrics_app.broker.lock import LOCK, Jar, kafka_version, locked
-from metrics_app.errors import BrokerError
+from metrics_app.errors import DownloadError
 
 
 class Quiet(SimpleHTTPRequestHandler):
@@ -61,7 +61,7 @@ def test_a_download_that_is_not_the_locked_file_is_refused_and_not_kept(reposito
     good, jar = repository.publish("good", b"good"), repository.publish("bad", b"what we locked")
     repository.publish("bad", b"something else")
     cache = tmp_path / "cache"
-    with pytest.raises(BrokerError, match=rf"org\.example:bad:jar:1\.0 is not the file .*{jar.sha256}"):
+    with pytest.raises(DownloadError, match=rf"org\.example:bad:jar:1\.0 is not the file .*{jar.sha256}"):
         install(cache, [good, jar], repository.repositories)
     assert not (cache / "bad-1.0.jar").exists()
 
@@ -70,14 +70,43 @@ def test_a_cached_jar_that_was_altered_is_refused_with_what_to_do(repository: Re
     jars = [repository.publish("one", b"whole")]
     (path,) = install(tmp_path / "cache", jars, repository.repositories)
     path.write_bytes(b"whole?")
-    with pytest.raises(BrokerError, match=rf"org\.example:one:jar:1\.0 .*: delete {path}"):
+    with pytest.raises(DownloadError, match=rf"org\.example:one:jar:1\.0 .*: delete {path}"):
         install(tmp_path / "cache", jars, repository.repositories)
 
 
 def test_a_jar_that_is_nowhere_says_so(repository: Repository, tmp_path: Path) -> None:
     jar = Jar("org.example:absent:jar:1.0", 1, "00")
-    with pytest.raises(BrokerError, match=r"cannot be downloaded: .*org\.example:absent"):
+    with pytest.raises(DownloadError, match=r"failed: .*org\.example:absent"):
         install(tmp_path / "cache", [jar], repository.repositories)
+
+
+def test_a_network_that_is_not_there_is_said_once_with_whom_we_asked_and_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("metrics_app.broker.jars.PAUSE_S", 0)
+    jar = Jar("org.example:one:jar:1.0", 2_000_000, "00")
+    with pytest.raises(DownloadError) as raised:
+        install(tmp_path / "cache", [jar], {"test": "http://127.0.0.1:1"})
+    assert str(raised.value) == (
+        "Kafka's jars (2 MB) are not on this machine, and fetching them, which is needed once, failed: "
+        "127.0.0.1:1 cannot be reached: Connection refused"
+    )
+
+
+def test_a_cache_that_cannot_be_used_is_said_at_once(repository: Repository, tmp_path: Path) -> None:
+    (tmp_path / "cache").write_text("a file where a folder should be")
+    with pytest.raises(DownloadError, match=r"jars cannot be kept in .*cache: .*(File exists|Not a directory)"):
+        install(tmp_path / "cache", [repository.publish("one", b"1")], repository.repositories)
+
+
+def test_without_a_home_folder_it_says_which_variable_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_home() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(Path, "home", no_home)
+    with pytest.raises(DownloadError, match="set HOME or XDG_CACHE_HOME"):
+        cache_dir(locked())
 
 
 def test_several_at_once_on_one_cache_all_get_whole_jars(repository: Repository, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import sys
@@ -42,7 +43,7 @@ def test_the_port_of_a_later_worker_is_checked_as_well(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         result = runner.invoke(app, ["up", "--port", str(port - 1), "--workers", "2", "--data-dir", str(tmp_path)])
-    assert f"error: port {port} on" in result.stderr
+    assert re.search(rf"error: port [\d, ]*{port} on", result.stderr)  # its neighbour may be taken as well
 
 
 def test_each_worker_has_a_port_and_a_folder_of_its_own(tmp_path: Path) -> None:

@@ -1,11 +1,13 @@
 """`python -m tests.faults.crashing <arguments>`: metrics-app that ends at a named point.
 
-Where to end stands in the file named by CRASH_FILE: a point and the number of its passes from then on. Without the file
-it runs as it is. The product knows nothing of this: its own functions are wrapped here.
+Where to end stands in the file named by CRASH_FILE: a point and the number of its passes from then on. A third word
+names an exception that is raised there, once, instead of ending. Without the file it runs as it is. The product knows
+nothing of this: its own functions are wrapped here.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Awaitable, Callable
@@ -22,6 +24,12 @@ from tests.faults import points as at
 
 CRASH_FILE = "CRASH_FILE"
 CRASHED = 9
+RAISED: dict[str, Callable[[], Exception]] = {
+    "files": lambda: OSError(errno.EMFILE, "Too many open files"),
+    "disk": lambda: OSError(errno.ENOSPC, "No space left on device"),
+    "rocksdb": lambda: Exception("IO error: While open a file for random read: 000012.sst: Too many open files"),
+    "bug": lambda: ValueError("a bug"),
+}
 
 _passes: dict[tuple[str, ...], int] = {}
 
@@ -32,11 +40,14 @@ def passed(point: str) -> None:
     if not file.exists():
         return
     wanted = tuple(file.read_text().split())
-    if len(wanted) == 2 and wanted[0] == point:
+    if len(wanted) >= 2 and wanted[0] == point:
         _passes[wanted] = _passes.get(wanted, 0) + 1
         if _passes[wanted] >= int(wanted[1]):
             print(f"crash at {point}", file=sys.stderr, flush=True)
-            os._exit(CRASHED)
+            if len(wanted) == 2:
+                os._exit(CRASHED)
+            file.unlink()
+            raise RAISED[wanted[2]]()
 
 
 def before(owner: Any, name: str, point: str) -> None:
