@@ -122,7 +122,7 @@ class Child:
             await self._await_space()
             end = await self._run_once()
             if end.status in self.program.hopeless and not end.for_want_of_space:
-                raise self._given_up("cannot go on", end)
+                raise self._given_up(self.name, end)
             if self.ready.is_set():
                 self.ready.clear()
                 has_been_ready = True
@@ -130,7 +130,7 @@ class Child:
             elif not has_been_ready and not end.for_want_of_space:
                 deaths.append(time.monotonic())
             if len(deaths) == CRASHES and deaths[-1] - deaths[0] < CRASH_WINDOW_S and not has_been_ready:
-                raise self._given_up("keeps dying", end)
+                raise self._given_up(f"{self.name} keeps dying", end)
             self._say(f"{self.name} {end}; starting it again in {backoff_s:g} s")
             await asyncio.sleep(backoff_s)
             backoff_s = min(2 * backoff_s, self._pace.last_backoff_s)
@@ -227,7 +227,7 @@ class Child:
         return True
 
     def _given_up(self, what: str, end: End) -> ProcessError:
-        return ProcessError(f"{self.name} {what}", end.status, end.reason, self.log, tail(self.log, self._log_from))
+        return ProcessError(what, end.status, end.reason, self.log, tail(self.log, self._log_from))
 
     def _forget(self) -> None:
         self._process = None

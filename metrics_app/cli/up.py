@@ -103,7 +103,7 @@ async def _show_waiting(children: Sequence[Child], spinner: Status) -> None:
         child.name: size_of(child.log) for child in children
     }  # what an earlier run logged is not what we wait for
     while waiting := [child for child in children if not child.ready.is_set()]:
-        last = tail(waiting[0].log, 1) if size_of(waiting[0].log) != before[waiting[0].name] else []
+        last = tail(waiting[0].log, lines=1) if size_of(waiting[0].log) != before[waiting[0].name] else []
         doing = last[0][:100] if last else ""
         spinner.update(f"waiting for {waiting[0].name}  [dim]{escape(doing)}[/dim]")
         if not err.is_terminal and time.monotonic() - said > SAY_INTERVAL_S:

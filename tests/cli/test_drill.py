@@ -130,7 +130,6 @@ def test_an_unknown_fault_names_those_there_are(tmp_path: Path) -> None:
 
 
 @pytest.mark.kafka
-@pytest.mark.usefixtures("one_up_at_a_time")
 def test_a_real_installation_comes_through_the_death_of_each_of_its_processes(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "metrics_app", "drill", "--fresh", "--json"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
