@@ -25,6 +25,7 @@ from metrics_app.aggregator.assignor import Assignor
 from metrics_app.aggregator.consumer import RunConsumer
 from metrics_app.aggregator.replica import Tables
 from metrics_app.broker import client, topics
+from metrics_app.broker.watch import TopicsWatch
 from metrics_app.collector import views as collector
 from metrics_app.connections import BoundedWeb
 from metrics_app.health import register_health
@@ -145,14 +146,17 @@ def create_app(settings: Settings, role: Role) -> MetricsApp:
     telemetry = Telemetry()
     app = MetricsApp(settings, role, **_options(settings, telemetry))
     register_health(app, telemetry, app.health)
+    watch = TopicsWatch(settings)
+    app.health.checks["topics"] = watch.problem
     if role != "aggregator":
-        app.before_kafka.append(collector.register(app, settings, telemetry, app.health))
+        app.before_kafka.append(collector.register(app, settings, telemetry, app.health, watch.problem))
     if role != "collector":
-        parts = aggregator.register(app, settings, telemetry, app.health)
+        parts = aggregator.register(app, settings, telemetry, app.health, watch)
         app.trusted = query.register(app, settings, telemetry, parts.reader, parts.owners).peers.tls
         app.before_kafka.extend(parts.before_kafka)
         app.after_tables.extend(parts.services)
         app.committable = parts.committable
+    app.before_kafka.append(watch)
     return app
 
 

@@ -13,6 +13,30 @@ from metrics_app.settings import Settings
 QUIET = ("aiokafka", "faust", "mode", "aiohttp.access", "kafka")
 
 
+AGAIN_S = 10.0
+MOST_LINES = 1000  # remembered
+
+
+class Repeats(logging.Filter):
+    """Lets a line of a library through once in a while: some say the same at each try, hundreds of times a second."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._said: dict[tuple[str, str], float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether it is to be written."""
+        line = record.name, record.getMessage()
+        if not record.name.startswith(QUIET):
+            return True
+        if record.created - self._said.get(line, 0.0) < AGAIN_S:
+            return False
+        if len(self._said) >= MOST_LINES:
+            self._said.clear()
+        self._said[line] = record.created
+        return True
+
+
 def configure_logging(settings: Settings) -> None:
     """Sends everything to standard error in the form the settings ask for."""
     shared: list[structlog.typing.Processor] = [
@@ -41,6 +65,7 @@ def configure_logging(settings: Settings) -> None:
     )
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(formatter)
+    handler.addFilter(Repeats())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     level = getattr(logging, settings.log_level.upper())

@@ -103,6 +103,9 @@ class Settings(BaseSettings):
     )
     partitions: int = Field(8, ge=1, le=512, description="Partitions of the samples topic; fixed once created.")
     replication: int = Field(1, ge=1, le=9, description="Replicas of each topic; 3 in production.")
+    topics_check_s: float = Field(
+        2.0, gt=0, le=60, description="How often a process looks whether Kafka and its topics are still the same."
+    )
     samples_retention_hours: int = Field(72, ge=1, description="How long raw records stay in Kafka.")
 
     # collection

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import MutableMapping
 from typing import Any
 
 from faust.assignor.partition_assignor import PartitionAssignor
@@ -14,7 +15,20 @@ class Assignor(PartitionAssignor):
 
     Faust's own map holds actives only, and where two members have one URL (a worker restarted before its dead self
     has left the group) the second erases the first; here they are merged.
+
+    Of topics with different numbers of partitions those are assigned that all have: where partitions were added to a
+    topic in use, keys stay where they are, and nothing is in the others.
     """
+
+    @classmethod
+    def _get_copartitioned_groups(
+        cls, topics: set[str], cluster: Any, subscriptions: MutableMapping[str, list[str]]
+    ) -> Any:
+        sizes = {topic: len(cluster.partitions_for_topic(topic) or ()) for topic in topics}
+        there = {topic for topic, size in sizes.items() if size}
+        if not there:
+            return {}
+        return {min(sizes[topic] for topic in there): cls._group_co_subscribed(there, subscriptions)}
 
     def _get_changelog_distribution(self, assignments: Any) -> Any:
         by_url: dict[str, dict[str, list[int]]] = {}

@@ -6,6 +6,7 @@ brought of a partition travels as one message, a run, whose value is the list of
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import Any, Protocol
@@ -17,6 +18,7 @@ from faust.types import TP
 from metrics_app.aggregator.source_log import ReadOffsets
 from metrics_app.broker.client import FETCH_WAIT_MS
 
+REJOIN_S = 10.0
 RUN_BYTES = 512 << 10  # of record values, after which a run ends; as the largest record, for a run has at least one
 
 
@@ -46,6 +48,24 @@ def runs(records: Iterable[Any]) -> list[Any]:
         room -= size
         found[-1].append(record)
     return [replace(run[0], value=run) for run in found]
+
+
+async def rejoin(consumer: Any) -> None:
+    """Looks the topics up again and has the group assign its partitions once more.
+
+    Raises:
+        ConsumerNotStarted: it is not in the group.
+        KafkaError, TimeoutError: it could not be asked.
+    """
+    thread = consumer._thread
+    kafka = thread._ensure_consumer()
+
+    async def ask() -> None:
+        await kafka._client.force_metadata_update()
+        kafka._coordinator.request_rejoin()
+
+    async with asyncio.timeout(REJOIN_S):
+        await thread.call_thread(ask)
 
 
 class _Thread(aiokafka.AIOKafkaConsumerThread):

@@ -120,7 +120,8 @@ class Replica(Recovery):
                         self._arrived(tp, offsets, ends[tp])
 
     def _arrived(self, tp: TP, offsets: Any, end: int) -> None:
-        offsets[tp] = max(end - 1, self.active_highwaters[tp])  # what Faust compares with: nothing is left for it
+        # what Faust compares: nothing is left for it, nor is more there than it knows of
+        offsets[tp] = self.active_highwaters[tp] = max(end - 1, self.active_highwaters[tp])
         self.progress.pop(tp.partition, None)
         self._store.note_whole(tp.partition)
 

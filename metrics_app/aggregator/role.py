@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from typing import Any, NamedTuple, cast
 
 import faust
 import mode
+from faust.exceptions import ConsumerNotStarted
 
 from metrics_app.aggregator.agent import Folding
-from metrics_app.aggregator.consumer import Record
+from metrics_app.aggregator.consumer import Record, rejoin
 from metrics_app.aggregator.dead_letters import StopRule, headers_of, kind_of
 from metrics_app.aggregator.flusher import Flusher
 from metrics_app.aggregator.fold import Limits
@@ -27,9 +29,13 @@ from metrics_app.aggregator.upkeep import Upkeep
 from metrics_app.aggregator.watchdog import LoopGuard, Watchdog
 from metrics_app.broker import client
 from metrics_app.broker.identity import cluster_identity
+from metrics_app.broker.watch import TopicsWatch
+from metrics_app.last_resort import EXIT_UNUSABLE, leave
 from metrics_app.settings import Settings
 from metrics_app.telemetry import Telemetry
 from metrics_app.web import Health
+
+logger = logging.getLogger(__name__)
 
 
 class Aggregator(NamedTuple):
@@ -48,7 +54,9 @@ class Aggregator(NamedTuple):
     committable: Callable[[int], int | None]
 
 
-def register(app: faust.App, settings: Settings, telemetry: Telemetry, health: Health) -> Aggregator:
+def register(
+    app: faust.App, settings: Settings, telemetry: Telemetry, health: Health, watch: TopicsWatch
+) -> Aggregator:
     """Adds table and agent to the app; the services returned are to be started with it."""
     table = new_table(app, settings.partitions)
     table.on_rebuild = lambda reason: telemetry.state_rebuilds.labels(reason).inc()
@@ -69,6 +77,10 @@ def register(app: faust.App, settings: Settings, telemetry: Telemetry, health: H
         new_producer=lambda: client.producer(settings, linger_ms=5),
         read_changelog=changelog_reader(settings),
     )
+
+    flusher.distrust = lambda why: watch.distrust(table.changelog_topic_name, why)
+    watch.on_remade.append(lambda names: _begin_anew(app, names - {settings.dead_letter_topic}))
+    watch.on_unusable.append(lambda why: leave(EXIT_UNUSABLE, why))
 
     async def dead_letter(record: Record, reason: str) -> None:
         await flusher.dead_letter(settings.dead_letter_topic, record.value or b"", headers_of(record, reason))
@@ -104,6 +116,15 @@ def register(app: faust.App, settings: Settings, telemetry: Telemetry, health: H
         services=[flusher, upkeep, watchdog],
         committable=partitions.committable,
     )
+
+
+async def _begin_anew(app: faust.App, names: set[str]) -> None:
+    """Has all partitions assigned once more: copies and places are then compared with the topics that there are."""
+    if names:
+        try:
+            await rejoin(app.consumer)
+        except ConsumerNotStarted:  # the first assignment is to come
+            logger.info("not in the group yet")
 
 
 def limits_of(settings: Settings) -> Limits:

@@ -139,7 +139,7 @@ async def ensure(settings: Settings, say: Say = logger.warning, patience_s: floa
         except LateBrokerError as error:
             late: Exception = error
         except (KafkaError, OSError, TimeoutError) as error:
-            late = BrokerError(
+            late = LateBrokerError(
                 f"Kafka at {settings.kafka} does not set the topics up: {error!r}; "
                 "are the addresses its brokers advertise reachable from here?"
             )
@@ -172,7 +172,9 @@ async def _ensure(admin: AIOKafkaAdminClient, wanted: list[Topic], replication: 
     for topic in wanted:
         if topic.name not in present:
             raise TimeoutError(f"topic {topic.name} has been created but is not listed yet")
-        _check_size(topic, present[topic.name], replication)
+    _check_partitions([(topic, len(present[topic.name])) for topic in wanted if topic.fixed], is_new=bool(missing))
+    for topic in wanted:
+        _check_replicas(topic, present[topic.name], replication)
     await _check_config(admin, wanted)
     await _warn_of_one_replica(admin, [topic for topic in wanted if len(present[topic.name][0]["replicas"]) == 1])
 
@@ -212,13 +214,25 @@ async def _create(admin: AIOKafkaAdminClient, missing: list[Topic], replication:
         raise BrokerError(f"topic {name} cannot be created: {message or kind.description}")
 
 
-def _check_size(topic: Topic, partitions: list[Any], replication: int) -> None:
-    found = len(partitions)
-    if topic.fixed and found != topic.partitions:
-        raise BrokerError(
-            f"topic {topic.name} has {found} partitions, METRICS_PARTITIONS says {topic.partitions}: "
-            f"set METRICS_PARTITIONS={found}, or name another topic with {topic.setting}"
-        )
+def _check_partitions(found: list[tuple[Topic, int]], *, is_new: bool) -> None:
+    """Partitions that were added to one topic of a system in use are left alone: another one has as many as there were.
+
+    Args:
+        is_new: whether one of the topics was missing, so that nothing shows how many there were.
+    """
+    may_have_more = not is_new and any(count == topic.partitions for topic, count in found)
+    for topic, count in found:
+        if count > topic.partitions and may_have_more:
+            logger.warning("topic %s has %s partitions: %s of them are used", topic.name, count, topic.partitions)
+        elif count != topic.partitions:
+            raise BrokerError(
+                f"topic {topic.name} has {count} partitions, METRICS_PARTITIONS says {topic.partitions}: "
+                f"set METRICS_PARTITIONS={count} if that is how many it was made with, or name another topic with "
+                f"{topic.setting}"
+            )
+
+
+def _check_replicas(topic: Topic, partitions: list[Any], replication: int) -> None:
     replicas = min(len(partition["replicas"]) for partition in partitions)
     if replicas < replication:
         raise BrokerError(

@@ -20,6 +20,7 @@ from metrics_app.collector.lane import Lane, Ticket, Waiting
 from metrics_app.errors import OverloadedError
 from metrics_app.settings import Settings
 from metrics_app.telemetry import Telemetry
+from metrics_app.web import Check
 from metrics_app.wire import record
 from metrics_app.wire.chunk import Chunk
 from metrics_app.wire.keys import partition_of
@@ -33,10 +34,15 @@ MAYBE_KEPT = (
 
 
 class Publisher(mode.Service):
-    """Puts chunks into the samples topic. Starts and stays up without Kafka."""
+    """Puts chunks into the samples topic. Starts and stays up without Kafka.
 
-    def __init__(self, settings: Settings, telemetry: Telemetry) -> None:
+    Args:
+        topics: why nothing may be put into the topics, though Kafka is there.
+    """
+
+    def __init__(self, settings: Settings, telemetry: Telemetry, topics: Check = lambda: None) -> None:
         super().__init__()
+        self._topics = topics
         self._settings = settings
         self._connection = Connection(settings, telemetry)
         self.add_dependency(self._connection)
@@ -52,7 +58,7 @@ class Publisher(mode.Service):
 
     def problem(self) -> str | None:
         """Why nothing can be published now; None: Kafka is connected."""
-        return self._connection.problem()
+        return self._connection.problem() or self._topics()
 
     async def publish(self, chunks: Sequence[Chunk]) -> None:
         """Returns when Kafka has acknowledged every record with a part of the chunks.

@@ -26,7 +26,7 @@ from metrics_app.errors import (
 )
 from metrics_app.settings import Settings
 from metrics_app.telemetry import Telemetry
-from metrics_app.web import Health, json_reply
+from metrics_app.web import Check, Health, json_reply
 from metrics_app.wire import bodies, dropped
 from metrics_app.wire.chunk import Chunk
 
@@ -38,9 +38,13 @@ BYTES_A_VALUE = 48
 _IDEMPOTENCY_KEY = re.compile(r'"([ -~]{1,255})"|([!#-~][ -~]{0,254})')
 
 
-def register(app: faust.App, settings: Settings, telemetry: Telemetry, health: Health) -> Publisher:
-    """The publisher that has to run for the view, which is added to the app, to take anything."""
-    publisher = Publisher(settings, telemetry)
+def register(app: faust.App, settings: Settings, telemetry: Telemetry, health: Health, topics: Check) -> Publisher:
+    """The publisher that has to run for the view, which is added to the app, to take anything.
+
+    Args:
+        topics: why nothing may be put into the topics, though Kafka is there.
+    """
+    publisher = Publisher(settings, telemetry, topics)
     health.checks["kafka"] = publisher.problem
     add_view(app, Intake(settings, telemetry, publisher))
     return publisher

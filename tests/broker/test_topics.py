@@ -9,7 +9,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
-from aiokafka.admin import NewTopic
+from aiokafka.admin import NewPartitions, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from metrics_app.broker import layout, topics
@@ -72,7 +72,7 @@ async def test_another_number_of_partitions_is_refused_with_what_to_set(settings
     here = settings(partitions=2)
     await topics.ensure(here)
     other = here.model_copy(update={"partitions": 4})
-    with pytest.raises(BrokerError, match=r"-samples has 2 partitions, .* says 4: set METRICS_PARTITIONS=2, or"):
+    with pytest.raises(BrokerError, match=r"-samples has 2 partitions, .* says 4: set METRICS_PARTITIONS=2 if "):
         await topics.ensure(other)
     assert (await sizes(here))[here.samples_topic] == 2
 
@@ -116,6 +116,23 @@ async def test_a_longer_retention_is_set_on_the_topic_and_the_rest_of_it_stays(s
     await topics.ensure(here)  # a shorter one is no reason to delete
     await asyncio.sleep(0.2)
     await have_own_values(here, here.changelog_topic, longer)
+
+
+@pytest.mark.kafka
+async def test_partitions_added_to_one_topic_of_a_system_in_use_are_left_alone(settings: MakeSettings) -> None:
+    """To one only: the other shows how many there were; and to none while one is missing."""
+    here = settings(partitions=2)
+    await topics.ensure(here)
+    async with topics.admin_client(here) as admin:
+        await admin.create_partitions({here.samples_topic: NewPartitions(5)})
+    await topics.ensure(here)
+    with pytest.raises(BrokerError, match="-changelog has 2 partitions, METRICS_PARTITIONS says 5"):
+        await topics.ensure(here.model_copy(update={"partitions": 5}))
+    async with topics.admin_client(here) as admin:
+        await admin.delete_topics([here.changelog_topic])
+    await asyncio.sleep(0.5)
+    with pytest.raises(BrokerError, match="-samples has 5 partitions, METRICS_PARTITIONS says 2"):
+        await topics.ensure(here)
 
 
 @pytest.mark.kafka
