@@ -45,8 +45,13 @@ TRIES = 2  # of a record on which the fold fails; a state of this process that i
 AHEAD_HOURS = 366 * 24  # further than any clock may be wrong
 
 
+FirstRecord = Callable[[int, int], Awaitable[int]]
 DeadLetter = Callable[[Record, str], Awaitable[None]]
 TROUBLE = (OSError, MemoryError)  # nothing that a record can be blamed for; `ReadError` of the fold is one of them
+
+
+async def _every_offset(_partition: int, offset: int) -> int:
+    return offset
 
 
 class Folding:
@@ -58,7 +63,11 @@ class Folding:
         new_rule: says of one partition when so many records are put aside that it must be our fault; then nothing more
             is taken from it.
         give_up: ends the process, with that sentence.
+    Attributes:
+        first_record: the offset of the first record that a partition holds from an offset on, or its end.
     """
+
+    first_record: FirstRecord = staticmethod(_every_offset)
 
     def __init__(
         self,
@@ -198,7 +207,7 @@ class Folding:
             return
         try:
             await self._seek(tp, active, wanted)
-        except (KafkaError, TimeoutError, ConsumerNotStarted) as error:
+        except (KafkaError, OSError, TimeoutError, ConsumerNotStarted) as error:
             logger.warning("%s: could not seek back to offset %s, trying again soon: %r", tp, wanted, error)
 
     async def _seek(self, tp: TP, active: Active, wanted: int) -> None:
@@ -207,11 +216,25 @@ class Folding:
         if earliest > wanted:
             logger.error("%s: records %s to %s were deleted by retention before being folded", tp, wanted, earliest - 1)
             self.telemetry.lost.inc(earliest - wanted)
-            active.fold.offset = wanted = earliest - 1
-        else:
+            active.fold.offset = earliest - 1
+        elif not await self.step_over(tp, active):
             self.telemetry.holes.inc()
             logger.warning("%s: offset %s was skipped, seeking back", tp, wanted)
-        await seek(self.app.consumer, tp, max(wanted, earliest))
+        await seek(self.app.consumer, tp, max(active.fold.offset + 1, earliest))
+
+    async def step_over(self, tp: TP, active: Active) -> bool:
+        """Goes on behind offsets that hold no record and so never come; whether there were any.
+
+        Raises:
+            KafkaError, OSError, TimeoutError: Kafka did not say.
+        """
+        wanted = active.fold.offset + 1
+        first = await self.first_record(tp.partition, wanted)
+        if first <= wanted or active.fold.offset + 1 != wanted:
+            return False
+        logger.warning("%s: offsets %s to %s hold no records, going on behind them", tp, wanted, first - 1)
+        active.fold.offset = first - 1
+        return True
 
 
 def _identity(record: Record) -> tuple[TP, int, int, int]:

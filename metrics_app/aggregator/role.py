@@ -90,6 +90,9 @@ def register(
         return StopRule(settings.dead_letters_in_row, settings.dead_letters_percent)
 
     folding = Folding(app, partitions, telemetry, settings.max_dirty_rows, dead_letter, flusher.flush, new_rule)
+    folding.first_record = lambda partition, offset: client.first_record(
+        settings, settings.samples_topic, partition, offset
+    )
     topic = app.topic(
         settings.samples_topic,
         key_type=bytes,

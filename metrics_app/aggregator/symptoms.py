@@ -12,6 +12,7 @@ import faust
 from aiokafka.errors import KafkaError
 from faust.exceptions import ConsumerNotStarted
 from faust.tables.manager import TableManager
+from faust.types import TP
 
 from metrics_app.aggregator.agent import Folding
 from metrics_app.aggregator.flusher import Flusher
@@ -112,7 +113,9 @@ class Symptoms:
             if lasting.get(_lag(partition), -1.0) >= patience_s:
                 wanted = active.fold.offset + 1
                 logger.warning("partition %s: offset %s does not come, asking for it again", partition, wanted)
-                with contextlib.suppress(KafkaError, TimeoutError, ConsumerNotStarted):  # the watchdog goes on
+                with contextlib.suppress(KafkaError, OSError, TimeoutError, ConsumerNotStarted):  # the watchdog goes on
+                    if await self.folding.step_over(TP(self.settings.samples_topic, partition), active):
+                        wanted = active.fold.offset + 1
                     await asyncio.wait_for(self.upkeep.log_of_samples.seek(partition, wanted), POSITION_S)
 
 

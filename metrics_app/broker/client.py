@@ -22,6 +22,7 @@ READ_AHEAD_BYTES = 4 << 20
 # This is less than what a fetch brings takes to be folded; an idle consumer asks 20 times a second.
 FETCH_WAIT_MS = 50
 POLL_MS = 500
+FIRST_RECORD_S = 5.0
 # a request may take less than the silence after which its sender's partitions move: a late ack ends the sender first
 REQUEST_SHARE = 0.8
 
@@ -91,6 +92,30 @@ async def everything(settings: Settings, topic: str, partitions: Iterable[int]) 
             for batch in (await consumer.getmany(timeout_ms=POLL_MS)).values():
                 found += batch
     return found
+
+
+async def first_record(settings: Settings, topic: str, partition: int, offset: int) -> int:
+    """The offset of the first record from an offset on; where there is none, the end of the log.
+
+    Not every offset has a record: the markers of transactions take some, and compaction removes others.
+
+    Raises:
+        KafkaError, OSError, TimeoutError: Kafka did not say.
+    """
+    tp = TopicPartition(topic, partition)
+    consumer = reader(settings)
+    try:
+        async with asyncio.timeout(FIRST_RECORD_S):
+            await consumer.start()
+            consumer.assign([tp])
+            consumer.seek(tp, offset)
+            end: int = (await consumer.end_offsets([tp]))[tp]
+            while (at := await consumer.position(tp)) < end:
+                for record in (await consumer.getmany(tp, timeout_ms=POLL_MS, max_records=1)).get(tp, ()):
+                    return int(record.offset)
+            return max(int(at), end)
+    finally:
+        await consumer.stop()
 
 
 async def abandon(producer: AIOKafkaProducer) -> None:

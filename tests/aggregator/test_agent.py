@@ -477,3 +477,19 @@ async def test_a_bug_of_ours_on_record_after_record_stops_the_partition_too(work
         for _ in range(TRIES + 1):
             await worker.deliver(*range(offset + 1))
     assert "3 records in a row" in worker.partitions.stopped[1]
+
+
+async def test_offsets_that_hold_no_record_are_stepped_over_and_a_record_that_is_there_never(worker):
+    """Markers of transactions take offsets; Faust drops records around a rebalance."""
+    first = {2: 2, 5: 7}
+
+    async def first_record(_partition: int, offset: int) -> int:
+        return first[offset]
+
+    worker.folding.first_record = first_record
+    await worker.deliver(0, 1, 3)
+    assert worker.app.consumer.sought == [(SAMPLES, 2)]
+    await worker.deliver(2, 3, 4, 7)
+    assert worker.app.consumer.sought == [(SAMPLES, 2), (SAMPLES, 7)]
+    await worker.deliver(7)
+    assert worker.sum() == sum(2.0**offset for offset in (0, 1, 2, 3, 4, 7))

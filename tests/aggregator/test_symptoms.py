@@ -25,14 +25,19 @@ class Parts:
         compared = asyncio.Event()
         compared.set()
         self.recovery = SimpleNamespace(in_recovery=False, active_offsets={}, written={})
-        self.settings = SimpleNamespace(stall_timeout_s=60.0, session_timeout_s=10)
+        self.settings = SimpleNamespace(samples_topic="samples", stall_timeout_s=60.0, session_timeout_s=10)
         self.active = SimpleNamespace(fold=SimpleNamespace(offset=4))
         partitions = SimpleNamespace(all_compared=compared, active={1: self.active}, stopped={})
-        self.folding = SimpleNamespace(partitions=partitions, is_busy=False, taken=0)
+        self.folding = SimpleNamespace(partitions=partitions, is_busy=False, taken=0, step_over=self._step_over)
         self.flusher = SimpleNamespace(failing_since=None)
+        self.empty = 0  # offsets behind the place that hold no record
         self.sought: list[tuple[int, int]] = []
         log = SimpleNamespace(seek=self._seek)
         self.upkeep = SimpleNamespace(is_settled=True, proofs=3, lags={1: 0}, log_of_samples=log)
+
+    async def _step_over(self, _tp: TP, active: Any) -> bool:
+        stepped, active.fold.offset = self.empty > 0, active.fold.offset + self.empty
+        return bool(stepped)
 
     async def _seek(self, partition: int, offset: int) -> None:
         self.sought.append((partition, offset))
@@ -140,3 +145,9 @@ async def test_kafka_answers_when_all_partitions_can_be_written(parts, settings:
 async def test_kafka_that_is_away_does_not_answer(parts, make_settings: MakeSettings):
     parts.settings = make_settings()
     assert not await parts.symptoms.kafka_answers()
+
+
+async def test_offsets_that_hold_no_record_are_stepped_over_instead_of_asked_for_again(parts: Parts) -> None:
+    parts.empty = 3
+    await parts.symptoms.remedy({"lag 1": 5.0})
+    assert (parts.active.fold.offset, parts.sought) == (7, [(1, 8)])

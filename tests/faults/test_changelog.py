@@ -5,20 +5,25 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from aiokafka import AIOKafkaProducer
 
 from metrics_app.aggregator import row as rows
 from metrics_app.broker import client
 from metrics_app.settings import Settings
+from metrics_app.wire.chunk import Chunk
 from metrics_app.wire.keys import partition_of
+from metrics_app.wire.record import encode
 from tests.faults.installation import Installation
-from tests.faults.test_state import PARTITIONS, Ledger
+from tests.faults.pace import stretched
+from tests.faults.test_state import KEYS, PARTITIONS, Ledger
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(240)]
 
@@ -101,6 +106,38 @@ def test_damaged_changelog_records_change_no_count_and_end_no_worker(
     ledger.assert_exact()
     assert status(ledger, NEVER_SENT) == 503
     assert installation.count("metrics_app_dead_lettered_records_total") == 0
+
+
+async def in_transactions(installation: Installation, ledger: Ledger) -> None:
+    """A value for each key in a transaction of its own, whose marker takes an offset of the samples topic; the same
+    for the changelog.
+    """
+    bootstrap = installation.kafka.bootstrap
+    async with AIOKafkaProducer(bootstrap_servers=bootstrap, transactional_id="somebody") as producer:
+        for key in KEYS[:8]:
+            partition = partition_of(key.encode(), PARTITIONS)
+            chunk = Chunk(key.encode(), ledger.hour, np.array([1.0]).tobytes())
+            async with producer.transaction():
+                await producer.send_and_wait("samples", encode([chunk]), partition=partition)
+                await producer.send_and_wait(CHANGELOG, b"junk", b"\x99?", partition)
+            ledger.counts[key] += 1
+
+
+def test_markers_of_transactions_are_stepped_over(installation: Installation, ledger: Ledger) -> None:
+    """Between records and at the end of the log: they are never delivered, and were sought back for ever."""
+    asyncio.run(in_transactions(installation, ledger))
+    ledger.assert_exact(within_s=40)
+    give_up = time.monotonic() + stretched(40)
+    while installation.count("metrics_app_lag_records") > 0:
+        assert time.monotonic() < give_up
+        time.sleep(0.2)
+    ledger.send()
+    ledger.assert_exact()
+    installation.workers["a"].stop()
+    installation.wipe("a")  # the changelog ends with a marker too
+    installation.restart("a")
+    ledger.assert_exact()
+    assert installation.count("metrics_app_lag_records") == 0
 
 
 def copies(installation: Installation) -> Path:
