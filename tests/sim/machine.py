@@ -7,6 +7,7 @@ import struct
 import tempfile
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from functools import wraps
 from hashlib import blake2b
 from pathlib import Path
@@ -15,10 +16,13 @@ from typing import Any, ClassVar
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
+from metrics_app.errors import FormatError
 from metrics_app.wire import record
 from metrics_app.wire.chunk import Chunk
+from tests.sim.trouble import ERRORS, NAMES
 from tests.sim.worker import Disk, Worker
 from tests.sim.world import World
+from tests.wire import hostile
 
 WORKERS = 3
 PARTITIONS = 2
@@ -147,6 +151,14 @@ class Machine(RuleBasedStateMachine):
     def produce_garbage(self, partition: int) -> None:
         self.world.produce(partition, b"garbage")
 
+    @step(partition=partitions, value=hostile.records)
+    def produce_anything(self, partition: int, value: bytes) -> None:
+        """A record with a valid checksum, be it good or bad; the model knows no histograms."""
+        with suppress(FormatError):
+            if any(chunk.histogram for chunk in record.decode(value)):
+                return
+        self.world.produce(partition, value)
+
     # delivery
 
     @step(partition=partitions, believer=workers, count=few)
@@ -216,6 +228,36 @@ class Machine(RuleBasedStateMachine):
         while worker.deliver(partition, LONGEST_RUN):
             pass
         worker.flush()
+
+    @step(name=st.sampled_from(NAMES), nth=st.integers(1, 6), error=st.sampled_from(sorted(ERRORS)))
+    def go_wrong(self, name: str, nth: int, error: str) -> None:
+        """The next worker that comes to that step meets an exception."""
+        self.world.trouble.arm(name, nth, error)
+
+    @step(partition=partitions, believer=workers, content=records, name=st.sampled_from(NAMES), nth=few,
+          error=st.sampled_from(sorted(ERRORS)), stops=st.booleans())  # fmt: skip
+    def flush_in_trouble(
+        self, partition: int, believer: int, content: Content, name: str, nth: int, error: str, stops: bool
+    ) -> None:
+        """A flush of which a step raises; and then the worker is told to stop."""
+        worker = self._owner(partition, believer)
+        if worker is None or worker.is_flushing:
+            return
+        self._produce(partition, content)
+        raised = len(self.world.trouble.raised)
+        self.world.trouble.arm(name, nth, error)
+        while worker.deliver(partition, LONGEST_RUN):
+            pass
+        worker.flush()
+        self.happened["exceptions"] += len(self.world.trouble.raised) - raised
+        if stops and worker.state != "down":
+            worker.stop()
+
+    @step(number=workers)
+    def stop(self, number: int) -> None:
+        worker = self._up(number)
+        if worker is not None:
+            worker.stop()
 
     @step(number=workers, count=few, ack=st.booleans())
     def broker_takes(self, number: int, count: int, ack: bool) -> None:
@@ -311,6 +353,10 @@ class Machine(RuleBasedStateMachine):
     @step(seconds=st.sampled_from([0.6, 2.5, 8.5, 20.0, 1800.0, 3600.0, 3 * 3600.0]))
     def pass_time(self, seconds: float) -> None:
         self.world.pass_time(seconds)
+
+    @step(seconds=st.sampled_from([0.0, 0.0, -1.0, 1.0, -90.0, 90.0]))
+    def set_brokers_clock(self, seconds: float) -> None:
+        self.world.broker_ahead_s = seconds
 
     @step(hours=st.integers(0, 2))
     def compact(self, hours: int) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from collections import defaultdict
 from dataclasses import dataclass, field
+from math import fsum
 
 from metrics_app.aggregator.fold import HOUR_MS, Limits
 from metrics_app.aggregator.row import Row
@@ -28,7 +29,7 @@ class Expected:
         missing = sum(max(seen) + 1 - len(seen) for seen in self.senders.values())
         low, high = min(self.values), max(self.values)
         fences = missing, self.duplicates, self.late, self.unfenced
-        return len(self.values), sum(self.values), low, high, *fences
+        return len(self.values), fsum(self.values), low, high, *fences
 
 
 def numbers_of(row: Row | None) -> Numbers | None:
@@ -50,7 +51,7 @@ class Model:
 
     def add(self, timestamp_ms: int, chunks: list[Chunk]) -> None:
         """Counts one record."""
-        self.hour = timestamp_ms // HOUR_MS
+        self.hour = max(self.hour, timestamp_ms // HOUR_MS)
         self.claims = [claim for claim in self.claims if claim[0] >= self.hour - self.limits.id_horizon_hours]
         for chunk in chunks:
             if chunk.hour >= self.hour - self.limits.retention_hours:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from collections.abc import Set as AbstractSet
+from contextlib import suppress
 
 import pytest
 from faust.types import TP
 from hypothesis import Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
-from metrics_app.aggregator import id_index
+from metrics_app.aggregator import agent, id_index
 from metrics_app.aggregator import row as rows
 from metrics_app.aggregator.changelog import OLDEST
 from metrics_app.aggregator.fences import Ranges
@@ -148,6 +149,38 @@ def written_locally_before_the_changelog(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Flusher, "_replicate", mutant)
 
 
+def a_flush_that_raised_is_followed_by_another(patch: pytest.MonkeyPatch) -> None:
+    async def mutant(flusher: Flusher) -> None:
+        async with flusher._one_at_a_time:
+            with suppress(Exception):
+                await flusher._flush()
+
+    patch.setattr(Flusher, "flush", mutant)
+
+
+def a_disk_that_cannot_be_read_is_blamed_on_the_record(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(agent, "TROUBLE", ())
+    patch.setattr(agent, "TRIES", 1)
+
+
+def half_of_a_record_is_kept(patch: pytest.MonkeyPatch) -> None:
+    """The record is folded again on top of it."""
+
+    async def mutant(folding: agent.Folding, tp: TP, error: BaseException) -> None:
+        """Nothing is dropped."""
+
+    apply = PartitionFold.apply
+
+    def applied(fold: PartitionFold, offset: int, timestamp_ms: int, chunks: list[Chunk]) -> Tally:
+        try:
+            return apply(fold, offset, timestamp_ms, chunks)
+        except OSError:
+            return Tally()
+
+    patch.setattr(agent.Folding, "_begin_again", mutant)
+    patch.setattr(PartitionFold, "apply", applied)
+
+
 MUTANTS: list[Patch] = [
     stamp_lowered_on_replay,
     place_written_before_the_rows,
@@ -162,7 +195,13 @@ MUTANTS: list[Patch] = [
     written_locally_before_the_changelog,
 ]
 # it takes a minute or two of stories until one of these does harm
-RARE: list[Patch] = [records_of_others_passed_over, a_gap_claimed_before_our_place_has_passed_it]
+RARE: list[Patch] = [
+    records_of_others_passed_over,
+    a_gap_claimed_before_our_place_has_passed_it,
+    a_flush_that_raised_is_followed_by_another,
+    a_disk_that_cannot_be_read_is_blamed_on_the_record,
+    half_of_a_record_is_kept,
+]
 
 
 @pytest.mark.parametrize(

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
+from contextlib import suppress
 
 import pytest
 
+from metrics_app.aggregator.flusher import Flusher
 from metrics_app.wire import record
 from metrics_app.wire.chunk import Chunk
 from tests.sim.machine import PARTITIONS, Machine
+from tests.sim.trouble import ERRORS, NAMES
 from tests.sim.world import COMPACTION_LAG_S, World
 
 
@@ -20,9 +23,11 @@ def world() -> Iterator[World]:
     world.close()
 
 
-def produce(world: World, *values: float, key: bytes = b"a", age: int = 0, ids: bytes = b"") -> None:
+def produce(
+    world: World, *values: float, key: bytes = b"a", age: int = 0, ids: bytes = b"", partition: int = 0
+) -> None:
     for value in values:
-        world.produce(0, record.encode([Chunk(key, world.hour - age, struct.pack("<d", value), ids=ids)]))
+        world.produce(partition, record.encode([Chunk(key, world.hour - age, struct.pack("<d", value), ids=ids)]))
 
 
 def leave_a_flush_on_the_wire(world: World, rows_landed: int = 0) -> None:
@@ -134,3 +139,41 @@ def test_a_stale_row_is_written_over_also_when_its_hour_had_closed_before(world)
         world.drain()
     world.compact()
     assert world.held_back == 0
+
+
+def meet(world: World, step: str, error: str) -> None:
+    """Flushes and take-overs of which a step raises, and a worker that is told to stop then, if it still runs."""
+    for nth in (1, 2, 3):
+        for partition, key in enumerate([b"a", b"d"]):
+            produce(world, 1, 2, key=key, partition=partition, ids=(b"%d" % nth) * 16)
+        owner = world.workers[world.owners[0]]
+        world.trouble.arm(step, nth, error)
+        for partition in (0, 1):
+            while owner.deliver(partition):
+                pass
+        owner.flush()
+        if owner.state != "down":
+            owner.stop()
+        owner.start()
+        world.rebalance([(number + 1) % 3 for number in world.owners])
+        world.drain()
+
+
+@pytest.mark.parametrize("error", sorted(ERRORS))
+@pytest.mark.parametrize("step", NAMES)
+def test_a_step_that_raises_when_it_begins_or_when_it_has_ended_costs_nothing(world, step, error):
+    meet(world, step, error)
+
+
+@pytest.mark.parametrize("step", ["encode_row", "take", "_take", "_settle", "write"])
+def test_a_flush_that_goes_on_after_an_exception_is_found(world, step, monkeypatch):
+    """What the story above is for."""
+
+    async def flush(flusher: Flusher) -> None:
+        async with flusher._one_at_a_time:
+            with suppress(Exception):
+                await flusher._flush()
+
+    monkeypatch.setattr(Flusher, "flush", flush)
+    with pytest.raises(AssertionError, match=r"instead of|: place|forgotten"):
+        meet(world, step, "mistake")

@@ -121,9 +121,12 @@ class Worker:
         """Whether the process still runs; raises what no process should meet."""
         for task in (self.flushing, self.taking):
             if task is not None and task.done() and not task.cancelled() and (error := task.exception()) is not None:
-                if not isinstance(error, Crash):
+                if isinstance(error, Crash):
+                    return False
+                if error not in self.world.trouble.raised:
                     raise error
-                return False
+                assert task is self.taking, f"a flush that raised {error!r} did not end the process"
+                self.taking = None  # Faust begins the agent anew
         return True
 
     @property
@@ -142,13 +145,26 @@ class Worker:
             self.flushing = self.world.loop.create_task(self.flusher.flush())
         self.world.settle()
 
+    def stop(self) -> None:
+        """Ends the process as it is told to: with a last flush, as far as that gets."""
+        stopping = self.world.loop.create_task(self.flusher.on_stop())
+        self.world.loop.settle()
+        for _ in range(2):  # the rows, then the places
+            self.link.land(len(self.link.wire), ack=True)
+            self.world.loop.settle()
+        stopping.cancel()
+        self.crash()
+        if stopping.done() and not stopping.cancelled() and isinstance(error := stopping.exception(), AssertionError):
+            raise error
+
     def join(self, generation: int, assigned: dict[int, int]) -> None:
         """An assignment: partitions, each with the position the group's committed offset leads to."""
         self.app.consumer_generation_id = generation
         self.partitions.assign(set(assigned))
         self.positions = dict(assigned)
         for partition in assigned:
-            self.read_changelog(partition)
+            if self.state == "up":
+                self.read_changelog(partition)
 
     async def read_between(self, tp: TP, start: int, stop: int) -> list[tuple[bytes, bytes]]:
         """What the flusher asks for when others have written between its records."""
@@ -163,9 +179,15 @@ class Worker:
         persisted = self.table.store.persisted_offset(changelog.tp)
         changes = changelog.after(-1 if persisted is None else persisted)[:count]
         self._recovering = True
-        if changes:
-            self.table.store.merge(changelog.tp, changes, changes[-1].offset)
-        self._recovering = False
+        try:
+            if changes:
+                self.table.store.merge(changelog.tp, changes, changes[-1].offset)
+        except Exception as error:
+            if error not in self.world.trouble.raised and error.__cause__ not in self.world.trouble.raised:
+                raise
+            self.crash()  # Faust ends the app
+        finally:
+            self._recovering = False
 
     def take(self, partition: int, offsets: range, generation: int) -> None:
         """Faust delivers a run of records to the agent."""

@@ -18,6 +18,7 @@ from tests.sim.clock import Clock, SimLoop
 from tests.sim.link import LATE_S
 from tests.sim.logs import Changelog, Sample
 from tests.sim.model import Model, numbers_of
+from tests.sim.trouble import Trouble
 from tests.sim.worker import DEAD, LIMITS, Disk, Worker
 
 HOUR = 498_740
@@ -31,6 +32,10 @@ class World:
         disks: one a worker; the last one is spare: fresh workers are built on it.
         partitions: number of partitions.
         start_s: seconds into the hour at which it begins.
+
+    Attributes:
+        trouble: what is to be raised somewhere.
+        broker_ahead_s: how far the broker's clock, which stamps the samples, is ahead of that of the workers.
     """
 
     def __init__(self, disks: list[Disk], partitions: int, start_s: float = 0.0) -> None:
@@ -38,6 +43,9 @@ class World:
         self._patches = ExitStack()
         for module in (agent, flusher):
             self._patches.enter_context(mock.patch.object(module, "time", Clock(self.loop)))
+        self.trouble = Trouble()
+        self.trouble.install(self._patches)
+        self.broker_ahead_s = 0.0
         self.samples: list[list[Sample]] = [[] for _ in range(partitions)]
         self.models = [Model(LIMITS) for _ in range(partitions)]
         self.garbage: set[bytes] = set()
@@ -101,7 +109,7 @@ class World:
 
     def produce(self, partition: int, value: bytes) -> None:
         """A record of the samples topic, stamped by the broker."""
-        timestamp_ms = int(self.loop.now_s * 1000)
+        timestamp_ms = int((self.loop.now_s + self.broker_ahead_s) * 1000)
         try:
             chunks = record.decode(value, record.Place(partition, len(self.samples), self.hour + agent.AHEAD_HOURS))
         except FormatError:
@@ -177,6 +185,7 @@ class World:
 
     def drain(self) -> None:
         """Everything heals, everything is folded and flushed; then it must be right, on every copy."""
+        self.trouble.clear()
         for partition in range(len(self.samples)):
             self.produce(partition, record.encode([]))  # a record behind every hole
         self._heal()

@@ -1,0 +1,97 @@
+"""Exceptions at any step of the fold, of a flush, of a stop and of a take-over: I/O errors, and those of mistakes."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from collections.abc import Callable
+from contextlib import ExitStack
+from types import ModuleType
+from typing import Any
+from unittest import mock
+
+from metrics_app.aggregator import row as rows
+from metrics_app.aggregator import seal
+from metrics_app.aggregator.flusher import Flusher
+from metrics_app.aggregator.fold import PartitionFold
+from metrics_app.aggregator.gaps import Gap
+from metrics_app.aggregator.partitions import Partitions
+from metrics_app.aggregator.store import HourStore
+
+Owner = type | ModuleType
+
+STEPS: list[tuple[Owner, str]] = [
+    # of a flush, in their order
+    (Flusher, "_take_all"), (Flusher, "_take"), (seal, "next_slice"), (Flusher, "_outvoted"), (PartitionFold, "take"),
+    (rows, "encode_row"), (rows, "encode_ids"), (Flusher, "_replicate"), (Flusher, "_connected"), (Flusher, "_send"),
+    (Flusher, "_batches"), (rows, "encode_place"), (Flusher, "_settle"), (Flusher, "_count"), (Flusher, "_reached"),
+    (PartitionFold, "flushed"), (Partitions, "expire"), (Flusher, "_read_gaps"), (Gap, "take"), (Flusher, "_close"),
+    (Flusher, "_give_back"), (PartitionFold, "failed"), (Flusher, "_drop_producer"),
+    # of a take-over
+    (HourStore, "merge"), (Partitions, "of"), (Partitions, "_stored"),
+    # of all
+    (HourStore, "read"), (HourStore, "scan"), (HourStore, "write"), (HourStore, "drop_range"),
+]  # fmt: skip
+NAMES = [name for _, name in STEPS]
+
+ERRORS: dict[str, Callable[[], Exception]] = {
+    "rocksdb": lambda: Exception("IO error: While open a file for random read: 000012.sst: Too many open files"),
+    "disk": lambda: OSError(28, "No space left on device"),
+    "memory": MemoryError,
+    "mistake": lambda: ValueError("a mistake"),
+}
+
+
+class Trouble:
+    """What is to be raised next: once, by whichever worker comes to that step.
+
+    Attributes:
+        raised: all that was.
+    """
+
+    def __init__(self) -> None:
+        self._armed: dict[str, tuple[int, str]] = {}
+        self.raised: list[BaseException] = []
+
+    def arm(self, step: str, nth: int, error: str) -> None:
+        """Has the nth passing from now on raise; each step is passed twice, when it begins and when it has ended."""
+        self._armed[step] = nth, error
+
+    def clear(self) -> None:
+        """Nothing more goes wrong."""
+        self._armed.clear()
+
+    def passed(self, step: str) -> None:
+        """Raises if it is time to."""
+        if step not in self._armed:
+            return
+        nth, error = self._armed.pop(step)
+        if nth > 1:
+            self._armed[step] = nth - 1, error
+            return
+        self.raised.append(ERRORS[error]())
+        raise self.raised[-1]
+
+    def install(self, patches: ExitStack) -> None:
+        """Puts itself into the product until the patches are closed."""
+        for owner, name in STEPS:
+            patches.enter_context(mock.patch.object(owner, name, self._watched(owner, name)))
+
+    def _watched(self, owner: Owner, name: str) -> Any:
+        function: Any = getattr(owner, name)
+
+        @functools.wraps(function)
+        def called(*args: Any, **named: Any) -> Any:
+            self.passed(name)
+            result = function(*args, **named)
+            self.passed(name)
+            return result
+
+        @functools.wraps(function)
+        async def awaited(*args: Any, **named: Any) -> Any:
+            self.passed(name)
+            result = await function(*args, **named)
+            self.passed(name)
+            return result
+
+        return awaited if asyncio.iscoroutinefunction(function) else called
