@@ -47,7 +47,7 @@ _SIZE = struct.Struct("<I")
 OVERHEAD_BYTES = _HEAD.size + _COUNTS.size
 CHUNK_OVERHEAD_BYTES = _ROW.size + _SIZE.size + SENDER_BYTES
 MAX_BYTES = 1 << 20  # no collector can be set to write a larger one
-MAX_CHUNKS = MAX_BYTES // (CHUNK_OVERHEAD_BYTES + VALUE_BYTES + 1)  # as many as it may gather into one of that size
+MAX_CHUNKS = MAX_BYTES // (CHUNK_OVERHEAD_BYTES + 1)  # as many as it may gather into one of that size
 
 
 class Place(NamedTuple):
@@ -191,7 +191,7 @@ def _chunks(
     key_at = id_at = value_at = histogram_at = 0
     for row, size in zip(_ROW.iter_unpack(table), histogram_sizes, strict=False):
         hour, count, sender, id_count, first, key_size = row
-        is_empty = not count and not (sender and first)  # that of a sender says how far its numbers reach
+        is_empty = not count and (id_count or not (sender and first))  # that of a sender says how far its numbers reach
         if is_empty or not 0 < key_size <= MAX_KEY_BYTES or sender >= len(senders) or id_count not in (0, 1, count):
             raise FormatError("record", f"chunk {len(chunks)} is malformed")
         key_end, id_end = key_at + key_size, id_at + id_count * ID_BYTES
