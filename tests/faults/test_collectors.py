@@ -7,7 +7,7 @@ import contextlib
 import dataclasses
 import time
 import uuid
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ pytestmark = [pytest.mark.kafka, pytest.mark.timeout(600)]
 
 ACCEPTED = "metrics_app_accepted_values_total"
 DUPLICATE = "metrics_app_duplicate_values_total"
+FOLDED = "metrics_app_folded_values_total"
 
 
 @pytest.mark.slow  # asserts a rate, which a machine with other work to do may not hold
@@ -117,6 +118,39 @@ async def test_a_request_repeated_under_the_same_id_counts_once_wherever_and_whe
 
             assert await client.post(0, value=2.0, expected=422), "another body under the same id"
             await client.counts_once(within_s=40)
+
+
+async def test_a_request_that_was_partly_refused_and_is_sent_again_counts_whole(tmp_path: Path):
+    """Its middle is too far ahead at first; before it is sent again, to another collector, the aggregator is killed."""
+    installation = Installation(tmp_path, {"c0": "collector", "c1": "collector", "a": "aggregator"})
+    with installation:
+        async with aiohttp.ClientSession() as session:
+            early_s, at_s = 5.0, time.time()
+            key, at = f"partly-{uuid.uuid4().hex[:8]}", datetime.fromtimestamp(at_s, UTC)
+            body = [[key, 1, at_s], [key, 2, at_s + 300 + early_s], [key, 4, at_s]]
+
+            async def post(collector: int) -> int:
+                url, headers = f"{installation.tell[collector]}/samples", {"Idempotency-Key": key}
+                async with session.post(url, json=body, headers=headers) as reply:
+                    return int((await reply.json())["accepted"])
+
+            async def total(stat: str) -> float:
+                days = {f"{each:%Y-%m-%d}" for each in (at, at + timedelta(seconds=300 + early_s))}
+                found = [await told(f"{installation.ask[0]}/{key}/{stat}/{day}") for day in days]
+                return sum(found)
+
+            async def told(url: str) -> float:
+                async with session.get(url) as reply:
+                    return float((await reply.json()).get("value", 0))
+
+            assert await post(0) == 2
+            await eventually(lambda: installation.count(FOLDED) == 2, within_s=20)
+            installation.workers["a"].kill()
+            await asyncio.to_thread(installation.restart, "a")
+            await asyncio.sleep(max(0.0, at_s + early_s + 1 - time.time()))
+            assert [await post(1) for _ in range(3)] == [3, 3, 3]
+            await installation.fresh()
+            assert (await total("count"), await total("sum")) == (3, 7)
 
 
 class Repeating:
