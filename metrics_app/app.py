@@ -19,7 +19,7 @@ import mode
 from faust.app import base
 from faust.types import ConsumerT, ServiceT
 
-from metrics_app import tls
+from metrics_app import elsewhere, tls
 from metrics_app.aggregator import role as aggregator
 from metrics_app.aggregator.assignor import Assignor
 from metrics_app.aggregator.consumer import RunConsumer
@@ -30,6 +30,7 @@ from metrics_app.collector import views as collector
 from metrics_app.connections import BoundedWeb
 from metrics_app.health import register_health
 from metrics_app.query import views as query
+from metrics_app.query.keys_view import PATH as KEYS_PATH
 from metrics_app.settings import Settings
 from metrics_app.telemetry import Telemetry
 from metrics_app.web import HANDLER_ARGS, Health, problem_middleware
@@ -148,9 +149,13 @@ def create_app(settings: Settings, role: Role) -> MetricsApp:
     register_health(app, telemetry, app.health)
     watch = TopicsWatch(settings)
     app.health.checks["topics"] = watch.problem
-    if role != "aggregator":
+    if role == "aggregator":
+        elsewhere.register(app, "POST", [collector.PATH], "collector", settings.collector_url)
+    else:
         app.before_kafka.append(collector.register(app, settings, telemetry, app.health, watch.problem))
-    if role != "collector":
+    if role == "collector":
+        elsewhere.register(app, "GET", (KEYS_PATH, *query.PATHS), "aggregator", settings.aggregator_url)
+    else:
         parts = aggregator.register(app, settings, telemetry, app.health, watch)
         app.trusted = query.register(app, settings, telemetry, parts.reader, parts.owners).peers.tls
         app.before_kafka.extend(parts.before_kafka)

@@ -14,6 +14,7 @@
     |  |- SlowBodyError              408   the body did not arrive in time
     |  `- BodyTooLargeError          413   over a size limit
     |- InvalidQueryError             400   a part of a query URL is malformed
+    |- ElsewhereError                421   another role answers that
     |- NoDataError                   404   nothing was recorded for that key and time
     |- OverloadedError               503 r the collector cannot keep it now
     `- OwnerUnavailableError         503 r nobody who holds the key can answer now
@@ -220,6 +221,29 @@ class InvalidQueryError(MetricsError):
         return {"part": self.part, "value": self.value, "expected": self.expected}
 
 
+class ElsewhereError(MetricsError):
+    """A request to a process of the wrong role.
+
+    Args:
+        role: the one that answers it.
+        url: the same request there; empty when no process of that role is known.
+    """
+
+    status = 421
+    title = "Another role answers this"
+
+    def __init__(self, role: str, url: str = "") -> None:
+        setting = f"METRICS_{role.upper()}_URL"
+        where = url or f"ask one of those ({setting} has this process say where that is)"
+        super().__init__(f"not answered here but by a process of the role {role}: {where}")
+        self.role = role
+        self.url = url
+
+    def extras(self) -> dict[str, Any]:
+        """The role and, where it is known, the URL."""
+        return {"role": self.role} | ({"url": self.url} if self.url else {})
+
+
 class NoDataError(MetricsError):
     """Nothing was recorded; never answered as a zero."""
 
@@ -230,8 +254,8 @@ class NoDataError(MetricsError):
 class OverloadedError(MetricsError):
     """The collector cannot keep the samples now; nothing of the request was acknowledged.
 
-    `reason` is one word for the counters: kafka, deadline, memory or stopping; `nothing_kept` says that no part of the
-    request can be in Kafka.
+    `reason` is one word for the counters: kafka, deadline, memory, busy or stopping; `nothing_kept` says that no part
+    of the request can be in Kafka.
     """
 
     status = 503

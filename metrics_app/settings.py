@@ -25,6 +25,7 @@ logger = logging.getLogger(__name__)
 
 PREFIX = "METRICS_"
 TOPIC = r"^[A-Za-z0-9._-]{1,200}$"  # what Kafka takes as the name of a topic
+URL = r"^(https?://[^/?#\s]+/?)?$"  # a base URL, or none
 SECRET_NAMES = ("kafka_password", "cluster_token")
 OTHER_VARIABLES = ("METRICS_URL", "METRICS_DISABLED")  # of the command line, and of the client
 
@@ -78,6 +79,8 @@ class Settings(BaseSettings):
     host: Annotated[str, AfterValidator(_host)] = Field("127.0.0.1", description="Address the HTTP server binds to.")
     port: int = Field(8080, ge=1, le=65535, description="Port the HTTP server listens on.")
     advertised_url: str = Field("", description="URL other workers reach this one by; empty: http(s)://<host>:<port>.")
+    collector_url: str = Field("", pattern=URL, description="Where an aggregator sends those with samples.")
+    aggregator_url: str = Field("", pattern=URL, description="Where a collector sends those with questions.")
     data_dir: Named = Field(Path("data"), description="Folder for RocksDB and, embedded, for Kafka's log.")
     name: str = Field(
         "metrics", pattern=r"^[a-z][a-z0-9-]{0,40}$", description="Prefix of consumer groups and changelog topics."

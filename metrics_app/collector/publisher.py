@@ -25,6 +25,7 @@ from metrics_app.wire import record
 from metrics_app.wire.chunk import Chunk
 from metrics_app.wire.keys import partition_of
 
+PLACED_A_TURN = 2_000  # chunks, before others have the event loop
 HELD_BYTES = 512  # what a waiting chunk takes in memory besides its bytes, about
 
 NOTHING_KEPT = "nothing was kept, send it again"
@@ -67,13 +68,18 @@ class Publisher(mode.Service):
             OverloadedError: it did not, or not in time. All or none of the chunks are queued, but they may end up in
                 several records: after a failure some can be in Kafka. The message says which of the two it is.
         """
-        sizes = [record.size_of(chunk) for chunk in chunks]
-        self._admit(sum(sizes) + len(sizes) * HELD_BYTES)
+        ticket = Ticket(len(chunks), asyncio.get_running_loop().create_future())
+        placed: list[tuple[Lane, Waiting]] = []
+        for chunk in chunks:
+            lane = self._lanes[partition_of(chunk.key, len(self._lanes))]
+            placed.append((lane, Waiting(chunk, record.size_of(chunk), ticket)))
+            if len(placed) % PLACED_A_TURN == 0:
+                await asyncio.sleep(0)
+        self._admit(sum(waiting.size + HELD_BYTES for _, waiting in placed))
         if not chunks:
             return
-        ticket = Ticket(len(chunks), asyncio.get_running_loop().create_future())
-        for chunk, size in zip(chunks, sizes, strict=True):
-            self._lanes[partition_of(chunk.key, len(self._lanes))].put(Waiting(chunk, size, ticket))
+        for lane, waiting in placed:
+            lane.put(waiting)
         self._deadlines.watch(ticket.outcome)
         await self._outcome(ticket)
 

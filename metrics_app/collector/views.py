@@ -11,25 +11,21 @@ from http import HTTPStatus
 from typing import Any, Protocol, cast
 
 import faust
-from aiohttp import StreamReader, web
+from aiohttp import web
 from faust.web.drivers.aiohttp import Web
 
+from metrics_app.collector import body
+from metrics_app.collector.parsing import Body, Parsing
 from metrics_app.collector.publisher import Publisher
 from metrics_app.collector.repeats import Repeats
-from metrics_app.errors import (
-    BodyTooLargeError,
-    InvalidBodyError,
-    KeyReuseError,
-    OverloadedError,
-    SlowBodyError,
-    UnsupportedTypeError,
-)
+from metrics_app.errors import InvalidBodyError, KeyReuseError, OverloadedError
 from metrics_app.settings import Settings
 from metrics_app.telemetry import Telemetry
 from metrics_app.web import Check, Health, json_reply
 from metrics_app.wire import bodies, dropped
 from metrics_app.wire.chunk import Chunk
 
+PATH = "/samples"
 DAY_S = 86_400
 JSON = {"Content-Type": "application/json"}
 # a value with its id takes 24 bytes of a record; the rest is room for key and header
@@ -56,7 +52,7 @@ def add_view(app: faust.App, intake: Intake) -> None:
     Straight from aiohttp's router: a Faust page makes a view for each request and tells its sensors, which takes longer
     than all else of a small one.
     """
-    cast(Web, app.web).web_app.router.add_post("/samples", intake.take)
+    cast(Web, app.web).web_app.router.add_post(PATH, intake.take, expect_handler=body.expect)
 
 
 class Sink(Protocol):
@@ -74,12 +70,13 @@ class Intake:
         self._telemetry = telemetry
         self._sink = sink
         self._repeats = Repeats(settings.max_remembered_keys)
-        self._limits = bodies.Limits(
+        limits = bodies.Limits(
             max_items=settings.max_items,
             max_ahead_s=settings.max_ahead_s,
             retention_s=settings.retention_days * DAY_S,
             chunk_values=settings.max_record_bytes // BYTES_A_VALUE,
         )
+        self._parsing = Parsing(limits, settings.max_inflated_bytes, settings.body_timeout_s)
 
     async def take(self, request: web.Request) -> web.Response:
         """The reply to one POST.
@@ -91,13 +88,14 @@ class Intake:
         """
         request_id = idempotency_key(request)
         lost = dropped.read(request.headers.get(dropped.HEADER, ""))
-        body, content_type = await self._body(request), request.headers.get("Content-Type", "")
-        parsed = bodies.parse(body, content_type, time.time(), self._limits, request_id)
+        gzipped, content_type = body.is_gzipped(request), request.headers.get("Content-Type", "")
+        sent = await body.read(request, self._settings.max_body_bytes, self._settings.body_timeout_s)
+        inflated, parsed = await self._parsing.parse(Body(sent, content_type, gzipped, request_id), time.time())
         self._count_in(parsed)
         if parsed.reasons and not parsed.accepted:
             raise InvalidBodyError(_none_kept(parsed), [asdict(rejection) for rejection in parsed.rejected])
         try:
-            with self._repeats.under(request_id, body):
+            with self._repeats.under(request_id, inflated):
                 await self._keep(parsed)
         except KeyReuseError:
             self._telemetry.rejected.labels("key-reuse").inc(parsed.accepted)
@@ -118,42 +116,6 @@ class Intake:
             self._telemetry.refused.labels(_refusal(error)).inc(parsed.accepted)
             raise
         self._telemetry.accepted.inc(parsed.accepted)
-
-    async def _body(self, request: web.Request) -> bytes:
-        encoding = request.headers.get("Content-Encoding", "identity").strip().lower()
-        if encoding not in ("identity", "gzip"):
-            raise UnsupportedTypeError(f"content encoding {encoding[:60]!r} is not taken; expected gzip or none")
-        body = await self._sent(request)
-        return bodies.inflate(body, self._settings.max_inflated_bytes) if encoding == "gzip" else body
-
-    async def _sent(self, request: web.Request) -> bytes:
-        limit, limit_s = self._settings.max_body_bytes, self._settings.body_timeout_s
-        if (request.content_length or 0) > limit:
-            raise BodyTooLargeError("the body", limit, "bytes")
-        try:
-            if request.content.is_eof():  # it came with the header, as small ones do: nothing to wait for
-                body = request.content.read_nowait()
-            else:
-                async with asyncio.timeout(limit_s):
-                    body = await _read(request.content, limit)
-        except TimeoutError:
-            raise SlowBodyError(limit_s) from None
-        except (web.RequestPayloadError, ConnectionError) as error:
-            raise InvalidBodyError(f"the body broke off: {error}") from error
-        if len(body) > limit:
-            raise BodyTooLargeError("the body", limit, "bytes")
-        return body
-
-
-async def _read(content: StreamReader, limit: int) -> bytes:
-    """All of it, or more than `limit` bytes of it."""
-    parts, size = [], 0
-    async for part in content.iter_any():
-        parts.append(part)
-        size += len(part)
-        if size > limit:
-            break
-    return b"".join(parts)
 
 
 def idempotency_key(request: web.Request) -> bytes:

@@ -61,11 +61,11 @@ async def test_what_curl_sends_without_a_header_is_accepted(running: Collector, 
         ),
     ],
 )
-@pytest.mark.parametrize("zipped", [False, True])
+@pytest.mark.parametrize("zipped", ["", "gzip", "X-GZip"])
 async def test_every_form_is_accepted_plain_and_gzipped(
-    running: Collector, sink: FakeSink, body: bytes, content_type: str, zipped: bool
+    running: Collector, sink: FakeSink, body: bytes, content_type: str, zipped: str
 ) -> None:
-    headers = {"Content-Type": content_type} | ({"Content-Encoding": "gzip"} if zipped else {})
+    headers = {"Content-Type": content_type} | ({"Content-Encoding": zipped} if zipped else {})
     reply = await running.post(gzip.compress(body) if zipped else body, headers)
     assert (reply.status, reply.json["accepted"]) == (202, 1)
     assert kept(sink) == [("a", [1])]
@@ -195,6 +195,38 @@ async def test_a_body_that_says_it_is_too_large_is_not_waited_for(running: Colle
     assert (await raw(running, head)).startswith(b"HTTP/1.1 413 ")
 
 
+HEAD = b"POST /samples HTTP/1.1\r\nHost: x\r\nConnection: close\r\nExpect: 100-continue\r\n"
+
+
+@pytest.mark.parametrize(
+    ("header", "status"),
+    [
+        (b"Content-Length: %d" % (LIMIT + 1), b"413"),
+        (b"Content-Length: 9\r\nContent-Encoding: br", b"415"),
+        (b"Content-Length: 9\r\nIdempotency-Key: \xff", b"400"),
+    ],
+)
+async def test_a_body_that_would_be_refused_anyway_is_not_asked_for(
+    running: Collector, header: bytes, status: bytes
+) -> None:
+    assert (await raw(running, HEAD + header + b"\r\n\r\n")).startswith(b"HTTP/1.1 %s " % status)
+
+
+async def test_a_body_that_waits_to_be_asked_for_is_asked_for_and_taken(running: Collector, sink: FakeSink) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", running.settings.port)
+    writer.write(HEAD + b"Content-Length: 7\r\n\r\n")
+    assert await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10) == b"HTTP/1.1 100 Continue\r\n\r\n"
+    writer.write(b'["a",1]')
+    assert (await asyncio.wait_for(reader.read(), 10)).startswith(b"HTTP/1.1 202 ")
+    assert len(sink.chunks) == 1
+    writer.close()
+
+
+async def test_another_expectation_is_a_problem_document(running: Collector) -> None:
+    reply = await raw(running, HEAD.replace(b"100-continue", b"a-miracle") + b"Content-Length: 7\r\n\r\n")
+    assert reply.startswith(b"HTTP/1.1 417 ")
+
+
 async def test_a_body_that_does_not_arrive_in_time_is_408_and_the_connection_is_closed(running: Collector) -> None:
     reply = await raw(running, b"POST /samples HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n[")
     assert reply.startswith(b"HTTP/1.1 408 ")
@@ -219,7 +251,7 @@ async def test_a_get_is_405_with_what_is_allowed(running: Collector) -> None:
         assert "POST" in reply.headers["Allow"]
 
 
-@pytest.mark.parametrize("reason", ["kafka", "memory", "deadline", "stopping"])
+@pytest.mark.parametrize("reason", ["kafka", "memory", "deadline", "busy", "stopping"])
 async def test_a_refusal_is_503_with_retry_after_and_counted_by_reason(
     running: Collector, sink: FakeSink, reason: str
 ) -> None:
