@@ -100,8 +100,11 @@ class BaseClient:
         self._engine.join(timeout_s)
 
     def hurry(self, within_s: float) -> None:
-        """Begins to send all there is, because the process may end, and goes on; returns at once."""
-        if not self._closed and self.enabled:
+        """Begins to send all there is, because the process may end, and goes on; returns at once.
+
+        Also in the midst of `stop`, which a signal may interrupt before it has begun to send.
+        """
+        if self.enabled:
             self._engine.hurry(within_s)
 
     def settle(self, until: float) -> None:

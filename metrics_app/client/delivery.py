@@ -49,6 +49,7 @@ class Delivery:
         self._budget = RetryBudget(options.retry_share)
         self._in_hurry = threading.Event()
         self._hurry_until = 0.0
+        self._hurry_number = self._number_of_attempt = 0
         self._ends = False
         self._last_chances: set[str] = set()
         self._tried: object = None
@@ -94,6 +95,7 @@ class Delivery:
         """
         if ends and len(self._buffer) > 1:
             self._outcome.announce()
+        self._hurry_number += 1
         self._hurry_until = monotonic() + within_s
         self._last_chances = {address.url for address in self._addresses.all}
         for address in self._addresses.all:
@@ -134,6 +136,7 @@ class Delivery:
         return True
 
     def _attempt(self, address: Address, batch: Batch) -> Attempt:
+        self._number_of_attempt = self._hurry_number
         dropped = self._dropped.unreported()
         left_s = self._hurry_until - monotonic() if self._ends else self._options.timeout_s
         timeout_s = max(0.01, min(self._options.timeout_s, left_s))
@@ -197,4 +200,7 @@ class Delivery:
         self._addresses.failed(address, now, attempt.detail, attempt.retry_after_s, patient)
         self.pace.failed(now)
         self._buffer.give_back()
-        self._last_chances.discard(address.url)
+        if self._number_of_attempt == self._hurry_number:
+            self._last_chances.discard(address.url)
+        else:  # it was on its way when the hurry began, so its last chance is still to come
+            address.not_before = 0.0

@@ -123,9 +123,13 @@ class Engine:
 
     def settle(self, until: float) -> None:
         """Waits until what `hurry` began is over, or a moment of the monotonic clock has come."""
-        while "send" in self._threads and self._delivery.hurries and monotonic() < until:
+        while self._is_sending and self._delivery.hurries and monotonic() < until:
             if self._buffer.wait_empty(min(TICK_S, until - monotonic())):
                 break
+
+    @property
+    def _is_sending(self) -> bool:
+        return "send" in self._threads and self._threads["send"].is_alive()
 
     def stop(self, within_s: float) -> None:
         """Sends what is there, and has the threads end after so many seconds at the latest; returns at once."""

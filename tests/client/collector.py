@@ -26,7 +26,7 @@ class Collector:
 
     Attributes:
         mode: what it does with a request: "ok", a status such as 503, "hole" (no answer), "slow" (a second each),
-            "cut" (does its work and breaks the connection), "tidings" (503 to all that has values).
+            "cut" (does its work and breaks the connection), "tidings" (503 to all that has values), "late 503".
         mode_lasts: requests after which all is well again.
         max_body: bytes; more are 413.
         headers: sent with each refusal.
@@ -103,6 +103,9 @@ class Collector:
             self._released.wait(60)
             request.close_connection = True
             return
+        if mode == "late 503":
+            time.sleep(0.5)
+            mode = 503
         if isinstance(mode, int):
             self._reply(request, mode, {"detail": "told to"}, self.headers)
             return

@@ -25,7 +25,7 @@ from metrics_app import MetricsClient, Options
 app = Celery("jobs", broker="filesystem://")
 app.conf.broker_transport_options = {"data_folder_in": "queue", "data_folder_out": "queue", "control_folder": "control"}
 app.conf.update(worker_hijack_root_logger=False, broker_connection_retry_on_startup=True)
-client = MetricsClient(os.environ["URL"], Options(interval_s=60))
+client = MetricsClient(os.environ["URL"], Options(interval_s=60, exit_timeout_s=20, connect_timeout_s=10))
 
 @app.task
 def work():

@@ -16,14 +16,14 @@ from concurrent.futures import ProcessPoolExecutor
 from metrics_app import MetricsClient, Options
 
 if not BEFORE or True:
-    client = MetricsClient(os.environ["URL"], Options(interval_s=60))
+    client = MetricsClient(os.environ["URL"], Options(interval_s=60, exit_timeout_s=20, connect_timeout_s=10))
 
 def record(count):
     for _ in range(count): client.record("child", 1.0)
 
 def make_and_record(count):
     global mine
-    mine = MetricsClient(os.environ["URL"], Options(interval_s=60))
+    mine = MetricsClient(os.environ["URL"], Options(interval_s=60, exit_timeout_s=20, connect_timeout_s=10))
     for _ in range(count): mine.record("child", 1.0)
 
 def fail(count):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import subprocess
 from dataclasses import MISSING, fields
@@ -19,7 +20,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "clients.md"
 
 def options_table() -> str:
     """The options as the docstring has them, with their defaults."""
-    text = re.sub(r"\n {12,}", " ", Options.__doc__ or "")
+    text = re.sub(r"\n {8,}", " ", inspect.cleandoc(Options.__doc__ or ""))
     meaning: dict[str, str] = {}
     for line in text.partition("Attributes:")[2].splitlines():
         names, _, said = line.strip().partition(": ")

@@ -304,11 +304,23 @@ def test_what_waits_is_missing_in_answers_before_it_is_sent_after_an_outage_or_a
     client = connect(collector, interval_s=60, histogram_above=0)
     client.record("a", 1.0)
     assert client.flush(10)
-    collector.mode = "hole"
+    collector.mode = 503
     for _ in range(5):
         for _ in range(1000):
             client.record("a", random.random())
         client.flush(0)
     collector.mode = "tidings"
-    client.close(stretched(1.0))
+    client.close(stretched(2.0))
     assert (collector.counted("a"), collector.missing("a")) == (1, 5000)
+
+
+def test_an_attempt_that_was_on_its_way_when_the_end_began_is_not_the_last_chance(
+    connect: Connect, collector: Collector
+) -> None:
+    collector.mode = "late 503"
+    client = connect(collector, interval_s=0.05, backoff_first_s=30, backoff_max_s=60)
+    client.record("a", 1.0)
+    eventually(lambda: collector.requests == 1)
+    collector.mode = "ok"
+    client.close(stretched(5.0))
+    assert collector.counted("a") == 1

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,7 @@ from .collector import Collector
 from .conftest import Connect
 from .test_processes import PRELUDE, ask
 
+PATIENT = "exit_timeout_s=20, connect_timeout_s=10"  # a crowded machine is no reason to lose values
 WAITS = """
 import signal, threading
 def handler(number, frame):
@@ -36,9 +38,10 @@ def wait(seconds=60):
 
 
 @contextmanager
-def started(code: str, collector: Collector) -> Iterator[subprocess.Popen[str]]:
+def started(code: str, collector: Collector, options: str = PATIENT) -> Iterator[subprocess.Popen[str]]:
     """A process that has recorded and waits to be ended."""
-    command = [sys.executable, "-c", PRELUDE + WAITS + code, collector.url]
+    made = (PRELUDE + WAITS + code).replace("interval_s=60", f"interval_s=60, {options}")
+    command = [sys.executable, "-c", made, collector.url]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None
@@ -114,7 +117,7 @@ def test_a_signal_that_is_ignored_stays_so_and_all_are_left_alone_where_that_is_
 
 def test_a_service_that_is_away_holds_a_signal_up_for_no_longer_than_an_end(collector: Collector) -> None:
     collector.mode = "hole"
-    with started(RECORD + "wait()", collector) as process:
+    with started(RECORD + "wait()", collector, "exit_timeout_s=2") as process:
         began = time.monotonic()
         assert ended(process, signal.SIGTERM) == -signal.SIGTERM
     assert time.monotonic() - began < stretched(2.0) + 2.0
@@ -139,7 +142,7 @@ import asyncio, os
 from metrics_app import MetricsClient, Options
 from metrics_app.client.asgi import TimingMiddleware
 
-client = MetricsClient(os.environ["URL"], Options(interval_s=60))
+client = MetricsClient(os.environ["URL"], Options(interval_s=60, exit_timeout_s=20, connect_timeout_s=10))
 
 async def plain(scope, receive, send):
     assert scope["type"] == "http"
@@ -174,7 +177,7 @@ SERVERS = {
 
 @contextmanager
 def served(
-    server: str, app: str, collector: Collector, folder: Path, python: str = sys.executable
+    server: str, app: str, collector: Collector, folder: Path, python: str
 ) -> Iterator[tuple[int, subprocess.Popen[bytes]]]:
     (folder / "shop.py").write_text(APP)
     port = free_port()
@@ -190,12 +193,9 @@ def served(
             process.wait()
 
 
-@pytest.mark.parametrize("app", ["plain", "timed"])
-@pytest.mark.parametrize("server", SERVERS)
-def test_a_server_that_is_ended_by_sigterm_has_sent_every_request(
-    collector: Collector, tmp_path: Path, server: str, app: str
-) -> None:
-    with served(server, app, collector, tmp_path) as (port, process):
+def end_a_server(collector: Collector, folder: Path, server: str, app: str, python: str) -> str:
+    """Asks 21 times, ends it while it answers the last one, and returns its log."""
+    with served(server, app, collector, folder, python) as (port, process):
         for _ in range(20):
             ask(port)
         slow = threading.Thread(target=ask, args=(port, 20.0, "?0.5"))
@@ -204,7 +204,32 @@ def test_a_server_that_is_ended_by_sigterm_has_sent_every_request(
         process.send_signal(signal.SIGTERM)
         slow.join()
         process.wait(60)
-    said = (tmp_path / "log").read_text()
+    said = (folder / "log").read_text()
     assert "Traceback" not in said, said
+    return said
+
+
+@pytest.mark.parametrize("app", ["plain", "timed"])
+@pytest.mark.parametrize("server", SERVERS)
+def test_a_server_that_is_ended_by_sigterm_has_sent_every_request(
+    collector: Collector, tmp_path: Path, server: str, app: str
+) -> None:
+    said = end_a_server(collector, tmp_path, server, app, sys.executable)
     assert (collector.counted("mine"), collector.missing("mine")) == (21, 0), said
     assert collector.counted("GET *") == (21 if app == "timed" else 0), said
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("version", ["uvicorn==0.28.1", "uvicorn==0.29.0", "uvicorn"])
+def test_so_have_servers_of_the_oldest_and_the_newest_uvicorn(
+    collector: Collector, tmp_path: Path, version: str
+) -> None:
+    python = tmp_path / "venv" / "bin" / "python"
+    subprocess.run([sys.executable, "-m", "venv", str(tmp_path / "venv")], check=True)
+    needed = [version, "gunicorn", "msgspec", "urllib3"]
+    subprocess.run([python, "-m", "pip", "-q", "install", "--disable-pip-version-check", *needed], check=True)
+    (lib,) = (tmp_path / "venv" / "lib").glob("python*/site-packages")
+    (lib / "ours.pth").write_text(str(Path(__file__).parents[2]))
+    for number, (server, app) in enumerate(product(SERVERS, ("plain", "timed")), 1):
+        end_a_server(collector, tmp_path, server, app, str(python))
+        assert (collector.counted("mine"), collector.missing("mine")) == (21 * number, 0), (server, app)
