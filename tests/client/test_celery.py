@@ -51,6 +51,8 @@ def test_children_of_celery_that_end_after_some_tasks_send_what_they_have(collec
             time.sleep(0.2)
         worker.send_signal(signal.SIGTERM)
         worker.wait(60)
+        while collector.counted("job") < 400 and time.monotonic() < until:
+            time.sleep(0.1)  # Celery does not wait for children that are ending
     finally:
         worker.kill()
         worker.wait()
