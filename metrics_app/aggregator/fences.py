@@ -26,35 +26,41 @@ class Ranges:
         if edges and edges[-1] == first:  # the next batch of a sender that lost nothing
             edges[-1] = stop
             return [(first, stop)]
-        starts, stops = edges[::2], edges[1::2]
-        low, high = bisect_left(stops, first), bisect_right(starts, stop)  # the intervals that touch ours
+        low, high = self._touching(first, stop)
+        touching = edges[low:high]
         fresh, at = [], first
-        for start, end in zip(starts[low:high], stops[low:high], strict=True):
+        for start, end in zip(touching[::2], touching[1::2], strict=True):
             if at < start:
                 fresh.append((at, start))
             at = max(at, end)
         if at < stop:
             fresh.append((at, stop))
-        if low < high:
-            first, stop = min(first, starts[low]), max(stop, stops[high - 1])
-        edges[2 * low : 2 * high] = [first, stop]
+        if touching:
+            first, stop = min(first, touching[0]), max(stop, touching[-1])
+        edges[low:high] = [first, stop]
         return fresh
+
+    def _touching(self, first: int, stop: int) -> tuple[int, int]:
+        """From where to where in `edges` the intervals lie that touch [first, stop).
+
+        Found in all edges, starts and stops alike: a set of many gaps is not to be copied for each chunk.
+        """
+        return bisect_left(self.edges, first) // 2 * 2, (bisect_right(self.edges, stop) + 1) // 2 * 2
 
     def is_apart(self, first: int, count: int) -> bool:
         """Whether [first, first + count) touches none of the intervals, so that to claim it begins another one."""
         edges = self.edges
         if edges and edges[-1] == first:
             return False
-        return bisect_left(edges[1::2], first) == bisect_right(edges[::2], first + count)
+        low, high = self._touching(first, first + count)
+        return low == high
 
     def fresh(self, first: int, count: int) -> int:
         """How many of [first, first + count) are not there."""
         stop = first + count
-        edges = self.edges
-        known = sum(
-            max(0, min(end, stop) - max(start, first)) for start, end in zip(edges[::2], edges[1::2], strict=True)
-        )
-        return count - known
+        low, high = self._touching(first, stop)
+        starts, ends = self.edges[low:high:2], self.edges[low + 1 : high : 2]
+        return count - sum(max(0, min(end, stop) - max(start, first)) for start, end in zip(starts, ends, strict=True))
 
     def claim_whole(self, first: int, count: int) -> int:
         """Adds [first, first + count) if nothing of it is there, and returns how many of it are not."""

@@ -13,6 +13,7 @@ from faust import SASLCredentials, SSLCredentials
 from faust.types.auth import CredentialsT
 from yarl import URL
 
+from metrics_app.broker import inflation
 from metrics_app.errors import BrokerError
 from metrics_app.settings import Settings
 
@@ -25,6 +26,8 @@ POLL_MS = 500
 FIRST_RECORD_S = 5.0
 # a request may take less than the silence after which its sender's partitions move: a late ack ends the sender first
 REQUEST_SHARE = 0.8
+
+inflation.bound()  # before the first consumer is made
 
 
 def client_options(settings: Settings) -> dict[str, Any]:

@@ -1,3 +1,5 @@
+from typing import Any
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -65,3 +67,23 @@ def test_numbers_that_were_reached_and_did_not_come_are_missing_until_they_come(
             ranges.reach(first + count)
         assert ranges.missing == end - len(model)
         assert ranges.edges == sorted(ranges.edges)
+
+
+def test_a_set_of_many_gaps_is_not_copied_for_each_claim():
+    """Else a record of nothing but gaps holds the loop for seconds."""
+
+    class Edges(list[int]):
+        copied = 0
+
+        def __getitem__(self, at: Any) -> Any:
+            found: Any = super().__getitem__(at)
+            self.copied += len(found) if isinstance(at, slice) else 0
+            return found
+
+    many = Ranges(Edges(range(4000)))
+    for first in range(1, 1000, 2):
+        many.is_apart(first, 1)
+        many.fresh(first, 1)
+        many.claim(first, 1)
+    assert isinstance(many.edges, Edges)
+    assert many.edges.copied < 20_000
