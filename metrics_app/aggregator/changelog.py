@@ -1,9 +1,10 @@
 """The one check of what the changelog gives: recovery, standbys and the reading of gaps all go through it.
 
 A record must be a whole row under a key that belongs in its partition. What is not is never taken in, and never ends a
-worker: it would meet the record again at each start. A damaged state of an hour row may have been the newest. Where
-nothing shows that it was not, the last good state goes on as an incomplete row, or an empty one where there is none:
-values are folded into it, and questions for it are answered 503 instead of with less than was accepted.
+worker: it would meet the record again at each start. A damaged state of an hour row may have been the newest. That does
+no harm where it claims to be no newer than a good one, or newer than the place: from there all is folded once more.
+Elsewhere the last good state goes on as an incomplete row, or an empty one where there is none: values are folded into
+it, and questions for it are answered 503 instead of with less than was accepted.
 """
 
 from __future__ import annotations
@@ -106,8 +107,8 @@ def is_older(claimed: Version | None, current: bytes) -> bool:
     return claimed is not None and claimed <= rows.version_of(current)
 
 
-def incomplete(current: bytes | None) -> bytes:
-    """An hour row that goes on from a good state, or from none, and says that it may lack values."""
+def rewritten(current: bytes | None, incomplete: bool) -> bytes:
+    """An hour row that goes on from a state of it, or from none, and says whether it may lack values."""
     row = rows.decode_row(current, ALL_DISTINCT) if current is not None else Row(HourlySummary(), 0, NO_STAMP)
-    row.incomplete = True
+    row.incomplete = incomplete
     return rows.encode_row(row)

@@ -123,6 +123,7 @@ class Replica(Recovery):
         # what Faust compares: nothing is left for it, nor is more there than it knows of
         offsets[tp] = self.active_highwaters[tp] = max(end - 1, self.active_highwaters[tp])
         self.progress.pop(tp.partition, None)
+        self._store.settle_doubts(tp.partition)
         self._store.note_whole(tp.partition)
 
     async def _write_again(self, tps: Collection[TP], era: object) -> bool:

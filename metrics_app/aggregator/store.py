@@ -49,6 +49,7 @@ class HourStore(LocalCopies):
     Attributes:
         on_bad: told how many changelog records were not taken in.
         outvoted: by partition, rows of which the changelog, as far as it was read, has an older state last.
+        doubted: by partition, rows that a damaged state has made incomplete, and the version it claimed.
     """
 
     on_bad: Callable[[int], None] = staticmethod(lambda count: None)
@@ -56,10 +57,12 @@ class HourStore(LocalCopies):
     def __init__(self, *args: Any, **named: Any) -> None:
         super().__init__(*args, **named)
         self.outvoted: dict[int, set[bytes]] = defaultdict(set)
+        self.doubted: dict[int, dict[bytes, Version]] = defaultdict(dict)
 
     def rebuild(self, partition: int, reason: str, detail: str) -> None:
         """Puts the copy of a partition aside; recovery starts from nothing."""
         self.outvoted.pop(partition, None)
+        self.doubted.pop(partition, None)
         super().rebuild(partition, reason, detail)
 
     def merge(self, tp: TP, records: Iterable[ChangelogRecord], reached: int) -> None:
@@ -115,7 +118,21 @@ class HourStore(LocalCopies):
         with self.sound(partition):
             if bad.row_key[0] != HOUR or (known is not None and changelog.is_older(bad.claimed, known)):
                 return None
-            return changelog.incomplete(known)
+            doubted = self.doubted[partition]
+            if bad.claimed is not None and (known is None or not is_incomplete(known) or bad.row_key in doubted):
+                doubted[bad.row_key] = min(bad.claimed, doubted.get(bad.row_key, bad.claimed))
+            return changelog.rewritten(known, incomplete=True)
+
+    def settle_doubts(self, partition: int) -> None:
+        """Makes rows whole again that only lack what is folded once more: what was damaged is newer than the place."""
+        place = self.read(partition, PLACE_KEY)
+        doubted = self.doubted.pop(partition, {})
+        if place is None:
+            return
+        with self.sound(partition):
+            redone = [row_key for row_key, claimed in doubted.items() if claimed > version_of(place)]
+            whole = [(row_key, changelog.rewritten(self.read(partition, row_key), False)) for row_key in redone]
+        self.write(TP(self.table.changelog_topic.get_topic_name(), partition), whole, None)
 
     def _tell(self, partition: int, bad: list[Bad]) -> None:
         if bad:
@@ -134,6 +151,7 @@ class HourStore(LocalCopies):
         )
         if is_newest:
             self.outvoted[partition].discard(row_key)
+            self.doubted[partition].pop(row_key, None)
         elif row_key != PLACE_KEY:  # a place that goes back costs a replay, and is written every few seconds anyway
             self.outvoted[partition].add(row_key)
         return is_newest

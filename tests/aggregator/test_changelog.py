@@ -185,3 +185,40 @@ def test_values_are_folded_into_a_row_that_was_damaged_and_it_stays_incomplete(
     ((_, written),) = fold.take(1.0).rows
     assert rows.is_incomplete(written)
     assert rows.decode_row(written, 1000).summary.count == 1
+
+
+@pytest.mark.parametrize(
+    ("stamps", "place", "expected"),
+    [
+        ([9], 7, (1, False)),  # beyond the place: its records are folded once more
+        ([9], 9, (1, True)),
+        ([9], 20, (1, True)),
+        ([8, 9], 8, (1, True)),  # one of two was within it
+        ([9, 8], 7, (1, False)),
+        ([9], None, (1, True)),
+    ],
+)
+def test_what_was_damaged_beyond_the_place_is_folded_once_more_and_lacks_nothing(
+    table: HourlyTable, stamps: list[int], place: int | None, expected: tuple[int, bool]
+) -> None:
+    take(table, (KEY, row(5, 1.0)))
+    for stamp in stamps:
+        take(table, (KEY, turned(row(stamp, 1.0, 2.0))))
+    if place is not None:
+        take(table, (rows.PLACE_KEY, rows.encode_place(Place(0, place, 1.0))))
+    table.store.settle_doubts(PARTITION)
+    assert stored(table) == expected
+    assert table.store.outvoted[PARTITION] >= {KEY}
+
+
+def test_a_row_that_was_incomplete_before_stays_so(table: HourlyTable) -> None:
+    take(table, (KEY, rows.encode_row(Row(HourlySummary(), 0, 5, incomplete=True))), (KEY, turned(row(9, 1.0))))
+    take(table, (rows.PLACE_KEY, rows.encode_place(Place(0, 7, 1.0))))
+    table.store.settle_doubts(PARTITION)
+    assert stored(table) == (0, True)
+
+
+def test_a_row_that_only_a_damaged_state_beyond_the_place_speaks_of_was_never_recorded(table: HourlyTable) -> None:
+    take(table, (rows.PLACE_KEY, rows.encode_place(Place(0, 7, 1.0))), (KEY, turned(row(9, 1.0))))
+    table.store.settle_doubts(PARTITION)
+    assert stored(table) == (0, False)

@@ -16,8 +16,10 @@ import pytest
 from aiokafka import AIOKafkaProducer
 
 from metrics_app.aggregator import row as rows
+from metrics_app.aggregator.row import Row
 from metrics_app.broker import client
 from metrics_app.settings import Settings
+from metrics_app.stats.summary import HourlySummary
 from metrics_app.wire.chunk import Chunk
 from metrics_app.wire.keys import partition_of
 from metrics_app.wire.record import encode
@@ -55,6 +57,11 @@ def status(ledger: Ledger, key: str) -> int:
     return 200
 
 
+def claiming(value: bytes, stamp: int) -> bytes:
+    """With another stamp in the header, and the checksum it had."""
+    return value[:8] + stamp.to_bytes(8, "little") + value[16:]
+
+
 async def spoil(installation: Installation, hour: int) -> int:
     """Writes damaged records behind the rows of all keys, and others that have no business there; says how many."""
     bootstrap = installation.kafka.bootstrap
@@ -64,11 +71,12 @@ async def spoil(installation: Installation, hour: int) -> int:
         for record in await client.everything(settings, CHANGELOG, range(PARTITIONS))
     }
     home = partition_of(NEVER_SENT.encode(), PARTITIONS)
-    template = next(value for (_, row_key), value in last.items() if row_key[:1] == bytes([rows.HOUR]))
+    empty = rows.encode_row(Row(HourlySummary(), 0, 0))
     written = [(partition, key, value[:-6] + b"\xff\xff" + value[-4:]) for (partition, key), value in last.items()]
+    written += [(partition, key, claiming(value, 1 << 40)) for (partition, key), value in last.items()]
     written += [
-        (home, rows.hour_key(hour, NEVER_SENT.encode()), template[:-6] + b"\xff\xff" + template[-4:]),
-        ((home + 1) % PARTITIONS, rows.hour_key(hour, NEVER_SENT.encode()), template),
+        (home, rows.hour_key(hour, NEVER_SENT.encode()), empty[:-1] + b"\xff"),
+        ((home + 1) % PARTITIONS, rows.hour_key(hour, NEVER_SENT.encode()), empty),
         (0, b"\x99?", b"junk"),
         (1, rows.PLACE_KEY, os.urandom(40)),
     ]
