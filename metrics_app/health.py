@@ -49,7 +49,7 @@ class ReadyView(AboutView):
     """Whether a load balancer should send requests here."""
 
     async def get(self, request: Any) -> Any:
-        """200, or 503 with the reasons; `?verbose` lists every check."""
+        """200, or 503 with the reasons, and warnings with either; `?verbose` lists every check."""
         states = self.health.states()
         reasons = {name: reason for name, reason in states.items() if reason is not None}
         checks = (
@@ -57,14 +57,14 @@ class ReadyView(AboutView):
             if "verbose" in request.query
             else reasons
         )
+        more = {"warnings": warned} if (warned := self.health.warned()) else {}
         if reasons:
             detail = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
             return problem(
-                HTTPStatus.SERVICE_UNAVAILABLE, "Not ready", detail, {**_NOW, "Retry-After": "1"}, checks=checks
+                HTTPStatus.SERVICE_UNAVAILABLE, "Not ready", detail, {**_NOW, "Retry-After": "1"}, checks=checks, **more
             )
-        return json_reply(
-            {"status": "ready", "pid": os.getpid()} | ({"checks": checks} if checks else {}), headers=_NOW
-        )
+        ready = {"status": "ready", "pid": os.getpid()} | ({"checks": checks} if checks else {}) | more
+        return json_reply(ready, headers=_NOW)
 
 
 class MetricsView(AboutView):

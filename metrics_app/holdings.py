@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple, Protocol
 
 from metrics_app.errors import OwnerUnavailableError
@@ -10,6 +11,38 @@ from metrics_app.stats.summary import HourlySummary
 ACTIVE = "active"
 STANDBY = "standby"
 RECOVERING = "recovering"
+
+# what a collector may still be sending of an hour that is over, with room for clocks that differ; of default settings
+FINAL_AFTER_S = 13.6
+
+
+class Loss(NamedTuple):
+    """Records that Kafka no longer had when they were to be folded.
+
+    Attributes:
+        first, end: hours of which they may have held values, `end` not included.
+        since: epoch seconds; everything accepted up to then had been folded.
+        records: how many they were; 0 when nobody knows.
+    """
+
+    first: int
+    end: int
+    since: float
+    records: int
+
+    def joined(self, other: Loss) -> Loss:
+        """Both as one."""
+        records = self.records + other.records if self.records and other.records else 0
+        return Loss(min(self.first, other.first), max(self.end, other.end), min(self.since, other.since), records)
+
+
+def loss_of(losses: Iterable[Loss], first: int, end: int) -> Loss | None:
+    """What may be lost of the hours from `first` to before `end`, all losses taken together; None: nothing is."""
+    found: Loss | None = None
+    for loss in losses:
+        if loss.first < end and first < loss.end:
+            found = loss if found is None else found.joined(loss)
+    return found
 
 
 class Found(NamedTuple):
@@ -25,6 +58,8 @@ class Found(NamedTuple):
         stale: True when a newer state of this row may exist on another worker.
         role: which copy of the partition this is.
         offset: source offset of the last record in the row.
+        final_after_s: how long past its end an hour is final, by `as_of`.
+        loss: records that may have held values of it and are gone; None: there are none.
     """
 
     summary: HourlySummary
@@ -35,6 +70,8 @@ class Found(NamedTuple):
     stale: bool
     role: str
     offset: int
+    final_after_s: float = FINAL_AFTER_S
+    loss: Loss | None = None
 
 
 class SummaryReader(Protocol):
@@ -56,6 +93,9 @@ class SummaryReader(Protocol):
 
     def behind(self, partition: int) -> str | None:
         """Why the copy held here may lack what was accepted a moment ago; None when it does not."""
+
+    def losses(self, partition: int) -> Sequence[Loss]:
+        """Records of the partition that were gone before they could be folded, as the copy held here knows."""
 
     def recent_keys(self, partition: int, hours: range, prefix: bytes) -> set[bytes]:
         """Keys with a prefix that have a row in memory in one of these hours; to be asked before `stored_keys`."""

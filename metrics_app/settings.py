@@ -111,6 +111,14 @@ class Settings(BaseSettings):
     )
     samples_retention_hours: int = Field(72, ge=1, description="How long raw records stay in Kafka.")
 
+    # clocks
+    clock_tolerance_s: float = Field(
+        10.0,
+        ge=1,
+        le=600,
+        description="How far Kafka's clock and a worker's own may differ before nothing is decided by them (ADR 9).",
+    )
+
     # collection
     linger_ms: int = Field(25, ge=0, le=1000, description="How long samples are gathered into one record.")
     request_deadline_s: float = Field(1.8, gt=0, le=60, description="Longest wait for the broker's ack, then 503.")

@@ -20,6 +20,18 @@ class Telemetry:
 
     def __init__(self) -> None:
         registry = self.registry = CollectorRegistry()
+        # both
+        self.clock_difference = Gauge(
+            "metrics_app_clock_difference_seconds",
+            "Kafka's clock minus that of this process, the greatest known; 0 when they may be equal.",
+            registry=registry,
+        )
+        self.clock_disagreements = Counter(
+            "metrics_app_clock_disagreements",
+            "Stamps of Kafka that differ from the clock of this process by more than METRICS_CLOCK_TOLERANCE_S.",
+            ["kafka"],
+            registry=registry,
+        )
         # collection
         self.received = Counter("metrics_app_received_values", "Values read from request bodies.", registry=registry)
         self.accepted = Counter(
@@ -66,6 +78,11 @@ class Telemetry:
         self.unfenced = Counter(
             "metrics_app_unfenced_values",
             "Values folded whose repetition would count again: their row has no room for more senders or gaps.",
+            registry=registry,
+        )
+        self.ahead = Counter(
+            "metrics_app_ahead_values",
+            "Values folded into an hour that had not begun when Kafka took them: a collector's clock is ahead.",
             registry=registry,
         )
         self.expired = Counter(

@@ -100,12 +100,14 @@ class Health:
 
     Attributes:
         checks: of readiness: whether requests should be sent here.
+        warnings: of what somebody should look at, while requests are still welcome here.
         vital: of life: while one fails, only a new start helps.
         stopping: whether it is about to stop, and still works.
         ending: why it is about to be gone, in a sentence; None while it is not.
     """
 
     checks: dict[str, Check] = field(default_factory=dict)
+    warnings: dict[str, Check] = field(default_factory=dict)
     vital: dict[str, Check] = field(default_factory=dict)
     stopping: bool = False
     ending: str | None = None
@@ -126,6 +128,11 @@ class Health:
     def problems(self) -> dict[str, str]:
         """Reason per failing check; empty when ready."""
         return {name: reason for name, reason in self.states().items() if reason is not None}
+
+    def warned(self) -> dict[str, str]:
+        """What each warning says, of those that say anything."""
+        said = {name: _outcome(check) for name, check in self.warnings.items()}
+        return {name: warning for name, warning in said.items() if warning is not None}
 
 
 def _outcome(check: Check) -> str | None:

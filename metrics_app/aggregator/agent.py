@@ -27,7 +27,9 @@ from faust.types import TP, Message, StreamT
 from metrics_app.aggregator.consumer import Record
 from metrics_app.aggregator.dead_letters import StopRule
 from metrics_app.aggregator.fold import HOUR_MS
-from metrics_app.aggregator.partitions import Active, Partitions
+from metrics_app.aggregator.log_clock import Witness
+from metrics_app.aggregator.notices import Notices
+from metrics_app.aggregator.partitions import Active, End, Partitions
 from metrics_app.aggregator.source_log import SourceLog, seek
 from metrics_app.errors import FormatError
 from metrics_app.last_resort import EXIT_CRASHED, leave
@@ -39,6 +41,7 @@ logger = logging.getLogger(__name__)
 
 SEEK_AGAIN_S = 2.0  # a seek takes effect within a fetch; until then the records behind the hole are still delivered
 STRETCH_BYTES = 64 << 10  # folded before queries and heartbeats have their turn
+FOREVER_S = float("inf")
 RETRY_S = 0.5
 PATIENCE_S = 20.0  # of trouble with the machine, after which a new process is the better try
 TRIES = 2  # of a record on which the fold fails; a state of this process that it meets once may be to blame
@@ -87,6 +90,7 @@ class Folding:
         self.dead_letter = dead_letter
         self.flush = flush
         self.give_up = give_up
+        self.notices = Notices()
         self.taken = 0  # runs, from the start of the process
         self._rules: defaultdict[int, StopRule] = defaultdict(new_rule)
         self._failures: Counter[tuple[TP, int, int, int]] = Counter()
@@ -118,21 +122,24 @@ class Folding:
 
     async def _fold(self, run: Message) -> None:
         stretch = 0
+        witness = self.partitions.witness()  # all in the run was appended before
         for record in cast("list[Record]", run.value):
             await self.partitions.all_compared.wait()
             if not self._is_ours(run):
                 return
             active = self.partitions.of(run.partition)
             if record.offset > active.fold.offset + 1:
-                await self._seek_back(run.tp, active)
+                await self._seek_back(run.tp, active, record.timestamp / 1000)
                 return
             if record.offset <= active.fold.offset:
-                if record.timestamp > active.fold.now_ms:  # appended later than all that was folded: of another log
+                if (
+                    record.timestamp > active.fold.clock.newest_ms
+                ):  # appended later than all that was folded: of another log
                     self.partitions.doubt(run.partition)
                     return
                 self.telemetry.replayed.inc()
                 continue
-            await self._apply(record, active)
+            await self._apply(record, active, witness)
             while self.partitions.dirty_rows() > self.max_dirty_rows and not self._is_stale(run):
                 await self.flush()
             stretch += len(record.value or b"")
@@ -147,7 +154,7 @@ class Folding:
     def _is_stale(self, run: Message) -> bool:
         return bool(run.generation_id != self.app.consumer_generation_id)
 
-    async def _apply(self, record: Record, active: Active) -> None:
+    async def _apply(self, record: Record, active: Active, witness: Witness) -> None:
         tp = TP(record.topic, record.partition)
         chunks, reason = self._read(record)
         if reason is not None:
@@ -156,7 +163,9 @@ class Folding:
                 return  # the partition moved meanwhile; its next owner puts the record aside again
         try:
             with self.partitions.table.store.sound(tp.partition):  # no good record is put aside for a bad row
-                tally = active.fold.apply(record.offset, record.timestamp, chunks)
+                tally = active.fold.apply(
+                    record.offset, record.timestamp, chunks, self._compared(record, active, witness)
+                )
         except BaseException as error:
             del self.partitions.active[tp.partition]  # it may hold half of the record
             if isinstance(error, TROUBLE) or not isinstance(error, Exception):
@@ -164,11 +173,12 @@ class Folding:
             # a bug, met on one record, which is put aside when it is met again
             logger.exception("%s offset %s cannot be folded", tp, record.offset)
             self._failures[_identity(record)] += 1
-            await self._seek_back(tp, self.partitions.of(tp.partition))
+            await self._seek_back(tp, self.partitions.of(tp.partition), record.timestamp / 1000)
             return
         self._trouble_since.pop(tp.partition, None)
         self._note(tp.partition, reason)
         active.tally.add(tally)
+        self.notices.folded(tp.partition, record.offset, tally)
         self.telemetry.folded_records.inc()
 
     def _read(self, record: Record) -> tuple[list[Chunk], str | None]:
@@ -199,36 +209,52 @@ class Folding:
         self.partitions.active.pop(tp.partition, None)
         await asyncio.sleep(RETRY_S)
 
-    async def _seek_back(self, tp: TP, active: Active) -> None:
-        """Asks for the next offset again; what retention has deleted before it could be read is reported as lost."""
+    def _compared(self, record: Record, active: Active, witness: Witness) -> Witness:
+        """The witness, after the record's stamp was compared with our clock."""
+        is_new = active.asked is not None and record.offset >= active.asked.offset
+        after_s = active.asked.at.own_s if active.asked is not None and is_new else 0.0
+        is_odd = self.partitions.clocks.met(record.partition, record.offset, record.timestamp, after_s)
+        return witness._replace(disputed=True) if is_odd else witness
+
+    async def _seek_back(self, tp: TP, active: Active, before_s: float) -> None:
+        """Asks for the next offset again; what retention has deleted before it could be read is noted as lost.
+
+        Args:
+            before_s: stamp of a record behind it, in epoch seconds.
+        """
         wanted = active.fold.offset + 1
         offset, sought_s = self._sought.get(tp, (-1, 0.0))
         if offset == wanted and time.monotonic() - sought_s < SEEK_AGAIN_S:
             return
         try:
-            await self._seek(tp, active, wanted)
+            await self._seek(tp, active, wanted, before_s)
         except (KafkaError, OSError, TimeoutError, ConsumerNotStarted) as error:
             logger.warning("%s: could not seek back to offset %s, trying again soon: %r", tp, wanted, error)
 
-    async def _seek(self, tp: TP, active: Active, wanted: int) -> None:
+    async def _seek(self, tp: TP, active: Active, wanted: int, before_s: float) -> None:
         self._sought[tp] = wanted, time.monotonic()
-        earliest = (await self.app.consumer.earliest_offsets(tp)).get(tp) or 0
-        if earliest > wanted:
-            logger.error("%s: records %s to %s were deleted by retention before being folded", tp, wanted, earliest - 1)
-            self.telemetry.lost.inc(earliest - wanted)
-            active.fold.offset = earliest - 1
-        elif not await self.step_over(tp, active):
+        is_gone = await self.step_over(tp, active, before_s)
+        if self.partitions.active.get(tp.partition) is not active:
+            return  # the partition moved meanwhile
+        if not is_gone:
             self.telemetry.holes.inc()
             logger.warning("%s: offset %s was skipped, seeking back", tp, wanted)
-        await seek(self.app.consumer, tp, max(active.fold.offset + 1, earliest))
+        await seek(self.app.consumer, tp, active.fold.offset + 1)
 
-    async def step_over(self, tp: TP, active: Active) -> bool:
-        """Goes on behind offsets that hold no record and so never come; whether there were any.
+    async def step_over(self, tp: TP, active: Active, before_s: float = FOREVER_S) -> bool:
+        """Goes on behind offsets that never come: they hold no record, or it is lost; whether there were any.
+
+        Args:
+            before_s: stamp of a record behind them, in epoch seconds.
 
         Raises:
             KafkaError, OSError, TimeoutError: Kafka did not say.
         """
         wanted = active.fold.offset + 1
+        earliest = (await self.app.consumer.earliest_offsets(tp)).get(tp) or 0
+        if earliest > wanted and self.partitions.active.get(tp.partition) is active:
+            self.partitions.lose(tp.partition, earliest, before_s)
+            return True
         first = await self.first_record(tp.partition, wanted)
         if first <= wanted or active.fold.offset + 1 != wanted:
             return False
@@ -244,24 +270,25 @@ def _identity(record: Record) -> tuple[TP, int, int, int]:
 
 async def prove_completeness(log: SourceLog, partitions: Partitions, telemetry: Telemetry) -> dict[int, int]:
     """Notes for each owned partition whether everything it held a moment ago is folded; returns its lag in records."""
-    before = time.time()
+    at = partitions.clocks.now()
     ends = await log.ends(partitions.places)
     lags = {}
-    for partition, end in ends.items():
+    for partition, offset in ends.items():
         if partition not in partitions.places:
             continue
         active = partitions.of(partition)
-        if end <= active.fold.offset:
+        if offset <= active.fold.offset:
             partitions.doubt(partition)
             continue
-        lag = lags[partition] = end - active.fold.offset - 1
+        lag = lags[partition] = offset - active.fold.offset - 1
         telemetry.lag.labels(str(partition)).set(lag)
+        end = End(offset, at, partitions.clocks.both_s(partition, at) or 0.0)
         if lag == 0:
-            active.complete_at = before
-        elif active.fold.offset + 1 >= active.asked[0]:
+            active.show(end)
+        elif active.asked is not None:
             # under load something is always on its way: what counts is that the end of last time has been reached
-            active.complete_at = max(active.complete_at, active.asked[1])
-        else:
-            continue
-        active.asked = end, before
+            if active.fold.offset + 1 < active.asked.offset:
+                continue
+            active.show(active.asked)
+        active.asked = end
     return lags

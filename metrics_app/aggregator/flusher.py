@@ -169,7 +169,7 @@ class Flusher(mode.Service):
     def _take(self, partition: int, active: Active, room: int) -> Taken:
         sealing = seal.next_slice(self.table.store, partition, active, room)
         stored = dict([*sealing.rows, *self._outvoted(partition, room - len(sealing.rows))])
-        flush = active.fold.take(active.as_of)
+        flush = active.fold.take(active.as_of(self.partitions.clocks.now().own_s))
         tally, active.tally = active.tally, Tally()
         # what goes out in this flush anyway is newer than what the store has
         again = [(row_key, value) for row_key, value in stored.items() if row_key not in flush.taken]
@@ -201,12 +201,17 @@ class Flusher(mode.Service):
 
     async def _send(self, producer: AIOKafkaProducer, records: dict[int, Records]) -> dict[int, list[Span]]:
         """Sends records to their partitions and returns, once all are acknowledged, the offsets they got."""
+        begun = self.partitions.clocks.now()
         sent = {partition: await self._batches(producer, partition, those) for partition, those in records.items()}
         await asyncio.gather(*(ack for batches in sent.values() for _, ack in batches))
-        return {
+        spans = {
             partition: [Span(ack.result().offset, count, ack.result().timestamp) for count, ack in batches]
             for partition, batches in sent.items()
         }
+        for partition, those in spans.items():
+            if those:
+                self.partitions.clocks.appended(partition, those[-1].appended_ms, begun)
+        return spans
 
     async def _batches(self, producer: AIOKafkaProducer, partition: int, records: Records) -> list[Sent]:
         """Sends records in batches made here: a `send`, and a future, for each would cost ten times as much."""
@@ -277,7 +282,7 @@ class Flusher(mode.Service):
         self.telemetry.sealed_rows.inc(len(taken.again))
         self._last_place_s[taken.partition] = time.monotonic()
         # the clock as of the flush: what was folded meanwhile is not durable, and its replay needs what it needed
-        self.partitions.expire(taken.partition, taken.flush.place.log_ms)
+        self.partitions.expire(taken.partition, taken.flush.place)
 
     def _count(self, tally: Tally) -> None:
         """Counts values once they are durable; what a rebalance drops from memory is folded, and counted, elsewhere."""
@@ -287,6 +292,7 @@ class Flusher(mode.Service):
         telemetry.unfenced.inc(tally.unfenced)
         telemetry.expired.inc(tally.expired)
         telemetry.overfull.inc(tally.overfull)
+        telemetry.ahead.inc(tally.ahead)
         telemetry.duplicate.labels("number").inc(tally.duplicate_numbers)
         telemetry.duplicate.labels("id").inc(tally.duplicate_ids)
         telemetry.duplicate.labels("overlap").inc(tally.overlapping)

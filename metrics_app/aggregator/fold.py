@@ -1,8 +1,9 @@
 """The fold: records of one partition, in offset order, into rows of key and hour.
 
-Everything here is a function of the log and of the rows stored so far: no clock, no I/O, no Faust. A record is applied
-to a row only if its offset is above the row's stamp, so the log may be replayed from any earlier offset, over rows of
-mixed age, and the result is the same. That is what makes at-least-once delivery count exactly once.
+Everything here is a function of the log and of the rows stored so far: no I/O, no Faust, and of the worker's own clock
+only whether it confirms the log's (`log_clock.py`). A record is applied to a row only if its offset is above the row's
+stamp, so the log may be replayed from any earlier offset, over rows of mixed age, and the result is the same. That is
+what makes at-least-once delivery count exactly once.
 """
 
 from __future__ import annotations
@@ -17,8 +18,10 @@ import numpy as np
 from metrics_app.aggregator import row as rows
 from metrics_app.aggregator.fences import Ranges
 from metrics_app.aggregator.ids import Parts, RecordClaims, SeenIds, ids_of
-from metrics_app.aggregator.row import Place, Row
+from metrics_app.aggregator.log_clock import ANY_TIME, LogClock, Witness
+from metrics_app.aggregator.row import Place, Row, with_loss
 from metrics_app.errors import FormatError
+from metrics_app.holdings import Loss
 from metrics_app.stats import codec
 from metrics_app.stats.summary import HourlySummary
 from metrics_app.wire.chunk import HOUR_MAX, Chunk
@@ -54,6 +57,8 @@ class Limits:
         max_ranges: runs of numbers without a gap, of all its senders, noted per row; what would begin another one is
             counted unfenced. A row so stays below what Kafka takes in one request.
         max_clean_rows: unchanged rows kept in memory per partition.
+        clock_tolerance_s: how far the log's clock and the worker's own may differ.
+        max_ahead_s: how far ahead of its clock a collector takes a timestamp.
     """
 
     retention_hours: int = 31 * 24
@@ -62,14 +67,21 @@ class Limits:
     max_senders: int = 1024
     max_ranges: int = 16_384
     max_clean_rows: int = 10_000
+    clock_tolerance_s: float = 10.0
+    max_ahead_s: float = 300.0
+
+    @property
+    def tolerance_ms(self) -> int:
+        """The tolerance of clocks in milliseconds."""
+        return round(self.clock_tolerance_s * 1000)
 
 
 @dataclass(slots=True)
 class Tally:
-    """What became of the values of one record; the members sum up to the values in it, `late` and `unfenced` apart.
+    """What became of the values of one record; they sum up to the values in it, `late`, `unfenced` and `ahead` apart.
 
     `overlapping` are the new ones of a histogram that was left out for the others in it, `overfull` those of a row that
-    has VALUES_MAX.
+    has VALUES_MAX, `ahead` those of an hour that had not begun when Kafka took the record.
     """
 
     folded: int = 0
@@ -81,11 +93,28 @@ class Tally:
     expired: int = 0
     late: int = 0
     unfenced: int = 0
+    ahead: int = 0
 
     def add(self, other: Tally) -> None:
         """Takes in what became of the values of other records."""
         for name in self.__slots__:
             setattr(self, name, getattr(self, name) + getattr(other, name))
+
+
+class Arrival(NamedTuple):
+    """The record that is being folded.
+
+    Attributes:
+        offset: where it stands in the log.
+        hour: the hour by the agreed clock.
+        hour_not_begun: the first hour of which no sample can have been taken when Kafka stamped the record.
+        claims: what its ids claim.
+    """
+
+    offset: int
+    hour: int
+    hour_not_begun: int
+    claims: RecordClaims
 
 
 class Flush(NamedTuple):
@@ -106,7 +135,8 @@ class PartitionFold:
         place: the last flushed place; nothing at or below its offset needs folding, only checking.
         ids: what was claimed under ids.
         offset: the last offset applied in memory.
-        now_ms: log-append time of the newest record applied: the only clock of the fold.
+        clock: what time it is in the log.
+        losses: records that were gone before they could be folded.
     """
 
     load: Callable[[bytes], bytes | None]
@@ -114,49 +144,68 @@ class PartitionFold:
     place: Place
     ids: SeenIds = field(default_factory=SeenIds)
     offset: int = field(init=False)
-    now_ms: int = field(init=False)
+    clock: LogClock = field(init=False)
+    losses: tuple[Loss, ...] = field(init=False)
     cache: dict[bytes, Row] = field(default_factory=dict)
     dirty: dict[bytes, Row] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.offset = self.place.offset
-        self.now_ms = self.place.log_ms
+        self.clock = LogClock(self.place.log_ms, self.place.clock_ms, self.limits.tolerance_ms)
+        self.losses = self.place.losses
 
-    def apply(self, offset: int, timestamp_ms: int, chunks: Sequence[Chunk]) -> Tally:
+    def apply(self, offset: int, timestamp_ms: int, chunks: Sequence[Chunk], witness: Witness = ANY_TIME) -> Tally:
         """Folds one record.
 
         Args:
             offset: its source offset, the one after `self.offset` or, in a replay, any lower one.
             timestamp_ms: its log-append time.
             chunks: its content, which `record.decode` has let through.
+            witness: what the worker knows of the time.
 
         Raises:
             ReadError: a row could not be read. After this, as after any other exception, half of the record may be in.
         """
         tally = Tally()
-        self.now_ms = max(self.now_ms, min(timestamp_ms, LATEST_MS))
-        arrival_hour = self.now_ms // HOUR_MS  # never goes back, though timestamps may: what has expired is gone
-        claims = self._claims(chunks, offset)
+        record = self._arrived(offset, min(max(timestamp_ms, 0), LATEST_MS), witness, chunks)
         for chunk in chunks:
-            if chunk.hour < arrival_hour - self.limits.retention_hours:
+            if chunk.hour < record.hour - self.limits.retention_hours:
                 tally.expired += chunk.count
             else:
-                self._fold_chunk(chunk, offset, arrival_hour, claims, tally)
+                self._fold_chunk(chunk, record, tally)
         self.offset = max(self.offset, offset)
         return tally
 
-    def _claims(self, chunks: Sequence[Chunk], offset: int) -> RecordClaims:
-        arrival_hour = self.now_ms // HOUR_MS
-        ids = {id_ for chunk in chunks for id_ in ids_of(chunk)}
-        from_hour = arrival_hour - self.limits.id_horizon_hours
-        with _reading("ids"):
-            claimed = self.ids.claimed(ids, self.place.epoch, offset, from_hour)
-        return RecordClaims(self.ids, arrival_hour, offset, claimed)
+    def _arrived(self, offset: int, timestamp_ms: int, witness: Witness, chunks: Sequence[Chunk]) -> Arrival:
+        self.clock.read(timestamp_ms, witness.own_ms)
+        agreed = self.clock.agreed_ms(witness.own_ms)  # goes on only: what has expired is gone
+        latest = max(agreed, timestamp_ms, witness.own_ms if witness.disputed else 0)
+        not_begun = timestamp_ms + round(self.limits.max_ahead_s * 1000) + self.limits.tolerance_ms
+        claims = self._claims(chunks, offset, agreed // HOUR_MS, latest // HOUR_MS)
+        return Arrival(offset, agreed // HOUR_MS, not_begun // HOUR_MS + 1, claims)
 
-    def _fold_chunk(self, chunk: Chunk, offset: int, arrival_hour: int, claims: RecordClaims, tally: Tally) -> None:
+    def _claims(self, chunks: Sequence[Chunk], offset: int, hour: int, latest_hour: int) -> RecordClaims:
+        """What the ids of a record may claim.
+
+        Args:
+            latest_hour: the hour from which on they are remembered, the latest that any witness names: where clocks
+                differ an id is kept longer, never shorter.
+        """
+        ids = {id_ for chunk in chunks for id_ in ids_of(chunk)}
+        with _reading("ids"):
+            claimed = self.ids.claimed(ids, self.place.epoch, offset, hour - self.limits.id_horizon_hours)
+        return RecordClaims(self.ids, latest_hour, offset, claimed)
+
+    def lose(self, offset: int, loss: Loss) -> None:
+        """Steps to an offset, over records that are gone."""
+        self.offset = offset
+        self.losses = with_loss(self.place._replace(losses=self.losses), loss).losses
+
+    def _fold_chunk(self, chunk: Chunk, record: Arrival, tally: Tally) -> None:
+        offset = record.offset
         row_key = rows.hour_key(chunk.hour, chunk.key)
         row = self._row(row_key)
-        fresh = claims.claim(chunk)
+        fresh = record.claims.claim(chunk)
         if row.epoch == self.place.epoch and row.stamp >= offset:
             tally.replayed += chunk.count
             return
@@ -168,9 +217,11 @@ class PartitionFold:
         fold = self._fold_histogram if chunk.histogram else self._fold_values
         folded = fold(chunk, row, fresh, tally)
         tally.folded += folded
-        if chunk.hour < arrival_hour:
+        if chunk.hour < record.hour:
             row.late += folded
             tally.late += folded
+        elif chunk.hour >= record.hour_not_begun:
+            tally.ahead += folded
         self.dirty[row_key] = row
 
     def _fold_values(self, chunk: Chunk, row: Row, fresh: Parts | None, tally: Tally) -> int:
@@ -263,7 +314,15 @@ class PartitionFold:
         Args:
             as_of: epoch seconds at which the partition held nothing beyond the last applied offset.
         """
-        place = Place(self.place.epoch, self.offset, as_of, self.now_ms, self.place.sealed)
+        place = Place(
+            self.place.epoch,
+            self.offset,
+            as_of,
+            self.clock.newest_ms,
+            self.place.sealed,
+            self.clock.confirmed_ms,
+            self.losses,
+        )
         encoded = []
         for row_key, row in self.dirty.items():
             row.stamp = max(row.stamp, place.offset)

@@ -6,18 +6,22 @@ import asyncio
 import logging
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from metrics_app.aggregator.fold import HOUR_MS, Limits, PartitionFold, Tally
 from metrics_app.aggregator.gaps import Gap
 from metrics_app.aggregator.ids import SeenIds, Sights
-from metrics_app.aggregator.row import NOWHERE, Place
+from metrics_app.aggregator.log_clock import LogClock, Witness
+from metrics_app.aggregator.row import NOWHERE, Place, with_loss
 from metrics_app.aggregator.source_log import Span, continued
 from metrics_app.aggregator.table import HourlyTable
+from metrics_app.clocks import Clocks, Instant
+from metrics_app.holdings import Loss
 from metrics_app.telemetry import Telemetry
 
 logger = logging.getLogger(__name__)
 
+HOUR_S = 3600
 IDS_A_ROW = 4  # what an id and a row take in memory, and cost to write
 SURE_AFTER_S = 1.0  # a broker that has just come up may for a moment not know the end of its log
 
@@ -35,6 +39,20 @@ class Log(Protocol):
         """Has records delivered again."""
 
 
+class End(NamedTuple):
+    """The end of a partition of the log at a moment.
+
+    Attributes:
+        offset: the one after the last record.
+        at: when it was the end, by our own clocks.
+        both_s: that moment by our clock and Kafka's, whichever is behind; 0.0 where Kafka's is not known.
+    """
+
+    offset: int
+    at: Instant
+    both_s: float
+
+
 @dataclass(slots=True)
 class Active:
     """A partition this worker owns.
@@ -42,23 +60,28 @@ class Active:
     Attributes:
         fold: its state in memory.
         tally: what became of the values applied and not flushed yet.
-        complete_at: epoch seconds at which the fold held everything the partition had; 0 until first shown.
-        asked: an end of the log that is to be reached, and the epoch seconds at which it was the end.
+        asked: an end of the log that is to be reached; None before the first one is known.
+        shown_s: monotonic seconds at which the fold held everything the partition had; None until first shown.
+        complete_at: the same in epoch seconds, by our clock and Kafka's.
         seal_from: row key from which sealing goes on; None when it begins with the first hour not sealed.
         gap: what others wrote to the changelog between our records; None when all since recovery is ours.
     """
 
     fold: PartitionFold
     tally: Tally = field(default_factory=Tally)
+    asked: End | None = None
+    shown_s: float | None = None
     complete_at: float = 0.0
-    asked: tuple[int, float] = (0, 0.0)
     seal_from: bytes | None = None
     gap: Gap | None = None
 
-    @property
-    def as_of(self) -> float:
-        """Epoch seconds up to which every accepted sample is folded."""
-        return max(self.complete_at, self.fold.now_ms / 1000, self.fold.place.as_of)
+    def show(self, end: End) -> None:
+        """Notes that everything before that end is folded."""
+        self.shown_s, self.complete_at = end.at.monotonic_s, max(self.complete_at, end.both_s)
+
+    def as_of(self, own_s: float) -> float:
+        """Epoch seconds up to which all that was accepted is folded: by our clock and by Kafka's, never by one."""
+        return min(own_s, max(self.complete_at, self.fold.clock.confirmed_ms / 1000, self.fold.place.as_of))
 
 
 class Partitions:
@@ -66,6 +89,7 @@ class Partitions:
 
     Args:
         log: what the places are compared with; without one they are taken as they are.
+        clocks: our own clock beside Kafka's.
     Attributes:
         owned: assigned to this worker.
         places: where each begins, once that has been compared with the log: only then is it folded and answered.
@@ -75,12 +99,18 @@ class Partitions:
     """
 
     def __init__(
-        self, table: HourlyTable, limits: Limits, log: Log | None = None, telemetry: Telemetry | None = None
+        self,
+        table: HourlyTable,
+        limits: Limits,
+        log: Log | None = None,
+        telemetry: Telemetry | None = None,
+        clocks: Clocks | None = None,
     ) -> None:
         self.table = table
         self.limits = limits
         self.log = log
         self.telemetry = telemetry or Telemetry()
+        self.clocks = clocks or Clocks(limits.clock_tolerance_s, self.telemetry)
         self.owned: frozenset[int] = frozenset()
         self.places: dict[int, Place] = {}
         self.active: dict[int, Active] = {}
@@ -134,6 +164,9 @@ class Partitions:
                 await self.log.seek(partition, max(place.offset + 1, spans[partition].earliest))
         if self.owned is owned and self.places is places:
             self._begin(stored, begun)
+            for partition, place in begun.items():
+                if (span := spans[partition]).earliest == span.end > place.offset + 1:  # no record will come to show it
+                    self.lose(partition, span.end, self.clocks.now().own_s)
 
     async def _index_ids(self, partitions: Collection[int]) -> None:
         """Ends the index of the ids of copies from before there was one, a little at a time; elsewhere it is whole."""
@@ -165,7 +198,41 @@ class Partitions:
                     place.epoch,
                     place.offset + 1,
                 )
+                self._doubt_complete(partition, stored[partition])
         self._note_compared()
+
+    def _doubt_complete(self, partition: int, stored: Place) -> None:
+        """Notes that nobody knows how many records, appended after all that is folded, may be gone."""
+        until_s = self.clocks.now().own_s
+        loss = Loss(int(stored.as_of) // HOUR_S, self._hours_until(until_s), stored.as_of, 0)
+        self.places[partition] = with_loss(self.places[partition], loss)
+
+    def lose(self, partition: int, earliest: int, until_s: float) -> None:
+        """Steps over records that retention has deleted before they were folded, and notes what they may have held.
+
+        Args:
+            earliest: the first offset that is still there.
+            until_s: epoch seconds before which they were appended.
+        """
+        active = self.of(partition)
+        first, records = active.fold.offset + 1, earliest - active.fold.offset - 1
+        now_s = self.clocks.now().own_s
+        since_s = active.as_of(now_s)
+        oldest = max(0, int(since_s) // HOUR_S - self.limits.retention_hours)
+        active.fold.lose(earliest - 1, Loss(oldest, self._hours_until(min(until_s, now_s)), since_s, records))
+        self.telemetry.lost.inc(records)
+        logger.error(
+            "partition %s: records %s to %s were deleted by retention before being folded; answers they may belong to "
+            "say so by lost_records",
+            partition,
+            first,
+            earliest - 1,
+        )
+
+    def _hours_until(self, until_s: float) -> int:
+        """The hour after the last one of which a sample can have been taken by then, or until now if clocks differ."""
+        latest_s = max(until_s, self.clocks.now().own_s) if self.clocks.disputed else until_s
+        return int(latest_s + self.limits.max_ahead_s + self.limits.clock_tolerance_s) // HOUR_S + 1
 
     def _note_compared(self) -> None:
         if self.places.keys() == self.owned:
@@ -195,19 +262,24 @@ class Partitions:
         """How long ago an id may have come and is known, in the partition that knows least; the horizon without any."""
         horizon_s = 3600.0 * self.limits.id_horizon_hours
         known_s = [
-            active.fold.now_ms / 1000 - 3600 * self.table.store.ids(partition).since_hour
+            active.fold.clock.confirmed_ms / 1000 - 3600 * self.table.store.ids(partition).since_hour
             for partition, active in self.active.items()
-            if active.fold.now_ms
+            if active.fold.clock.confirmed_ms
         ]
         return max(0.0, min([horizon_s, *known_s]))
 
-    def expire(self, partition: int, log_ms: int) -> None:
-        """Drops hours beyond retention from a local copy, once an hour of the log: no worker's own clock does that.
+    def witness(self) -> Witness:
+        """What this worker knows of the time."""
+        return Witness(int(self.clocks.now().own_s * 1000), self.clocks.disputed)
+
+    def expire(self, partition: int, place: Place) -> None:
+        """Drops hours beyond retention from a local copy, once an hour of the clock that the log and ours agree on.
 
         Args:
-            log_ms: the log's clock, epoch milliseconds, at the place up to which the copy is durable.
+            place: up to which the copy is durable.
         """
-        hour = log_ms // HOUR_MS
+        own_ms = int(self.clocks.now().own_s * 1000)
+        hour = LogClock(place.log_ms, place.clock_ms, self.limits.tolerance_ms).agreed_ms(own_ms) // HOUR_MS
         if self._expired_hour.get(partition) != hour:
             self.table.expire(partition, hour - self.limits.retention_hours, hour - self.limits.id_horizon_hours)
             self._expired_hour[partition] = hour
@@ -215,7 +287,7 @@ class Partitions:
     def expire_standbys(self) -> None:
         """The same for the copies of partitions that others own: nobody flushes them here."""
         for partition in self.table.store.partitions_held() - self.owned:
-            self.expire(partition, self.table.place(partition).log_ms)
+            self.expire(partition, self.table.place(partition))
 
     def committable(self, partition: int) -> int | None:
         """The offset to commit: before it, all is durable. It is a hint, for on assignment the place is what counts."""

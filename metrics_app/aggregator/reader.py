@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import Protocol
 
 import faust
@@ -13,7 +14,7 @@ from metrics_app.aggregator.partitions import Partitions
 from metrics_app.aggregator.row import Row
 from metrics_app.aggregator.table import HourlyTable
 from metrics_app.errors import NotYetError, OwnerUnavailableError, Progress
-from metrics_app.holdings import ACTIVE, RECOVERING, STANDBY, Found
+from metrics_app.holdings import ACTIVE, FINAL_AFTER_S, RECOVERING, STANDBY, Found, Loss
 
 FRESH_S = 5.0  # an active copy that has not been shown complete for this long says that it may be stale
 BEHIND_S = 1.0  # and one that has not folded for this long what is known to wait
@@ -34,11 +35,19 @@ class Copies(Protocol):
 class TableReader:
     """Rows of this worker: of its active partitions from memory or store, of any other copy from the store."""
 
-    def __init__(self, app: faust.App, table: HourlyTable, partitions: Partitions, copies: Copies) -> None:
+    def __init__(
+        self,
+        app: faust.App,
+        table: HourlyTable,
+        partitions: Partitions,
+        copies: Copies,
+        final_after_s: float = FINAL_AFTER_S,
+    ) -> None:
         self.app = app
         self.table = table
         self.partitions = partitions
         self.copies = copies
+        self.final_after_s = final_after_s
 
     def holds(self, partition: int) -> str | None:
         """The role in which this worker can answer for a partition now, None when it cannot.
@@ -105,14 +114,15 @@ class TableReader:
             return "it is a copy"
         if why := self.partitions.stopped.get(partition):
             return why
-        active, now_s = self.partitions.of(partition), time.time()
-        end, asked_s = active.asked
-        if not active.complete_at:
+        active, now_s = self.partitions.of(partition), time.monotonic()
+        if active.shown_s is None:
             return "the backlog that it was taken over with is not folded yet"
-        if active.fold.offset + 1 < end and now_s - asked_s > BEHIND_S:
-            return f"records of {now_s - asked_s:.0f} s ago are not folded yet"
-        if now_s - active.complete_at > FRESH_S:
-            return f"it has not been shown for {now_s - active.complete_at:.0f} s that all is folded"
+        if (end := active.asked) is not None and active.fold.offset + 1 < end.offset:
+            waits_s = now_s - end.at.monotonic_s
+            if waits_s > BEHIND_S:
+                return f"records of {waits_s:.0f} s ago are not folded yet"
+        if now_s - active.shown_s > FRESH_S:
+            return f"it has not been shown for {now_s - active.shown_s:.0f} s that all is folded"
         return None
 
     def unavailable(self, partition: int) -> OwnerUnavailableError:
@@ -126,19 +136,26 @@ class TableReader:
         row, behind = active.fold.find(key, hour), self.behind(partition)
         if row is None and behind:
             raise NotYetError(f"partition {partition} may hold it and cannot say so yet: {behind}")
-        return None if row is None else _found(row, active.as_of, behind is not None, ACTIVE)
+        return None if row is None else self._found(row, active.as_of(time.time()), behind is not None, ACTIVE)
 
     def _read_copy(self, partition: int, key: bytes, hour: int, role: str) -> Found | None:
         value = self.table.store.read(partition, rows.hour_key(hour, key))
         if value is None:
             return None
         row = rows.decode_row(value, self.partitions.limits.exact_distinct)
-        return _found(row, self.table.place(partition).as_of, True, role)
+        return self._found(row, min(self.table.place(partition).as_of, time.time()), True, role)
 
+    def losses(self, partition: int) -> Sequence[Loss]:
+        """What this copy knows to have been lost; nothing when the partition is not held here now."""
+        role = self.holds(partition)
+        if role == ACTIVE:
+            return self.partitions.of(partition).fold.losses
+        return () if role is None else self.table.place(partition).losses
 
-def _found(row: Row, as_of: float, stale: bool, role: str) -> Found:
-    if row.incomplete:
-        raise OwnerUnavailableError(
-            "a row of that hour was found damaged in the changelog; what was recorded in it before is not known here"
-        )
-    return Found(row.summary, row.missing, row.duplicates, row.late, as_of, stale, role, row.stamp)
+    def _found(self, row: Row, as_of: float, stale: bool, role: str) -> Found:
+        if row.incomplete:
+            raise OwnerUnavailableError(
+                "a row of that hour was found damaged in the changelog; what was recorded before is not known here"
+            )
+        fences = row.missing, row.duplicates, row.late
+        return Found(row.summary, *fences, as_of, stale, role, row.stamp, self.final_after_s)

@@ -27,6 +27,7 @@ from faust.types.tables import CollectionT
 from metrics_app.aggregator.origin import AskIdentity, Matching
 from metrics_app.aggregator.rewrite import rewrite
 from metrics_app.aggregator.store import HourStore
+from metrics_app.aggregator.table import HourlyTable
 from metrics_app.errors import Progress
 
 logger = logging.getLogger(__name__)
@@ -62,9 +63,13 @@ class Replica(Recovery):
         self._era = object()  # another one after each revoke: what was read for the one before must not be written
 
     @property
-    def _store(self) -> HourStore:
+    def _table(self) -> HourlyTable:
         (table,) = self.tables.values()
-        return cast(HourStore, table.data)
+        return cast(HourlyTable, table)
+
+    @property
+    def _store(self) -> HourStore:
+        return self._table.store
 
     def on_partitions_revoked(self, revoked: set[TP]) -> None:
         """Writes no more, until the next assignment."""
@@ -184,6 +189,7 @@ class Replica(Recovery):
             await reader.start()
             await asyncio.sleep(0)  # its tasks begin: cancelled before that, by stop(), they would cancel us
             reader.assign(list(tps))
+            self._table.rebuild_expired_early(copies)
             await Matching(self._store, self.ask).match(reader, copies)
             reader.assign(list(tps))
             for tp in tps:

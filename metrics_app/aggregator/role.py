@@ -30,6 +30,7 @@ from metrics_app.aggregator.watchdog import LoopGuard, Watchdog
 from metrics_app.broker import client
 from metrics_app.broker.identity import cluster_identity
 from metrics_app.broker.watch import TopicsWatch
+from metrics_app.clocks import Clocks
 from metrics_app.last_resort import EXIT_UNUSABLE, leave
 from metrics_app.settings import Settings
 from metrics_app.telemetry import Telemetry
@@ -66,7 +67,9 @@ def register(
     tables.new_producer = lambda: client.producer(settings, linger_ms=5)
     tables.ask = lambda: cluster_identity(settings)
     log = SourceLog(app, settings.samples_topic)
-    partitions = Partitions(table, limits_of(settings), log, telemetry)
+    clocks = Clocks(settings.clock_tolerance_s, telemetry)
+    table.latest_ms = lambda: int((clocks.now().own_s + clocks.tolerance_s) * 1000)
+    partitions = Partitions(table, limits_of(settings), log, telemetry, clocks)
     telemetry.id_horizon.set_function(partitions.ids_known_for_s)
     flusher = Flusher(
         table,
@@ -108,12 +111,13 @@ def register(
     upkeep = Upkeep(app, log, partitions, telemetry)
     symptoms = Symptoms(app, settings, folding, flusher, upkeep)
     watchdog = Watchdog(symptoms.now, symptoms.kafka_answers, symptoms.remedy)
+    health.warnings["clock"] = clocks.warning
     health.checks["table"] = lambda: _recovering(app, partitions, tables)
     health.checks["dead_letters"] = lambda: _stopped(partitions)
     health.checks["watchdog"] = watchdog.suspicion
     health.vital["watchdog"] = watchdog.overdue
     return Aggregator(
-        TableReader(app, table, partitions, tables),
+        TableReader(app, table, partitions, tables, final_after_s(settings)),
         owners,
         before_kafka=[SoleUse(settings.data_dir), LoopGuard(settings.session_timeout_s)],
         services=[flusher, upkeep, watchdog],
@@ -130,6 +134,11 @@ async def _begin_anew(app: faust.App, names: set[str]) -> None:
             logger.info("not in the group yet")
 
 
+def final_after_s(settings: Settings) -> float:
+    """How long after an hour what a collector took in it may still be on its way into Kafka, and clocks may differ."""
+    return client.PATIENCE * settings.request_deadline_s + settings.clock_tolerance_s
+
+
 def limits_of(settings: Settings) -> Limits:
     """Bounds of the fold of each partition."""
     return Limits(
@@ -137,6 +146,8 @@ def limits_of(settings: Settings) -> Limits:
         id_horizon_hours=settings.id_horizon_hours,
         exact_distinct=settings.exact_distinct,
         max_clean_rows=max(100, settings.max_cached_rows // settings.partitions),
+        clock_tolerance_s=settings.clock_tolerance_s,
+        max_ahead_s=settings.max_ahead_s,
     )
 
 

@@ -3,7 +3,7 @@
     kind   key                                              value
     hour   0x10 | hour u32 BE | metric key                  header, fences, summary: one key in one hour
     ids    0x20 | arrival hour u32 BE | offset u64 BE       header, what was claimed under ids in that source record
-    place  0x30                                             header, as_of: how far this partition has been folded
+    place  0x30                                             header, how far this partition has been folded; its losses
 
 All integers of a key are big-endian, so that one range delete drops the hours before a cutoff. Every value starts with
 the same header, of which (epoch, stamp) orders two states of the same row: `stamp` is the source offset up to which the
@@ -24,6 +24,7 @@ from typing import NamedTuple
 
 from metrics_app.aggregator.fences import WHOLE, Ranges
 from metrics_app.errors import FormatError, other_version
+from metrics_app.holdings import Loss
 from metrics_app.stats import codec
 from metrics_app.stats.summary import HourlySummary
 from metrics_app.wire.chunk import ID_BYTES, SENDER_BYTES
@@ -35,7 +36,7 @@ PLACE_KEY = bytes([PLACE])
 
 MAGIC = 0xA5
 VERSION = 2  # the newest that this program reads
-PLAIN = 1  # what it writes, of all but ids with places: an older one can go on reading
+PLAIN = 1  # what it writes, of all but places, and ids with places: an older one can go on reading
 NO_STAMP = -1
 INCOMPLETE = 1  # flag of an hour row
 MOST = 2**64 - 1  # duplicates that a row has room to count; no other counter of it can pass the number of its values
@@ -43,7 +44,9 @@ MOST = 2**64 - 1  # duplicates that a row has room to count; no other counter of
 _HEADER = struct.Struct("<BBHIq")  # magic, version, flags, epoch, stamp
 _COUNTS = struct.Struct("<QQQH")  # late, duplicates, unfenced, senders
 _SENDER = struct.Struct(f"<{SENDER_BYTES}sH")  # sender, number of ranges
-_PLACE = struct.Struct("<dqI")  # as_of, log_ms, sealed
+_PLACE = struct.Struct("<dqI")  # as_of, log_ms, sealed; all there is of version 1
+_PLACE_MORE = struct.Struct("<qH")  # clock_ms, number of losses
+_LOSS = struct.Struct("<IIdQ")  # first hour, hour after the last one, since, records
 _CRC = struct.Struct("<I")
 _COUNT = struct.Struct("<I")
 _CLAIM = struct.Struct(f"<{ID_BYTES}sQQ")  # id, first place, the one after the last
@@ -104,8 +107,10 @@ class Place(NamedTuple):
     """How far a partition is folded: every record up to `offset` of `epoch`, which is all there was at `as_of`.
 
     Attributes:
-        log_ms: log-append time of the newest record folded; 0 when there was none.
+        log_ms: highest log-append time of the records folded, right or wrong; 0 when there was none.
         sealed: first hour whose rows have not been sealed (`seal.py`).
+        clock_ms: highest log-append time that a worker's own clock confirmed (`log_clock.py`).
+        losses: records that were gone before they could be folded, oldest first.
     """
 
     epoch: int
@@ -113,6 +118,19 @@ class Place(NamedTuple):
     as_of: float
     log_ms: int = 0
     sealed: int = 0
+    clock_ms: int = 0
+    losses: tuple[Loss, ...] = ()
+
+
+MOST_LOSSES = 32  # of a place; beyond it the oldest two become one
+
+
+def with_loss(place: Place, loss: Loss) -> Place:
+    """The place with one more loss noted."""
+    losses = (*place.losses, loss)
+    if len(losses) > MOST_LOSSES:
+        losses = (losses[0].joined(losses[1]), *losses[2:])
+    return place._replace(losses=losses)
 
 
 NOWHERE = Place(epoch=0, offset=NO_STAMP, as_of=0.0)
@@ -236,16 +254,29 @@ def _whole_ids(body: bytes) -> dict[bytes, tuple[int, ...]]:
 
 def encode_place(place: Place) -> bytes:
     """Bytes of the place row."""
-    return _seal(place.epoch, place.offset, _PLACE.pack(place.as_of, place.log_ms, place.sealed))
+    parts = [_PLACE.pack(place.as_of, place.log_ms, place.sealed), _PLACE_MORE.pack(place.clock_ms, len(place.losses))]
+    parts += [_LOSS.pack(*loss) for loss in place.losses]
+    return _seal(place.epoch, place.offset, b"".join(parts), version=VERSION)
 
 
 def decode_place(value: bytes) -> Place:
     """The place of stored bytes."""
-    (epoch, offset), body = _open(value)
+    (epoch, offset), body = _open(value, VERSION)
     try:
-        return Place(epoch, offset, *_PLACE.unpack(body))
+        as_of, log_ms, sealed = _PLACE.unpack_from(body)
+        if believed_the_log(value):
+            return Place(epoch, offset, as_of, log_ms, sealed, clock_ms=log_ms)
+        clock_ms, losses = _PLACE_MORE.unpack_from(body, _PLACE.size)
+        start, stop = _PLACE.size + _PLACE_MORE.size, _PLACE.size + _PLACE_MORE.size + losses * _LOSS.size
+        found = tuple(Loss(*fields) for fields in _LOSS.iter_unpack(body[start:stop]))
+        return Place(epoch, offset, as_of, log_ms, sealed, clock_ms, found)
     except struct.error as error:
         raise FormatError("place", str(error)) from error
+
+
+def believed_the_log(value: bytes) -> bool:
+    """Whether the release that wrote this place took the log's clock as it was, and deleted by it."""
+    return value[1] == PLAIN
 
 
 def _seal(epoch: int, stamp: int, body: bytes, flags: int = 0, version: int = PLAIN) -> bytes:

@@ -33,17 +33,22 @@ class Slice(NamedTuple):
 
 def closed_before(fold: PartitionFold) -> int:
     """The hour before which all have closed, by the clock of the log."""
-    return (fold.now_ms - GRACE_MS) // HOUR_MS
+    return (fold.clock.confirmed_ms - GRACE_MS) // HOUR_MS
+
+
+def sealed_before(fold: PartitionFold) -> int:
+    """The first hour not sealed: none is that has not closed, should the clock have been set back."""
+    return min(fold.place.sealed, max(0, closed_before(fold)))
 
 
 def is_due(active: Active) -> bool:
     """Whether an hour has closed that is not sealed."""
-    return closed_before(active.fold) > active.fold.place.sealed
+    return closed_before(active.fold) > sealed_before(active.fold)
 
 
 def next_slice(store: HourStore, partition: int, active: Active, most_rows: int) -> Slice:
     """The next rows to write again, as the store has them: all they hold is durable."""
-    sealed, hour = active.fold.place.sealed, closed_before(active.fold)
+    sealed, hour = sealed_before(active.fold), closed_before(active.fold)
     if not is_due(active) or most_rows <= 0:
         return Slice([], active.seal_from, sealed)
     start = active.seal_from or rows.hour_key(sealed, b"")

@@ -7,7 +7,7 @@ only logged, and its reading of the changelog record by record (`replica.py`).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import cast
 
 import faust
@@ -18,6 +18,7 @@ from metrics_app.aggregator.row import NOWHERE, Place
 from metrics_app.aggregator.store import HourStore
 
 NAME = "hours"
+EXPIRED_EARLY = "expired_early"
 
 
 class HourlyTable(faust.Table[bytes, bytes]):
@@ -25,10 +26,12 @@ class HourlyTable(faust.Table[bytes, bytes]):
 
     Attributes:
         on_rebuild, on_bad: see `HourStore`.
+        latest_ms: the latest time that can be true by our own clock; nothing is known of it without one.
     """
 
     on_rebuild: Callable[[str], None] = staticmethod(lambda reason: None)
     on_bad: Callable[[int], None] = staticmethod(lambda count: None)
+    latest_ms: Callable[[], int] = staticmethod(lambda: 1 << 62)
 
     def _new_store(self) -> HourStore:
         # made at first use, for it takes the event loop of that moment: not before the loop runs
@@ -45,6 +48,19 @@ class HourlyTable(faust.Table[bytes, bytes]):
         )
         store.on_rebuild, store.on_bad = self.on_rebuild, self.on_bad
         return store
+
+    def rebuild_expired_early(self, changelog_tps: Iterable[TP]) -> None:
+        """Gives up the copies from which a release that believed the log alone has deleted by a clock that was ahead.
+
+        The changelog still has the rows.
+        """
+        for tp in changelog_tps:
+            value = self.store.read(tp.partition, rows.PLACE_KEY)
+            if value is not None and rows.believed_the_log(value):
+                log_ms = self.place(tp.partition).log_ms
+                if log_ms > self.latest_ms():
+                    detail = f"hours were deleted by a clock of Kafka that said {log_ms // 1000} s since 1970"
+                    self.store.rebuild(tp.partition, EXPIRED_EARLY, detail)
 
     @property
     def store(self) -> HourStore:

@@ -26,6 +26,8 @@ POLL_MS = 500
 FIRST_RECORD_S = 5.0
 # a request may take less than the silence after which its sender's partitions move: a late ack ends the sender first
 REQUEST_SHARE = 0.8
+# request deadlines without an ack after which a collector gives its producer up; a slow broker is not a lost one
+PATIENCE = 2
 
 inflation.bound()  # before the first consumer is made
 

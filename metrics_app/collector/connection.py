@@ -22,7 +22,6 @@ from metrics_app.telemetry import Telemetry
 
 logger = logging.getLogger(__name__)
 
-PATIENCE = 2  # request deadlines without an ack after which a producer is given up; a slow broker is not a lost one
 CONNECT_S = 5.0
 PAUSES_S = (0.1, 0.2, 0.5, 1.0, 2.0)  # between attempts to connect; the last one stays
 
@@ -47,7 +46,7 @@ class Connection(mode.Service):
         """None when Kafka has acknowledged the record, else why it is not known to be there."""
         producer, started = self._producer, time.perf_counter()
         try:
-            async with asyncio.timeout(PATIENCE * self._settings.request_deadline_s):
+            async with asyncio.timeout(client.PATIENCE * self._settings.request_deadline_s):
                 await producer.send_and_wait(self._settings.samples_topic, record, partition=partition)
         except (KafkaError, TimeoutError) as error:
             self._lose(producer, error)

@@ -1,7 +1,7 @@
 """What is asked of a window, and the rows found in it, become the document of an answer. Pure: no clock, no I/O.
 
-A window is final when the copy that answers has folded everything up to FINAL_AFTER_S past its end. A final answer may
-still be corrected by late samples; its ETag then changes.
+A window is final when the copy that answers has folded everything up to some seconds past its end: as long as what was
+accepted in it may need into Kafka. A final answer may still be corrected by late samples; its ETag then changes.
 """
 
 from __future__ import annotations
@@ -24,9 +24,6 @@ UNDER = "under"
 COUNT = "count"
 COUNT_UNIT = "values"
 SHARE_UNIT = "share"
-
-# what a sample may need from a collector into Kafka (linger, the broker's ack), with room for clocks that differ
-FINAL_AFTER_S = 5.0
 
 Document = dict[str, Any]
 
@@ -106,7 +103,7 @@ def cell(measure: Measure, hour: int, found: Found | None) -> Document:
 
 def is_final(found: Found, window: Window) -> bool:
     """Whether the window is over and all of it is folded."""
-    return found.as_of >= window.end_s + FINAL_AFTER_S
+    return found.as_of >= window.end_s + found.final_after_s
 
 
 def answering(found: Found) -> Document:
@@ -117,7 +114,8 @@ def answering(found: Found) -> Document:
 
 def counts(found: Found) -> Document:
     """Members that say how complete the rows are."""
-    return {"missing": found.missing, "duplicates": found.duplicates, "late": found.late}
+    missing, lost = (found.missing, 0) if found.loss is None else (None, found.loss.records or None)
+    return {"missing": missing, "lost_records": lost, "duplicates": found.duplicates, "late": found.late}
 
 
 def when(window: Window) -> Document:

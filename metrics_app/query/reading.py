@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from metrics_app.errors import MetricsError, NoDataError, NotYetError, OwnerUnavailableError
-from metrics_app.holdings import ACTIVE, Found, SummaryReader
+from metrics_app.holdings import ACTIVE, Found, SummaryReader, loss_of
 from metrics_app.query.question import Window
 from metrics_app.query.turns import Turns
 from metrics_app.stats.summary import HourlySummary
@@ -67,35 +67,42 @@ class Rows(NamedTuple):
             except NotYetError as error:
                 found, unsure = None, error  # the rows that are there say that they may be stale
             if hour in each:
-                cells.append(cell(hour, found))
+                cells.append(cell(hour, found and self._told(found, hour, hour + 1)))
             if found is not None:
                 # a single row is taken as it is, for nothing runs between this and its use
                 whole = found if window.end - window.first == 1 and not each else _joined(whole, found)
         if whole is None:
             raise unsure or self._nothing(window)
-        return Reading(whole, cells)
+        return Reading(self._told(whole, window.first, window.end), cells)
 
     def _nothing(self, window: Window) -> MetricsError:
         if self.reader.holds(self.partition) != ACTIVE:
             return OwnerUnavailableError("the owner cannot be asked, and the copy here does not have it yet")
-        return NoDataError(f"nothing was recorded for key {self.key.decode()!r} in {window}")
+        detail = f"nothing was recorded for key {self.key.decode()!r} in {window}"
+        if loss_of(self.reader.losses(self.partition), window.first, window.end) is not None:
+            detail += "; but records that may have held values of it were deleted by Kafka before they were counted"
+        return NoDataError(detail)
 
     def _row(self, hour: int) -> Found | None:
         found = self.reader.read(self.partition, self.key, hour)
         return found if found is not None and found.summary.count else None
+
+    def _told(self, found: Found, first: int, end: int) -> Found:
+        """What was found in these hours, with what is lost of them: of that, not everything accepted is in."""
+        loss = loss_of(self.reader.losses(self.partition), first, end)
+        return found if loss is None else found._replace(loss=loss, as_of=min(found.as_of, loss.since))
 
 
 def _joined(whole: Found | None, found: Found) -> Found:
     if whole is None:
         whole = found._replace(summary=HourlySummary(found.summary.exact_distinct), missing=0, duplicates=0, late=0)
     whole.summary.merge(found.summary)
-    return Found(
-        whole.summary,
-        whole.missing + found.missing,
-        whole.duplicates + found.duplicates,
-        whole.late + found.late,
-        min(whole.as_of, found.as_of),
-        whole.stale or found.stale,
-        found.role,
-        max(whole.offset, found.offset),
+    return whole._replace(
+        missing=whole.missing + found.missing,
+        duplicates=whole.duplicates + found.duplicates,
+        late=whole.late + found.late,
+        as_of=min(whole.as_of, found.as_of),
+        stale=whole.stale or found.stale,
+        role=found.role,
+        offset=max(whole.offset, found.offset),
     )

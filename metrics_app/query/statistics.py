@@ -21,7 +21,7 @@ THRESHOLD_MAX = 1e15  # beyond every value there can be
 
 _OF_ALL = ("as_of", "stale", "role")
 _OF_EACH = ("start", "end", "value", "unit", "count", "final", "exact", "error_bound", "lo", "hi", "ci95_lo", "ci95_hi")
-COLUMNS = ("key", "stat", "threshold", *_OF_EACH, "missing", "duplicates", "late", *_OF_ALL)
+COLUMNS = ("key", "stat", "threshold", *_OF_EACH, "missing", "lost_records", "duplicates", "late", *_OF_ALL)
 
 
 class Statistic(NamedTuple):

@@ -60,10 +60,10 @@ class Worker:
 
     def __init__(self, table: Any) -> None:
         self.app = faked(consumer_generation_id=1, consumer=Consumer())
-        self.partitions = Partitions(table, Limits())
+        self.telemetry = Telemetry()
+        self.partitions = Partitions(table, Limits(), telemetry=self.telemetry)
         self.partitions.assign({1})
         self.dead: list[tuple[int, str]] = []
-        self.telemetry = Telemetry()
         self.folding = Folding(
             self.app, self.partitions, self.telemetry, 1000, dead_letter=self._bury, flush=self.flush
         )

@@ -68,7 +68,7 @@ def test_whole_rows_under_keys_of_the_partition_are_good(row_key: bytes, value: 
         (row(7, 1.0)[:-1], (0, 7)),
         (turned(row(7, 1.0), 1), None),  # in the byte of the version: no newer release
         (turned(row(7, 1.0), 0), None),
-        (rows.encode_place(Place(0, 7, 1.0)), (0, 7)),  # whole, and of another kind
+        (rows.encode_ids(0, 7, {b"a" * 16: EVERYTHING}), (0, 7)),  # whole, and of another kind
         (resealed(turned(row(7, 1.0), 43)), (0, 7)),  # the checksum is right, what it closes is not
     ],
 )

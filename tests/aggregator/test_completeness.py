@@ -7,50 +7,55 @@ from typing import Any
 
 import pytest
 
+from metrics_app import clocks as module
 from metrics_app.aggregator.agent import prove_completeness
+from metrics_app.aggregator.fold import Limits, PartitionFold
+from metrics_app.aggregator.partitions import Active
+from metrics_app.aggregator.row import NOWHERE
+from metrics_app.clocks import Clocks
 from metrics_app.telemetry import Telemetry
 
 
 class Samples:
-    """A partition of the samples topic that grows, and a fold that follows."""
+    """A partition of the samples topic that grows, a fold that follows, and two clocks that say when."""
 
-    def __init__(self) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.end = 0
-        self.active: Any = SimpleNamespace(fold=SimpleNamespace(offset=-1), complete_at=0.0, asked=(0, 0.0))
-        self.partitions: Any = SimpleNamespace(places={1: None}, of=lambda partition: self.active)
+        self.own_s = 100.0
+        self.active = Active(PartitionFold(lambda _: None, Limits(), NOWHERE))
+        time = SimpleNamespace(time=lambda: self.own_s, monotonic=lambda: self.own_s)
+        monkeypatch.setattr(module, "time", time)
+        clocks = Clocks(10.0, Telemetry())
+        clocks.appended(1, 100_000, clocks.now())
+        self.partitions: Any = SimpleNamespace(places={1: None}, of=lambda partition: self.active, clocks=clocks)
 
     async def ends(self, partitions: Any) -> dict[int, int]:
         return {1: self.end}
 
-    async def prove(self, at: float, monkeypatch: pytest.MonkeyPatch) -> float:
-        monkeypatch.setattr("time.time", lambda: at)
+    async def prove(self, at: float, end: int, folded: int) -> float:
+        self.own_s, self.end, self.active.fold.offset = at, end, folded
         await prove_completeness(self, self.partitions, Telemetry())  # type: ignore[arg-type]
-        return float(self.active.complete_at)
+        return self.active.complete_at
 
 
 @pytest.fixture
-def samples() -> Samples:
-    return Samples()
+def samples(monkeypatch: pytest.MonkeyPatch) -> Samples:
+    return Samples(monkeypatch)
 
 
-async def test_a_partition_without_lag_is_complete_now(samples, monkeypatch):
-    samples.end, samples.active.fold.offset = 5, 4
-    assert await samples.prove(100.0, monkeypatch) == 100.0
+async def test_a_partition_without_lag_is_complete_now(samples):
+    assert await samples.prove(100.0, end=5, folded=4) == 100.0
+    assert samples.active.shown_s == 100.0
 
 
-async def test_under_load_it_is_complete_as_of_the_last_end_that_was_reached(samples, monkeypatch):
-    samples.end, samples.active.fold.offset = 5, 2
-    assert await samples.prove(100.0, monkeypatch) == 0.0
-    samples.end, samples.active.fold.offset = 9, 4
-    assert await samples.prove(101.0, monkeypatch) == 100.0
-    samples.end, samples.active.fold.offset = 13, 9
-    assert await samples.prove(102.0, monkeypatch) == 101.0
+async def test_under_load_it_is_complete_as_of_the_last_end_that_was_reached(samples):
+    assert await samples.prove(100.0, end=5, folded=2) == 0.0
+    assert samples.active.shown_s is None
+    assert await samples.prove(101.0, end=9, folded=4) == 100.0
+    assert await samples.prove(102.0, end=13, folded=9) == 101.0
 
 
-async def test_a_fold_that_does_not_get_as_far_is_not_complete(samples, monkeypatch):
-    samples.end, samples.active.fold.offset = 5, 2
-    await samples.prove(100.0, monkeypatch)
-    samples.end, samples.active.fold.offset = 9, 3
-    assert await samples.prove(101.0, monkeypatch) == 0.0
-    samples.end, samples.active.fold.offset = 10, 4
-    assert await samples.prove(102.0, monkeypatch) == 100.0
+async def test_a_fold_that_does_not_get_as_far_is_not_complete(samples):
+    await samples.prove(100.0, end=5, folded=2)
+    assert await samples.prove(101.0, end=9, folded=3) == 0.0
+    assert await samples.prove(102.0, end=10, folded=4) == 100.0

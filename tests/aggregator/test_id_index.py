@@ -154,7 +154,7 @@ def fill(table: HourlyTable, records: int) -> None:
     for start in range(0, records, 5000):
         write(table, *(ids_row(HOUR + n * 24 // records, n, id_of(n)) for n in range(start, start + 5000)))
     now_ms = (HOUR + 24) * HOUR_MS - 1
-    write(table, (rows.PLACE_KEY, rows.encode_place(Place(0, records - 1, 0.0, now_ms))))
+    write(table, (rows.PLACE_KEY, rows.encode_place(Place(0, records - 1, 0.0, now_ms, 0, now_ms))))
     reopen(table)
 
 
@@ -165,7 +165,7 @@ def id_of(number: int) -> bytes:
 def repeat(fold: PartitionFold, number: int) -> Tally:
     """What becomes of a request that is sent again."""
     chunk = Chunk(b"a", HOUR, struct.pack("<d", 1.0), ids=id_of(number))
-    return fold.apply(fold.offset + 1, fold.now_ms, [chunk])
+    return fold.apply(fold.offset + 1, fold.clock.confirmed_ms, [chunk])
 
 
 async def take_over(table: HourlyTable) -> tuple[PartitionFold, float, int]:

@@ -36,7 +36,7 @@ async def test_others_have_their_turn_while_what_was_fetched_ahead_is_taken_in()
     replica: Any = object.__new__(Replica)
     replica._era = object()
     replica.tables = {
-        "hours": SimpleNamespace(data=SimpleNamespace(merge=lambda tp, records, to: merged.extend(records)))
+        "hours": SimpleNamespace(store=SimpleNamespace(merge=lambda tp, records, to: merged.extend(records)))
     }
     reader = FetchedAhead()
     async with Others() as others:

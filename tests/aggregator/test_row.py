@@ -10,12 +10,13 @@ from metrics_app.aggregator import row as rows
 from metrics_app.aggregator.fences import WHOLE, Ranges
 from metrics_app.aggregator.row import Place, Row, Version
 from metrics_app.errors import FormatError
+from metrics_app.holdings import Loss
 from metrics_app.stats.summary import HourlySummary
 
 GOLDEN_IDS = Path(__file__).with_name("ids.hex")  # of ids without places, and with some
-GOLDEN = Path(__file__).with_name(
-    "row_v1.hex"
-)  # a row and a place, as this version has stored them: never to be changed
+# a row and a place, as version 1 has stored them, and a place of version 2: never to be changed
+GOLDEN, GOLDEN_PLACE = Path(__file__).with_name("row_v1.hex"), Path(__file__).with_name("place_v2.hex")
+A_PLACE = Place(3, 41, 1795464000.5, 1795464000000, 498740, 1795463999000, (Loss(0, 498740, 1795400000.0, 7),))
 
 
 def a_row(*values: float) -> Row:
@@ -102,8 +103,14 @@ def test_rows_stored_by_this_format_are_read_and_written_as_they_were():
     row, place = (bytes.fromhex(line) for line in GOLDEN.read_text().split())
     again = rows.decode_row(row, 1000)
     assert (again.epoch, again.stamp, again.missing, again.summary.count, again.summary.sum) == (3, 41, 2, 2, 4.0)
-    assert rows.decode_place(place) == Place(3, 41, 1795464000.5, 1795464000000, 498740)
-    assert (rows.encode_row(a_row(1.5, 2.5)), rows.encode_place(rows.decode_place(place))) == (row, place)
+    assert rows.encode_row(a_row(1.5, 2.5)) == row
+    # that of version 1 took the clock of the log for the time
+    assert rows.decode_place(place) == A_PLACE._replace(clock_ms=A_PLACE.log_ms, losses=())
+
+
+def test_a_place_stored_by_this_format_is_read_and_written_as_it_was():
+    place = bytes.fromhex(GOLDEN_PLACE.read_text())
+    assert (rows.decode_place(place), rows.encode_place(A_PLACE), place[1]) == (A_PLACE, place, 2)
 
 
 def test_ids_stored_by_this_format_are_read_and_written_as_they_were():

@@ -16,8 +16,8 @@ from aiokafka import TopicPartition
 from aiokafka.errors import KafkaConnectionError
 
 from metrics_app.broker import client, topics
+from metrics_app.broker.client import PATIENCE
 from metrics_app.broker.embedded import EmbeddedKafka
-from metrics_app.collector.connection import PATIENCE
 from metrics_app.collector.publisher import MAYBE_KEPT, NOTHING_KEPT, Publisher
 from metrics_app.errors import OverloadedError
 from metrics_app.settings import Settings

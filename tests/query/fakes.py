@@ -18,7 +18,7 @@ from yarl import URL
 
 from metrics_app import tls
 from metrics_app.errors import OwnerUnavailableError
-from metrics_app.holdings import ACTIVE, STANDBY, Found
+from metrics_app.holdings import ACTIVE, STANDBY, Found, Loss
 from metrics_app.query.routing import Router
 from metrics_app.query.views import register
 from metrics_app.settings import Settings
@@ -45,7 +45,8 @@ def row(*values: float, as_of: float = END_S + 3600, role: str = ACTIVE, **quali
 class FakeReader:
     """Rows by (key, hour); `role` is that of every partition, `moved` takes them away between look-up and read.
 
-    `roles` has the partitions that are held, if not all are; `in_memory` the keys whose rows are not in the store yet.
+    `roles` has the partitions that are held, if not all are; `in_memory` the keys whose rows are not in the store yet;
+    `lost` is of every partition.
     """
 
     rows: dict[tuple[bytes, int], Found] = field(default_factory=dict)
@@ -55,6 +56,10 @@ class FakeReader:
     in_memory: set[bytes] = field(default_factory=set)
     looked_at: int = 0
     why_behind: str | None = None
+    lost: list[Loss] = field(default_factory=list)
+
+    def losses(self, partition: int) -> list[Loss]:
+        return self.lost
 
     def recent_keys(self, partition: int, hours: range, prefix: bytes) -> set[bytes]:
         recorded = {key for key, hour in self.rows if hour in hours and key in self.in_memory}

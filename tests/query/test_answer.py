@@ -5,15 +5,15 @@ import json
 import pytest
 
 from metrics_app.errors import InvalidQueryError
-from metrics_app.holdings import Found
-from metrics_app.query.answer import FINAL_AFTER_S, Document, document, measure_of
+from metrics_app.holdings import FINAL_AFTER_S, Found
+from metrics_app.query.answer import Document, document, measure_of
 from metrics_app.query.question import Window
 from metrics_app.query.reply import JSON, tag_of
 
 from .fakes import END_S, HOUR, row
 
 MEMBERS = """key stat date hour value unit count window final exact error_bound lo hi ci95
-             missing duplicates late as_of stale role"""
+             missing lost_records duplicates late as_of stale role"""
 
 
 def said(stat: str, found: Found, key: str = "checkout", hour: int = HOUR) -> Document:

@@ -14,9 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from metrics_app.errors import OwnerUnavailableError
-from metrics_app.holdings import ACTIVE, STANDBY, Found
+from metrics_app.holdings import ACTIVE, FINAL_AFTER_S, STANDBY, Found
 from metrics_app.query import reading
-from metrics_app.query.answer import FINAL_AFTER_S
 from metrics_app.query.question import Window
 from metrics_app.query.reading import Rows
 from metrics_app.query.turns import Turns

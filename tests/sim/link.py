@@ -39,13 +39,14 @@ class Batch:
 
 @dataclass(eq=False)
 class Sent:
-    """A batch on its way; `offset`, of its first record, once it is in the log."""
+    """A batch on its way; `offset`, of its first record, and Kafka's stamp, once it is in the log."""
 
     topic: str
     partition: int
     records: list[tuple[bytes, bytes]]
     acked: asyncio.Future[Any]
     offset: int | None = None
+    stamp_ms: int = 0
 
 
 @dataclass(eq=False)
@@ -72,7 +73,7 @@ class Link:
         for sent in self.wire[:count]:
             self._land(sent)
             if ack and not sent.acked.done():
-                sent.acked.set_result(SimpleNamespace(offset=sent.offset, timestamp=1))
+                sent.acked.set_result(SimpleNamespace(offset=sent.offset, timestamp=sent.stamp_ms))
         if ack:
             del self.wire[:count]
 
@@ -84,6 +85,7 @@ class Link:
 
     def _land(self, sent: Sent) -> None:
         if sent.offset is None:
+            sent.stamp_ms = int(sent.acked.get_loop().time() * 1000)
             sent.offset, *_ = [self.append(sent.topic, sent.partition, *each) for each in sent.records]
 
     def give_up(self, until_s: float) -> None:

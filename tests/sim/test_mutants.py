@@ -16,7 +16,7 @@ from metrics_app.aggregator import row as rows
 from metrics_app.aggregator.changelog import OLDEST
 from metrics_app.aggregator.fences import Ranges
 from metrics_app.aggregator.flusher import Flusher, Taken
-from metrics_app.aggregator.fold import Flush, PartitionFold, Tally
+from metrics_app.aggregator.fold import Arrival, Flush, PartitionFold, Tally
 from metrics_app.aggregator.gaps import Gap, Span
 from metrics_app.aggregator.ids import RecordClaims, SeenIds
 from metrics_app.aggregator.partitions import Active, Partitions
@@ -33,12 +33,12 @@ Patch = Callable[[pytest.MonkeyPatch], None]
 def stamp_lowered_on_replay(patch: pytest.MonkeyPatch) -> None:
     fold_chunk = PartitionFold._fold_chunk
 
-    def mutant(fold: PartitionFold, chunk: Chunk, offset: int, hour: int, claims: RecordClaims, tally: Tally) -> None:
+    def mutant(fold: PartitionFold, chunk: Chunk, record: Arrival, tally: Tally) -> None:
         row = fold._row(rows.hour_key(chunk.hour, chunk.key))
         stamp = row.stamp
-        fold_chunk(fold, chunk, offset, hour, claims, tally)
-        if stamp >= offset:
-            row.stamp = offset
+        fold_chunk(fold, chunk, record, tally)
+        if stamp >= record.offset:
+            row.stamp = record.offset
 
     patch.setattr(PartitionFold, "_fold_chunk", mutant)
 
@@ -57,9 +57,9 @@ def place_written_before_the_rows(patch: pytest.MonkeyPatch) -> None:
 def merged_without_comparing_the_stamp(patch: pytest.MonkeyPatch) -> None:
     fold_chunk = PartitionFold._fold_chunk
 
-    def mutant(fold: PartitionFold, chunk: Chunk, offset: int, hour: int, claims: RecordClaims, tally: Tally) -> None:
+    def mutant(fold: PartitionFold, chunk: Chunk, record: Arrival, tally: Tally) -> None:
         fold._row(rows.hour_key(chunk.hour, chunk.key)).stamp = NO_STAMP
-        fold_chunk(fold, chunk, offset, hour, claims, tally)
+        fold_chunk(fold, chunk, record, tally)
 
     patch.setattr(PartitionFold, "_fold_chunk", mutant)
 
@@ -89,9 +89,9 @@ def ids_written_before_the_rows_and_taken_for_seen(patch: pytest.MonkeyPatch) ->
 def ids_of_a_replayed_row_not_noted(patch: pytest.MonkeyPatch) -> None:
     fold_chunk = PartitionFold._fold_chunk
 
-    def mutant(fold: PartitionFold, chunk: Chunk, offset: int, hour: int, claims: RecordClaims, tally: Tally) -> None:
-        if fold._row(rows.hour_key(chunk.hour, chunk.key)).stamp < offset:
-            fold_chunk(fold, chunk, offset, hour, claims, tally)
+    def mutant(fold: PartitionFold, chunk: Chunk, record: Arrival, tally: Tally) -> None:
+        if fold._row(rows.hour_key(chunk.hour, chunk.key)).stamp < record.offset:
+            fold_chunk(fold, chunk, record, tally)
 
     patch.setattr(PartitionFold, "_fold_chunk", mutant)
 

@@ -9,6 +9,7 @@ from unittest import mock
 
 from faust.types import TP
 
+from metrics_app import clocks
 from metrics_app.aggregator import agent, flusher
 from metrics_app.aggregator.fences import WHOLE
 from metrics_app.aggregator.partitions import Partitions
@@ -41,7 +42,7 @@ class World:
     def __init__(self, disks: list[Disk], partitions: int, start_s: float = 0.0) -> None:
         self.loop = SimLoop(HOUR * 3600.0 + start_s)
         self._patches = ExitStack()
-        for module in (agent, flusher):
+        for module in (agent, clocks, flusher):
             self._patches.enter_context(mock.patch.object(module, "time", Clock(self.loop)))
         self.trouble = Trouble()
         self.trouble.install(self._patches)

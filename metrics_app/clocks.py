@@ -1,0 +1,141 @@
+"""This process's clock beside Kafka's, which stamps all that is appended: two witnesses of the time (docs/adr/0009).
+
+Each acknowledged append shows both at once: its stamp was set between the sending and the acknowledgement. From then on
+Kafka's clock is reckoned forward by the monotonic clock, so a step of our own is seen at once, without a new append.
+Neither clock is taken for the right one. What depends on the time waits while they differ by more than the tolerance.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import NamedTuple
+
+from metrics_app.telemetry import Telemetry
+
+logger = logging.getLogger(__name__)
+
+SAY_AGAIN_S = 60.0
+REMEMBERED_S = 60.0  # how long a single record with a wrong stamp stays a warning
+HOUR_S = 3600
+
+
+class Instant(NamedTuple):
+    """A moment by our own two clocks, in seconds."""
+
+    own_s: float
+    monotonic_s: float
+
+
+class Reading(NamedTuple):
+    """An append: Kafka's stamp in epoch seconds, and the moments between which it was set."""
+
+    stamp_s: float
+    sent: Instant
+    acked: Instant
+
+    def kafka_s(self, now: Instant) -> tuple[float, float]:
+        """Bounds of Kafka's clock at a later moment."""
+        return (
+            self.stamp_s + now.monotonic_s - self.acked.monotonic_s,
+            self.stamp_s + now.monotonic_s - self.sent.monotonic_s,
+        )
+
+    def difference_s(self, now: Instant) -> float:
+        """How far Kafka's clock is surely ahead of ours, negative: behind; 0.0 when they may be equal."""
+        low, high = self.kafka_s(now)
+        return max(low - now.own_s, 0.0) + min(high - now.own_s, 0.0)
+
+
+class Clocks:
+    """What one process knows of both clocks.
+
+    Args:
+        tolerance_s: how far they may differ.
+    """
+
+    def __init__(self, tolerance_s: float, telemetry: Telemetry) -> None:
+        self.tolerance_s = tolerance_s
+        self._telemetry = telemetry
+        self._readings: dict[int, Reading] = {}
+        self._odd: tuple[float, float] | None = None  # difference of a record, and the monotonic time it was met
+        self._said_s = -SAY_AGAIN_S
+        telemetry.clock_difference.set_function(lambda: self.difference_s)
+
+    def now(self) -> Instant:
+        """This moment."""
+        return Instant(time.time(), time.monotonic())
+
+    def appended(self, partition: int, stamp_ms: int, sent: Instant) -> None:
+        """Takes the stamp of an append that has just been acknowledged; sent to the leader of a partition."""
+        now = self.now()
+        reading = self._readings[partition] = Reading(stamp_ms / 1000, sent, now)
+        self._note(reading.difference_s(now), f"an append to partition {partition}")
+
+    def met(self, partition: int, offset: int, stamp_ms: int, after_s: float) -> bool:
+        """Compares the stamp of a record that was read; whether it differs by more than the tolerance.
+
+        Args:
+            after_s: our time at which it was not there yet; 0.0 when that is not known.
+        """
+        now = self.now()
+        difference_s = max(stamp_ms / 1000 - now.own_s, 0.0) + min(stamp_ms / 1000 - after_s, 0.0)
+        is_odd = abs(difference_s) > self.tolerance_s
+        if is_odd:
+            self._odd = difference_s, now.monotonic_s
+            self._note(difference_s, f"partition {partition}, offset {offset}")
+        return is_odd
+
+    def _note(self, difference_s: float, what: str) -> None:
+        if abs(difference_s) <= self.tolerance_s:
+            return
+        self._telemetry.clock_disagreements.labels("ahead" if difference_s > 0 else "behind").inc()
+        if time.monotonic() - self._said_s >= SAY_AGAIN_S:
+            self._said_s = time.monotonic()
+            logger.error("%s; seen at %s", self._sentence(difference_s), what)
+
+    @property
+    def difference_s(self) -> float:
+        """The greatest difference known, Kafka's clock minus ours."""
+        now = self.now()
+        found = [reading.difference_s(now) for reading in self._readings.values()]
+        if self._odd is not None and now.monotonic_s - self._odd[1] < REMEMBERED_S:
+            found.append(self._odd[0])
+        return max(found, key=abs, default=0.0)
+
+    @property
+    def disputed(self) -> bool:
+        """Whether the two are known to differ by more than the tolerance."""
+        return abs(self.difference_s) > self.tolerance_s
+
+    def warning(self) -> str | None:
+        """The difference, as a sentence, when it is more than the tolerance."""
+        difference_s = self.difference_s
+        return self._sentence(difference_s) if abs(difference_s) > self.tolerance_s else None
+
+    def _sentence(self, difference_s: float) -> str:
+        side = "ahead of" if difference_s > 0 else "behind"
+        return (
+            f"Kafka's clock is {abs(difference_s):,.0f} s {side} the clock of this machine, more than the "
+            f"{self.tolerance_s:g} s of METRICS_CLOCK_TOLERANCE_S; set the one that is wrong"
+        )
+
+    def both_s(self, partition: int, at: Instant) -> float | None:
+        """The time that our clock and that of a partition's leader had both reached; None without an append to it."""
+        reading = self._readings.get(partition)
+        return None if reading is None else min(at.own_s, reading.kafka_s(at)[0])
+
+    def doubt(self) -> str | None:
+        """Why our clock cannot say which hour it is, None when it can.
+
+        It can when at least half of the partitions last written to have leaders that agree, or that see the same hour.
+        """
+        now = self.now()
+        against = [reading for reading in self._readings.values() if not self._is_hour_sure(reading, now)]
+        if 2 * len(against) <= len(self._readings):
+            return None
+        return self._sentence(max((reading.difference_s(now) for reading in against), key=abs))
+
+    def _is_hour_sure(self, reading: Reading, now: Instant) -> bool:
+        low, high = (int(kafka_s // HOUR_S) for kafka_s in reading.kafka_s(now))
+        return abs(reading.difference_s(now)) <= self.tolerance_s or low == high == int(now.own_s // HOUR_S)
