@@ -168,3 +168,19 @@ async def test_an_owner_that_finds_an_older_state_last_while_it_recovers_writes_
     owner.partitions.of(1)
     await owner.flusher.flush()
     assert changelog.last(KEY).stamp == 5
+
+
+async def test_a_changelog_that_gives_offsets_again_is_not_trusted_and_none_of_it_is_claimed(
+    owner: Owner, changelog: Changelog
+) -> None:
+    """It was made anew or has lost its end under a worker that runs: the next assignment finds out which."""
+    told: list[str] = []
+    owner.flusher.distrust = told.append
+    for _ in range(3):
+        await owner.fold_and_flush()
+    before = owner.claimed
+    changelog.records.clear()
+    await owner.fold_and_flush()
+    assert len(told) == 1
+    assert owner.claimed == before
+    assert changelog.read == []
