@@ -95,6 +95,7 @@ class Partitions:
         places: where each begins, once that has been compared with the log: only then is it folded and answered.
         active: the state in memory of those in use.
         all_compared: set while every owned partition has its place.
+        indexed: how often a part of a copy of an older release was given its index of ids.
         stopped: why nothing more is folded of a partition until this process is started anew.
     """
 
@@ -116,6 +117,7 @@ class Partitions:
         self.active: dict[int, Active] = {}
         self.all_compared = asyncio.Event()
         self.stopped: dict[int, str] = {}
+        self.indexed = 0
         self._doubted: set[int] = set()
         self._expired_hour: dict[int, int] = {}
 
@@ -149,9 +151,9 @@ class Partitions:
             return
         owned, places = self.owned, self.places  # both are other objects after a rebalance
         stored = {partition: self._stored(partition) for partition in owned - places.keys()}
+        await self._index_ids(stored)  # before the log is asked: it may take minutes
         spans = await self.log.spans(stored) if stored else {}
         begun = {partition: continued(place, spans[partition]) for partition, place in stored.items()}
-        await self._index_ids(stored)
         if begun != stored:
             await asyncio.sleep(SURE_AFTER_S)
             again = await self.log.spans(stored)
@@ -178,6 +180,7 @@ class Partitions:
                     todo.pop()
                 else:
                     index.build_on()
+                    self.indexed += 1
             await asyncio.sleep(0)
 
     def _stored(self, partition: int) -> Place:

@@ -64,7 +64,8 @@ class Symptoms:
     def _lags(self, limit_s: float) -> dict[str, Symptom]:
         partitions = self.folding.partitions
         if not partitions.all_compared.is_set():
-            return {"compare": Symptom(None, limit_s, "places cannot be compared with the samples topic")}
+            sentence = "places cannot be compared with the samples topic"
+            return {"compare": Symptom(partitions.indexed, limit_s, sentence)}
         behind = [
             partition
             for partition in partitions.active

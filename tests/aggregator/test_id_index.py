@@ -168,7 +168,7 @@ def repeat(fold: PartitionFold, number: int) -> Tally:
     return fold.apply(fold.offset + 1, fold.clock.confirmed_ms, [chunk])
 
 
-async def take_over(table: HourlyTable) -> tuple[PartitionFold, float, int]:
+async def take_over(table: HourlyTable, *, is_old: bool = False) -> tuple[PartitionFold, float, int]:
     """The fold, the longest time in which nobody else had a turn, and the most bytes that were needed."""
     log: Any = Samples()
     partitions = Partitions(table, LIMITS, log)
@@ -177,6 +177,7 @@ async def take_over(table: HourlyTable) -> tuple[PartitionFold, float, int]:
     try:
         async with Loop() as loop:
             await partitions.compare()
+            assert (partitions.indexed > 0) == is_old
             fold = partitions.of(1).fold
             assert repeat(fold, 5).duplicate_ids == 1
         return fold, loop.longest_s, tracemalloc.get_traced_memory()[1]
@@ -201,7 +202,7 @@ async def test_a_take_over_of_a_copy_of_an_older_release_lets_others_have_their_
     fill(table, records)
     as_of_an_older_release(table)
     began = time.thread_time()
-    fold, longest_s, most_bytes = await take_over(table)
+    fold, longest_s, most_bytes = await take_over(table, is_old=True)
     assert longest_s < (time.thread_time() - began) / 4
     assert most_bytes < 8 << 20
     assert [repeat(fold, number).duplicate_ids for number in (0, records // 2, records - 1, records)] == [1, 1, 1, 0]

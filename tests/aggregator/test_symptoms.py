@@ -27,7 +27,7 @@ class Parts:
         self.recovery = SimpleNamespace(in_recovery=False, active_offsets={}, written={})
         self.settings = SimpleNamespace(samples_topic="samples", stall_timeout_s=60.0, session_timeout_s=10)
         self.active = SimpleNamespace(fold=SimpleNamespace(offset=4))
-        partitions = SimpleNamespace(all_compared=compared, active={1: self.active}, stopped={})
+        partitions = SimpleNamespace(all_compared=compared, active={1: self.active}, stopped={}, indexed=0)
         self.folding = SimpleNamespace(partitions=partitions, is_busy=False, taken=0, step_over=self._step_over)
         self.flusher = SimpleNamespace(failing_since=None)
         self.empty = 0  # offsets behind the place that hold no record
@@ -111,6 +111,15 @@ async def test_a_fold_that_was_stopped_on_purpose_is_not(parts):
     parts.upkeep.lags = {1: 9}
     parts.folding.partitions.stopped[1] = "100 in a row"
     assert list(parts.symptoms.now()) == ["proof"]
+
+
+async def test_a_copy_that_is_given_its_index_of_ids_does_not_stand_still(parts):
+    """Copies of an older release may need minutes: ended for that, a worker would meet the same again."""
+    parts.folding.partitions.all_compared.clear()
+    before = parts.symptoms.now()["compare"].marker
+    assert parts.symptoms.now()["compare"].marker == before
+    parts.folding.partitions.indexed += 1
+    assert parts.symptoms.now()["compare"].marker != before
 
 
 async def test_flushes_that_fail_and_places_that_cannot_be_compared_are(parts):
