@@ -30,7 +30,7 @@ from metrics_app.errors import (
 )
 from metrics_app.last_resort import EXIT_CRASHED, EXIT_UNUSABLE
 
-HINTS: dict[type[MetricsError], tuple[int, str]] = {
+HINTS: dict[type, tuple[int, str]] = {
     SettingsError: (2, "`metrics-app settings` shows every value and where it comes from"),
     BrokerError: (3, "see that Kafka runs where METRICS_KAFKA says; without it `metrics-app up` brings a Kafka along"),
     BrokerDiedError: (EXIT_CRASHED, "start it again; its log has more"),
@@ -38,6 +38,11 @@ HINTS: dict[type[MetricsError], tuple[int, str]] = {
     DownloadError: (3, "mend that and start again, or name a Kafka that runs already: METRICS_KAFKA=host:port"),
     ClientError: (1, "is the service running? `metrics-app up` starts it; --url says where it is"),
 }
+
+
+def outcome_of(kind: type[MetricsError]) -> tuple[int, str]:
+    """Exit code of an error, and what to do; those of the nearest kind above it that has them."""
+    return next((HINTS[each] for each in kind.__mro__ if each in HINTS), (1, ""))
 
 
 class Commands(TyperGroup):
@@ -48,7 +53,7 @@ class Commands(TyperGroup):
         try:
             return super().invoke(ctx)
         except MetricsError as error:
-            code, hint = HINTS.get(type(error), (1, ""))
+            code, hint = outcome_of(type(error))
             problems = error.problems if isinstance(error, SettingsError) else [str(error)]
             for problem in problems:
                 say(f"error: {problem}")

@@ -11,7 +11,10 @@ import typer
 from typer.testing import CliRunner
 
 from metrics_app import __version__
-from metrics_app.cli.main import app
+from metrics_app.broker.topics import LateBrokerError
+from metrics_app.cli.main import app, outcome_of
+from metrics_app.errors import BrokerError
+from metrics_app.last_resort import EXIT_CRASHED, EXIT_UNUSABLE
 
 COMMANDS = ["up", "kafka", "collector", "aggregator", "all", "send", "query", "keys", "load", "drill", "settings"]
 HEAVY = {"faust", "numpy", "aiohttp", "aiokafka"}
@@ -49,6 +52,14 @@ def test_an_unusable_setting_is_one_line_and_exit_code_2(monkeypatch: pytest.Mon
     assert result.exit_code == 2
     assert result.stderr.startswith("error: METRICS_LINGER_MS: Input should be a valid integer")
     assert "what to do" not in result.stdout
+
+
+def test_every_error_about_kafka_has_the_exit_code_of_its_kind() -> None:
+    """Supervisors go by it: also errors that are defined elsewhere, such as that of a broker that is late."""
+    kinds: list[type[BrokerError]] = [BrokerError, *BrokerError.__subclasses__()]
+    assert LateBrokerError in kinds
+    assert {outcome_of(kind)[0] for kind in kinds} == {EXIT_UNUSABLE, EXIT_CRASHED}
+    assert outcome_of(LateBrokerError) == outcome_of(BrokerError)
 
 
 def test_every_unusable_setting_is_named() -> None:
