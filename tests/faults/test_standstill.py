@@ -123,6 +123,7 @@ def test_too_many_dead_letters_in_a_row_stop_their_partition_and_nothing_else(
     installation: Installation, ledger: Ledger
 ) -> None:
     worker = installation.workers["a"]
+    ledger.send()
     ledger.assert_exact()
 
     async def poison() -> None:
