@@ -121,6 +121,11 @@ class Partitions:
         self._doubted: set[int] = set()
         self._expired_hour: dict[int, int] = {}
 
+    @property
+    def unproven(self) -> set[int]:
+        """Owned partitions of which it has not been shown yet that everything accepted before is folded."""
+        return {each for each in self.owned if each not in self.active or not self.active[each].complete_at}
+
     def revoke(self) -> None:
         """Forgets everything, also of partitions that will stay: they are replayed from the last committed offset."""
         self.assign(set())

@@ -12,6 +12,7 @@ import mode
 from faust.exceptions import ConsumerNotStarted
 
 from metrics_app.aggregator.agent import Folding
+from metrics_app.aggregator.caught_up import CaughtUp
 from metrics_app.aggregator.consumer import Record, rejoin
 from metrics_app.aggregator.dead_letters import StopRule, headers_of, kind_of
 from metrics_app.aggregator.flusher import Flusher
@@ -112,7 +113,8 @@ def register(
     symptoms = Symptoms(app, settings, folding, flusher, upkeep)
     watchdog = Watchdog(symptoms.now, symptoms.kafka_answers, symptoms.remedy)
     health.warnings["clock"] = clocks.warning
-    health.checks["table"] = lambda: _recovering(app, partitions, tables)
+    caught_up = CaughtUp(partitions)
+    health.checks["table"] = lambda: _recovering(app, partitions, tables) or caught_up.problem()
     health.checks["dead_letters"] = lambda: _stopped(partitions)
     health.checks["watchdog"] = watchdog.suspicion
     health.vital["watchdog"] = watchdog.overdue

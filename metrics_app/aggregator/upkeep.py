@@ -19,6 +19,7 @@ logger = logging.getLogger(__name__)
 
 COMPARE_INTERVAL_S = 0.1
 PROOF_INTERVAL_S = 1.0
+FIRST_PROOF_INTERVAL_S = 0.2
 PROOF_DEADLINE_S = 5.0
 EXPIRE_INTERVAL_S = 10.0
 NO_ANSWER = (KafkaError, TimeoutError, ConsumerNotStarted)
@@ -60,7 +61,8 @@ class Upkeep(mode.Service):
     @mode.Service.task
     async def _prove(self) -> None:
         while not self.should_stop:
-            await self.sleep(PROOF_INTERVAL_S)
+            # questions about keys without a row wait for the first proof
+            await self.sleep(FIRST_PROOF_INTERVAL_S if self.partitions.unproven else PROOF_INTERVAL_S)
             if not self.is_settled:
                 continue
             try:
