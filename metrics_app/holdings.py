@@ -74,6 +74,18 @@ class Found(NamedTuple):
     loss: Loss | None = None
 
 
+class Stretch(NamedTuple):
+    """Keys of some rows that follow each other.
+
+    Attributes:
+        keys: ascending.
+        end: the last key looked at, after which one can go on; None: there are no more, or no more are wanted.
+    """
+
+    keys: list[bytes]
+    end: bytes | None
+
+
 class SummaryReader(Protocol):
     """The rows this process holds; synchronous, and consistent between two awaits."""
 
@@ -102,10 +114,10 @@ class SummaryReader(Protocol):
 
     def stored_keys(
         self, partition: int, hour: int, prefix: bytes, after: bytes, upto: bytes | None, most: int
-    ) -> list[bytes]:
+    ) -> Stretch:
         """Keys with a prefix and a row in the store in an hour, ascending, above `after`, not above `upto`.
 
-        It ends after `most` rows; a thousand take about two milliseconds.
+        No more than `most` are wanted. It takes two milliseconds at most, whatever there is to be looked at.
 
         Raises:
             OwnerUnavailableError: as `read`.

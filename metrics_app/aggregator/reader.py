@@ -14,7 +14,7 @@ from metrics_app.aggregator.partitions import Partitions
 from metrics_app.aggregator.row import Row
 from metrics_app.aggregator.table import HourlyTable
 from metrics_app.errors import NotYetError, OwnerUnavailableError, Progress
-from metrics_app.holdings import ACTIVE, FINAL_AFTER_S, RECOVERING, STANDBY, Found, Loss
+from metrics_app.holdings import ACTIVE, FINAL_AFTER_S, RECOVERING, STANDBY, Found, Loss, Stretch
 
 FRESH_S = 5.0  # an active copy that has not been shown complete for this long says that it may be stale
 BEHIND_S = 1.0  # and one that has not folded for this long what is known to wait
@@ -95,7 +95,7 @@ class TableReader:
 
     def stored_keys(
         self, partition: int, hour: int, prefix: bytes, after: bytes, upto: bytes | None, most: int
-    ) -> list[bytes]:
+    ) -> Stretch:
         """Keys with a row in the store in an hour, ascending; what the arguments mean is in the protocol.
 
         Raises:

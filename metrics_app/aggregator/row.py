@@ -55,6 +55,8 @@ _IDS_KEY = struct.Struct(">BIQ")
 
 HOUR_PREFIX_BYTES = _KEY_PREFIX.size
 IDS_KEY_BYTES = _IDS_KEY.size
+_EMPTY_SUMMARY_BYTES = len(codec.encode(HourlySummary()))  # any other is longer
+
 MIN_VALUE_BYTES = _HEADER.size + _CRC.size
 
 
@@ -213,6 +215,24 @@ def decode_row(value: bytes, exact_distinct: int) -> Row:
 def is_incomplete(value: bytes) -> bool:
     """Whether an hour row says that it may lack values, read from its header alone."""
     return bool(_HEADER.unpack_from(value)[2] & INCOMPLETE)
+
+
+def counts_values(value: bytes) -> bool:
+    """Whether an hour row has counted any value; one that has only seen duplicates, or numbers, has not.
+
+    Raises:
+        FormatError: not an hour row.
+    """
+    try:
+        at = _HEADER.size
+        *_, senders = _COUNTS.unpack_from(value, at)
+        at += _COUNTS.size
+        for _ in range(senders):
+            _, ranges = _SENDER.unpack_from(value, at)
+            at += _SENDER.size + 16 * ranges
+    except struct.error as error:
+        raise FormatError("row", str(error)) from error
+    return len(value) - _CRC.size - at > _EMPTY_SUMMARY_BYTES
 
 
 def encode_ids(epoch: int, offset: int, claims: Mapping[bytes, Ranges]) -> bytes:

@@ -109,10 +109,12 @@ async def held(listing: Listing, reader: SummaryReader, partitions: int) -> Held
         recent = {key for key in reader.recent_keys(partition, day, prefix) if key > after}
         least = _least({**least, **dict.fromkeys(recent, partition)}, most)
         for hour in day:
-            upto = max(least) if len(least) == most else None
-            stored = reader.stored_keys(partition, hour, prefix, after, upto, most)
-            least = _least({**least, **dict.fromkeys(stored, partition)}, most)
-            await asyncio.sleep(0)
+            at: bytes | None = after
+            while at is not None:
+                upto = max(least) if len(least) == most else None
+                stored, at = reader.stored_keys(partition, hour, prefix, at, upto, most)
+                least = _least({**least, **dict.fromkeys(stored, partition)}, most)
+                await asyncio.sleep(0)
     if any(reader.holds(partition) != role for partition, role in roles.items()):
         raise OwnerUnavailableError("partitions are being reassigned")
     by_partition: dict[int, list[str]] = {}

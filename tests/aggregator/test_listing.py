@@ -8,18 +8,21 @@ from typing import Any
 import numpy as np
 import pytest
 
+from metrics_app.aggregator import listing
 from metrics_app.aggregator import row as rows
+from metrics_app.aggregator.fences import Ranges
 from metrics_app.aggregator.fold import Limits, PartitionFold
 from metrics_app.aggregator.ids import EVERYTHING
 from metrics_app.aggregator.listing import recent_keys, stored_keys
 from metrics_app.aggregator.partitions import Partitions
 from metrics_app.aggregator.reader import TableReader
 from metrics_app.aggregator.row import NOWHERE, Row
-from metrics_app.errors import OwnerUnavailableError
+from metrics_app.errors import FormatError, OwnerUnavailableError
 from metrics_app.stats.summary import HourlySummary
 
 HOUR = 490_000
-KEYS = [b"a", b"a\x00b", b"aa", b"ab", b"b", b"\xc3\xa9", b"\xff"]
+KEYS = [b"a", b"a b", b"aa", b"ab", b"b", b"\xc3\xa9"]
+NO_KEYS = [b"a\x00b", b"b\xffb", b"\xff"]  # of an older release
 
 
 def row_of(*values: float, duplicates: int = 0) -> Row:
@@ -31,7 +34,7 @@ def row_of(*values: float, duplicates: int = 0) -> Row:
 @pytest.fixture
 def table(table: Any) -> Any:
     """Partition 1 has KEYS in HOUR, one key in each hour beside it, and rows of the other kinds."""
-    stored = [(rows.hour_key(HOUR, key), rows.encode_row(row_of(1.0))) for key in reversed(KEYS)]
+    stored = [(rows.hour_key(HOUR, key), rows.encode_row(row_of(1.0))) for key in reversed(KEYS + NO_KEYS)]
     stored += [(rows.hour_key(HOUR + by, b"beside"), rows.encode_row(row_of(1.0, 2.0))) for by in (-1, 1)]
     stored += [
         (rows.ids_key(HOUR, 1), rows.encode_ids(0, 1, {bytes(16): EVERYTHING})),
@@ -44,21 +47,23 @@ def table(table: Any) -> Any:
 def listed(
     table: Any, prefix: bytes = b"", after: bytes = b"", upto: bytes | None = None, most: int = 100
 ) -> list[bytes]:
-    return stored_keys(table.store, 1, HOUR, prefix, after, upto, most)
+    keys, end = stored_keys(table.store, 1, HOUR, prefix, after, upto, most)
+    assert end is None
+    return keys
 
 
 def test_keys_of_an_hour_are_listed_in_the_order_of_their_bytes(table):
     assert listed(table) == KEYS
-    assert stored_keys(table.store, 1, HOUR + 1, b"", b"", None, 9) == [b"beside"]
-    assert stored_keys(table.store, 1, HOUR + 2, b"", b"", None, 9) == []
+    assert stored_keys(table.store, 1, HOUR + 1, b"", b"", None, 9).keys == [b"beside"]
+    assert stored_keys(table.store, 1, HOUR + 2, b"", b"", None, 9) == ([], None)
 
 
 def test_prefix_start_and_bound_choose(table):
-    assert listed(table, prefix=b"a") == [b"a", b"a\x00b", b"aa", b"ab"]
-    assert listed(table, prefix=b"a", after=b"a") == [b"a\x00b", b"aa", b"ab"]
+    assert listed(table, prefix=b"a") == [b"a", b"a b", b"aa", b"ab"]
+    assert listed(table, prefix=b"a", after=b"a") == [b"a b", b"aa", b"ab"]
     assert listed(table, prefix=b"b", after=b"a") == [b"b"]
     assert listed(table, prefix=b"a", after=b"b") == []
-    assert listed(table, upto=b"aa") == [b"a", b"a\x00b", b"aa"]
+    assert listed(table, upto=b"aa") == [b"a", b"a b", b"aa"]
     assert listed(table, after=b"aa", most=2) == [b"ab", b"b"]
     assert listed(table, after=b"\xff") == []
 
@@ -71,12 +76,43 @@ def test_row_without_a_value_is_no_key(table):
     assert listed(table) == KEYS
 
 
+@pytest.mark.parametrize("numbered", [False, True])
+def test_keys_behind_rows_without_a_value_are_not_missed(table, monkeypatch, numbered):
+    """It ends after so many keys, and after so many rows says where to go on. Numbers alone are no value either."""
+    monkeypatch.setattr(listing, "STRETCH_ROWS", 10)
+    empty = row_of(duplicates=1)
+    if numbered:
+        empty.senders = {bytes(16): Ranges([0, 5]), bytes(15) + b"1": Ranges([0, 2, 4, 9])}
+    unused = [(rows.hour_key(HOUR, b"aa%03d" % number), rows.encode_row(empty)) for number in range(95)]
+    table.store.write(table.changelog_tp(1), unused, 2)
+    found: list[bytes] = []
+    at: bytes | None = b""
+    stretches = 0
+    while at is not None:
+        keys, at = stored_keys(table.store, 1, HOUR, b"", at, None, len(KEYS))
+        found, stretches = [*found, *keys], stretches + 1
+
+    assert found == KEYS
+    assert stretches == 11
+
+
+def test_rows_that_count_are_told_from_those_that_do_not():
+    for senders in ({}, {bytes(16): Ranges([0, 5])}, {bytes(16): Ranges([0, 2, 4, 9]), bytes(15) + b"1": Ranges([])}):
+        for values in ([], [0.0], [5e-324 * 256], [1.0] * 300, np.arange(1200.0)):
+            row = row_of(*values)
+            row.senders = dict(senders)
+            assert rows.counts_values(rows.encode_row(row)) is bool(len(values))
+    with pytest.raises(FormatError):
+        rows.counts_values(rows.encode_row(row)[:30])
+
+
 def test_rows_in_memory_are_listed_by_hour_and_prefix():
     fold = PartitionFold(lambda _: None, Limits(), NOWHERE)
     for hour in (HOUR - 1, HOUR, HOUR + 24):
         for key in (b"a", b"ab", b"b"):
             fold.cache[rows.hour_key(hour, key + b"%d" % (hour % 7))] = row_of(1.0)
     fold.cache[rows.hour_key(HOUR, b"empty")] = row_of(duplicates=1)
+    fold.cache |= {rows.hour_key(HOUR, key): row_of(1.0) for key in NO_KEYS}
     day, name = (HOUR, HOUR + 24), b"%d" % (HOUR % 7)
 
     assert recent_keys(fold, *day, b"") == {b"a" + name, b"ab" + name, b"b" + name}

@@ -18,7 +18,7 @@ from yarl import URL
 
 from metrics_app import tls
 from metrics_app.errors import OwnerUnavailableError
-from metrics_app.holdings import ACTIVE, STANDBY, Found, Loss
+from metrics_app.holdings import ACTIVE, STANDBY, Found, Loss, Stretch
 from metrics_app.query.routing import Router
 from metrics_app.query.views import register
 from metrics_app.settings import Settings
@@ -55,6 +55,7 @@ class FakeReader:
     roles: dict[int, str] | None = None
     in_memory: set[bytes] = field(default_factory=set)
     looked_at: int = 0
+    stretch: int = 1000
     why_behind: str | None = None
     lost: list[Loss] = field(default_factory=list)
 
@@ -67,14 +68,15 @@ class FakeReader:
 
     def stored_keys(
         self, partition: int, hour: int, prefix: bytes, after: bytes, upto: bytes | None, most: int
-    ) -> list[bytes]:
+    ) -> Stretch:
         if self.moved:
             raise OwnerUnavailableError(f"partition {partition} is elsewhere")
         stored = sorted(key for key, at in self.rows if at == hour and key not in self.in_memory)
         ours = [key for key in stored if partition_of(key, PARTITIONS) == partition and key.startswith(prefix)]
-        found = [key for key in ours if key > after and (upto is None or key <= upto)][:most]
-        self.looked_at += len(found)
-        return found
+        left = [key for key in ours if key > after and (upto is None or key <= upto)][: min(most, self.stretch)]
+        self.looked_at += len(left)
+        found = [key for key in left if self.rows[key, hour].summary.count]
+        return Stretch(found, left[-1] if len(left) == self.stretch else None)
 
     def read(self, partition: int, key: bytes, hour: int) -> Found | None:
         if self.moved or self.role is None:

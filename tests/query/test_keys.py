@@ -11,6 +11,7 @@ from aiohttp import web
 
 from metrics_app.holdings import ACTIVE, RECOVERING, STANDBY
 from metrics_app.query.keys import USUAL_LIMIT
+from metrics_app.stats.summary import HourlySummary
 from metrics_app.web import PROBLEM
 from metrics_app.wire.keys import partition_of
 
@@ -95,6 +96,16 @@ async def test_pages_have_every_key_once(one: Worker, limit: int) -> None:
     assert await all_pages(one.url, f"{DATE}&limit={limit}") == KEYS
     first = (await ask(one.url, f"{DATE}&limit={limit}")).json
     assert (len(first["keys"]), first["next"]) == (limit, None if limit == 300 else KEYS[limit - 1])
+
+
+@pytest.mark.parametrize("limit", [1, 7, 300])
+async def test_rows_that_count_nothing_make_no_page_short(one: Worker, limit: int) -> None:
+    """However many of them stand before the keys of a page."""
+    one.reader.stretch = 5
+    nothing = row()._replace(summary=HourlySummary())
+    one.reader.rows |= {(f"app-{number:03}-x".encode(), HOUR): nothing for number in range(300)}
+
+    assert await all_pages(one.url, f"{DATE}&limit={limit}") == KEYS
 
 
 async def test_page_has_a_usual_size(one: Worker) -> None:
