@@ -11,6 +11,7 @@ from metrics_app.stats.summary import HourlySummary
 ACTIVE = "active"
 STANDBY = "standby"
 RECOVERING = "recovering"
+BEST_FIRST = (ACTIVE, STANDBY, RECOVERING)
 
 # what a collector may still be sending of an hour that is over, with room for clocks that differ; of default settings
 FINAL_AFTER_S = 13.6

@@ -14,7 +14,7 @@ import msgspec
 from aiohttp import web
 
 from metrics_app.errors import InvalidQueryError, OwnerUnavailableError
-from metrics_app.holdings import ACTIVE, RECOVERING, STANDBY, SummaryReader
+from metrics_app.holdings import ACTIVE, BEST_FIRST, SummaryReader
 from metrics_app.query.parameters import FORMAT, SHOWN, one_of, parameters, whole_number
 from metrics_app.query.question import DAY_HOURS, Policy
 from metrics_app.query.reply import FORMATS, format_of
@@ -23,8 +23,6 @@ from metrics_app.wire.keys import key_bytes
 
 PARAMETERS = ("prefix", "date", "limit", "after", FORMAT)
 USUAL_LIMIT = 100
-
-_BEST_FIRST = (ACTIVE, STANDBY, RECOVERING)
 
 
 class Listing(NamedTuple):
@@ -144,7 +142,7 @@ def joined(listing: Listing, told: list[Held], partitions: int) -> Found:
     unanswered, stale = [], False
     for partition in range(partitions):
         copies = {each.roles[partition]: each for each in told if partition in each.roles}
-        best = next((role for role in _BEST_FIRST if role in copies), None)
+        best = next((role for role in BEST_FIRST if role in copies), None)
         if best is None:
             unanswered.append(partition)
         else:

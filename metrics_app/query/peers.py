@@ -36,6 +36,7 @@ logger = logging.getLogger(__name__)
 HOP = "X-Metrics-Hop"
 TOKEN = "X-Metrics-Token"
 ROLE = "X-Metrics-Role"
+WITHIN = "X-Metrics-Within"  # seconds in which the worker that asks wants the answer
 
 # headers that are passed on; everything else is between two neighbours
 TO_WORKER = ("Accept", "If-None-Match")
@@ -47,7 +48,9 @@ REFUSALS = frozenset({502, 503})
 
 AVOID_S = 2.0
 MAX_CONNECTIONS = 1024
-MAX_ANSWER_BYTES = 8 << 20
+ANSWER_BYTES = 8 << 20  # of an answer without a list; the longest is a histogram of all buckets as CSV
+ITEM_BYTES = 16 << 10  # of an item of a list; the longest is an hour of a summary as CSV, a line a statistic
+PROMPT = 0.9  # share of the time given in which one that is asked answers; the rest is for the way
 MAX_REFUSAL_BYTES = 64 << 10
 
 
@@ -84,6 +87,7 @@ class Peers(Service):
 
     Args:
         connect_s: longest time to connect to one of them.
+        most_bytes: of an answer; what is longer comes from somebody out of order.
         token: what workers show each other; empty: they do not.
         tls: trusted authorities, for workers whose URL is https.
     """
@@ -91,11 +95,18 @@ class Peers(Service):
     session: ClientSession | None = None
 
     def __init__(
-        self, telemetry: Telemetry, *, connect_s: float, token: str = "", tls: ssl.SSLContext | None = None
+        self,
+        telemetry: Telemetry,
+        *,
+        connect_s: float,
+        most_bytes: int,
+        token: str = "",
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         super().__init__()
         self.telemetry = telemetry
         self.connect_s = connect_s
+        self.most_bytes = most_bytes
         self.token = token
         self.tls = tls
         self.avoided: dict[str, float] = {}
@@ -126,6 +137,14 @@ class Peers(Service):
         shown = request.headers.get(TOKEN, "").encode()
         return hops is not None and (hops != "1" or hmac.compare_digest(shown, self.token.encode()))
 
+    def time_for(self, request: web.Request, most_s: float) -> float:
+        """Seconds for the answer to a request of another worker, which takes one that is late for dead."""
+        try:
+            given_s = PROMPT * float(request.headers.get(WITHIN, "inf"))
+        except ValueError:
+            return most_s
+        return given_s if 0.0 < given_s < most_s else most_s
+
     def is_avoided(self, url: str) -> bool:
         """Whether a worker did not answer a moment ago."""
         return url in self.avoided and self.avoided[url] > asyncio.get_running_loop().time()
@@ -137,7 +156,7 @@ class Peers(Service):
         outcome, asked = "answered", Asked(None, [])
         try:
             async with asyncio.timeout(within_s):
-                asked = Asked(await self._forward(url, request), [])
+                asked = Asked(await self._forward(url, request, within_s), [])
             self.avoided.pop(url, None)
         except (ClientConnectorError, ConnectionTimeoutError) as error:
             outcome = self._avoid(url, "unreachable", error)
@@ -158,17 +177,23 @@ class Peers(Service):
         self.avoided[url] = asyncio.get_running_loop().time() + AVOID_S
         return outcome
 
-    async def _forward(self, url: str, request: web.Request) -> web.Response:
+    async def _forward(self, url: str, request: web.Request, within_s: float) -> web.Response:
         if self.session is None:
             raise _NoAnswerError("unusable", "this worker is still starting")
         # GET also for HEAD: the server side drops the body and keeps its length
-        async with self.session.get(_target(url, request), headers=self._asked(request), allow_redirects=False) as got:
-            return await _answer_of(got)
+        headers = self._asked(request) | {WITHIN: f"{within_s:.3f}"}
+        async with self.session.get(_target(url, request), headers=headers, allow_redirects=False) as got:
+            return await _answer_of(got, self.most_bytes)
 
     def _asked(self, request: web.Request) -> dict[str, str]:
         kept = {name: request.headers[name] for name in TO_WORKER if name in request.headers}
         token = {TOKEN: self.token} if self.token else {}
         return kept | token | {HOP: "2" if HOP in request.headers else "1", "Accept-Encoding": "identity"}
+
+
+def most_bytes(items: int) -> int:
+    """Of an answer with a list of so many items at most."""
+    return ANSWER_BYTES + items * ITEM_BYTES
 
 
 def _target(url: str, request: web.Request) -> URL:
@@ -177,7 +202,7 @@ def _target(url: str, request: web.Request) -> URL:
     return URL(f"{url.rstrip('/')}{path}{'?' if query else ''}{query}", encoded=True)
 
 
-async def _answer_of(reply: ClientResponse) -> web.Response:
+async def _answer_of(reply: ClientResponse, most_bytes: int) -> web.Response:
     """The reply as our own response.
 
     Raises:
@@ -187,7 +212,7 @@ async def _answer_of(reply: ClientResponse) -> web.Response:
         raise _NoAnswerError("refused", f"status {reply.status}", await _recovering(reply))
     if reply.status not in ANSWERS or ROLE not in reply.headers or "Content-Encoding" in reply.headers:
         raise _NoAnswerError("unusable", f"status {reply.status}")
-    body = await _body(reply, MAX_ANSWER_BYTES)
+    body = await _body(reply, most_bytes)
     headers = {name: value for name, value in reply.headers.items() if _is_for_client(name.lower())}
     return web.Response(status=reply.status, body=body, headers=headers)
 

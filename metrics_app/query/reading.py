@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from metrics_app.errors import MetricsError, NoDataError, NotYetError, OwnerUnavailableError
-from metrics_app.holdings import ACTIVE, Found, SummaryReader, loss_of
+from metrics_app.holdings import ACTIVE, BEST_FIRST, RECOVERING, Found, SummaryReader, loss_of
 from metrics_app.query.question import Window
 from metrics_app.query.turns import Turns
 from metrics_app.stats.summary import HourlySummary
@@ -33,13 +34,24 @@ class Reading(NamedTuple):
     cells: list[Any]
 
 
-class Rows(NamedTuple):
-    """The rows of one key, as the copy of its partition held here has them."""
+@dataclass(frozen=True)
+class Rows:
+    """The rows of one key, as the copy of its partition held here has them.
+
+    Attributes:
+        roles: in which they have been read. A long reading may see its partition move away.
+    """
 
     reader: SummaryReader
     partition: int
     key: bytes
     turns: Turns
+    roles: set[str] = field(default_factory=set)
+
+    @property
+    def role(self) -> str:
+        """The least good of the roles; once something has been read."""
+        return max(self.roles, key=BEST_FIRST.index)
 
     async def read(self, window: Window, each: range = range(0), cell: Cell = lambda hour, found: None) -> Reading:
         """What is known of a window.
@@ -73,10 +85,10 @@ class Rows(NamedTuple):
                 whole = found if window.end - window.first == 1 and not each else _joined(whole, found)
         if whole is None:
             raise unsure or self._nothing(window)
-        return Reading(self._told(whole, window.first, window.end), cells)
+        return Reading(self._told(whole, window.first, window.end)._replace(role=self.role), cells)
 
     def _nothing(self, window: Window) -> MetricsError:
-        if self.reader.holds(self.partition) != ACTIVE:
+        if self.role != ACTIVE or self.reader.holds(self.partition) != ACTIVE:
             return OwnerUnavailableError("the owner cannot be asked, and the copy here does not have it yet")
         detail = f"nothing was recorded for key {self.key.decode()!r} in {window}"
         if loss_of(self.reader.losses(self.partition), window.first, window.end) is not None:
@@ -84,6 +96,7 @@ class Rows(NamedTuple):
         return NoDataError(detail)
 
     def _row(self, hour: int) -> Found | None:
+        self.roles.add(self.reader.holds(self.partition) or RECOVERING)
         found = self.reader.read(self.partition, self.key, hour)
         return found if found is not None and found.summary.count else None
 

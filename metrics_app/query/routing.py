@@ -60,7 +60,7 @@ class Router:
         """
         search = _Search(self, request, local, is_strong(request))
         if self.peers.sent(request):
-            found = await search.through([self.owners.url], [], self.deadline_s)
+            found = await search.through([self.owners.url], [], self._time_for(request))
         else:
             found = await search.through(*self._candidates(partition), self.deadline_s)
         if found is None:
@@ -76,8 +76,11 @@ class Router:
         own = self.owners.url
         urls = {own} if self.peers.sent(request) else {own, *self.owners.members()}
         search = _Search(self, request, local, strong=False)
-        replies = await asyncio.gather(*(search.one(url, self.deadline_s) for url in urls))
+        replies = await asyncio.gather(*(search.one(url, self._time_for(request)) for url in urls))
         return dict(zip(urls, replies, strict=True))
+
+    def _time_for(self, request: web.Request) -> float:
+        return self.peers.time_for(request, self.deadline_s) if self.peers.sent(request) else self.deadline_s
 
     def _candidates(self, partition: int) -> tuple[list[str], list[str]]:
         """Who should hold the partition, by the map and by what is held here, and everybody else."""
@@ -138,18 +141,27 @@ class _Search:
         return reply if role == ACTIVE or not self.strong else None
 
     async def one(self, url: str, within_s: float) -> web.Response | None:
-        """What one worker answers, in whatever role; None when it does not."""
+        """What one worker answers, in whatever role; None when it does not, this one too.
+
+        A worker for which no time is left is not asked: it would count as one that did not answer.
+        """
+        if within_s <= 0.0:
+            return None
         self.asked += 1
         if url == self.router.owners.url:
-            asked = await self._here()
+            asked = await self._here(within_s)
         else:
             asked = await self.router.peers.ask(url, self.request, within_s)
         self.recovering |= {each.partition: each for each in asked.recovering}
         return asked.reply
 
-    async def _here(self) -> Asked:
+    async def _here(self, within_s: float) -> Asked:
         try:
-            return Asked(await self.local(), [])
+            async with asyncio.timeout(within_s):
+                return Asked(await self.local(), [])
+        except TimeoutError:
+            self.why_not_here = "; here: it takes too long, other long questions may come before it"
+            return Asked(None, [])
         except OwnerUnavailableError as error:
             self.why_not_here = f"; here: {error.detail}"
             return Asked(None, error.recovering)

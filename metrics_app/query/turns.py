@@ -16,13 +16,14 @@ AT_ONCE = 2
 class Turns:
     """The turns of a worker.
 
-    Args:
+    Attributes:
         patience_s: longest wait for one.
+        free: those that nobody has.
     """
 
     def __init__(self, patience_s: float) -> None:
         self.patience_s = patience_s
-        self._free = asyncio.Semaphore(AT_ONCE)
+        self.free = asyncio.Semaphore(AT_ONCE)
 
     @asynccontextmanager
     async def take(self, window: Window) -> AsyncIterator[None]:
@@ -36,10 +37,10 @@ class Turns:
             return
         try:
             async with asyncio.timeout(self.patience_s):
-                await self._free.acquire()
+                await self.free.acquire()
         except TimeoutError:
             raise OwnerUnavailableError("other long questions are being answered here") from None
         try:
             yield
         finally:
-            self._free.release()
+            self.free.release()

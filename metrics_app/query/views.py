@@ -18,7 +18,7 @@ from metrics_app.query.exported import HISTOGRAM, Exported
 from metrics_app.query.keys_view import PATH as KEYS_PATH
 from metrics_app.query.keys_view import KeysView
 from metrics_app.query.parameters import FORMAT, one_of
-from metrics_app.query.peers import ROLE, Peers
+from metrics_app.query.peers import ROLE, Peers, most_bytes
 from metrics_app.query.question import Policy, Question, question_of
 from metrics_app.query.reading import Rows
 from metrics_app.query.reply import FORMATS, Sheet, format_of, respond
@@ -85,10 +85,16 @@ def understood(request: web.Request, segments: dict[str, str], policy: Policy) -
 def register(app: faust.App, settings: Settings, telemetry: Telemetry, reader: SummaryReader, owners: Owners) -> Router:
     """Add the query views, and the connections to other workers, which start before the HTTP server."""
     token = settings.cluster_token.get_secret_value()
-    peers = Peers(telemetry, connect_s=settings.connect_timeout_s, token=token, tls=tls.client_side(settings))
+    policy = Policy.of(settings)
+    peers = Peers(
+        telemetry,
+        connect_s=settings.connect_timeout_s,
+        most_bytes=most_bytes(policy.page),
+        token=token,
+        tls=tls.client_side(settings),
+    )
     app.web.add_dependency(peers)
     router = Router(reader, owners, peers, deadline_s=settings.query_deadline_s)
-    policy = Policy.of(settings)
     members = {"router": router, "reader": reader, "policy": policy, "partitions": settings.partitions}
     app.page(KEYS_PATH)(type("BoundKeysView", (KeysView,), members))
     turns = Turns(settings.query_deadline_s)
@@ -118,14 +124,13 @@ class KeyView(View):
         Raises:
             OwnerUnavailableError: none is, or it is a standby without the rows, which the owner may have.
         """
-        role = self.reader.holds(partition)
-        if role is None:
+        if self.reader.holds(partition) is None:
             raise self.reader.unavailable(partition)
+        rows = Rows(self.reader, partition, key_bytes(what.asked.question.key), self.turns)
         try:
-            rows = Rows(self.reader, partition, key_bytes(what.asked.question.key), self.turns)
             sheet = await what.asked.answer(rows)
             reply = respond(request, sheet, what.format)
         except NoDataError as error:  # an answer like any other: it goes back to the worker that asked
             reply = problem_of(error)
-        reply.headers[ROLE] = role
+        reply.headers[ROLE] = rows.role  # in which it was read: it may have waited, and partitions move meanwhile
         return reply

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
+from unittest.mock import patch
 
 import faust
 import numpy as np
@@ -19,8 +20,9 @@ from yarl import URL
 from metrics_app import tls
 from metrics_app.errors import OwnerUnavailableError
 from metrics_app.holdings import ACTIVE, STANDBY, Found, Loss, Stretch
+from metrics_app.query import views
 from metrics_app.query.routing import Router
-from metrics_app.query.views import register
+from metrics_app.query.turns import Turns
 from metrics_app.settings import Settings
 from metrics_app.stats import hour as hours
 from metrics_app.stats.summary import HourlySummary
@@ -117,6 +119,7 @@ class Worker:
     owners: FakeOwners
     telemetry: Telemetry
     router: Router
+    turns: Turns
 
     def forwards(self) -> dict[str, float]:
         """Forwards by outcome."""
@@ -134,9 +137,11 @@ async def worker(
     chosen = Settings(_env_file=None, port=free_port(), **({"connect_timeout_s": 5.0} | settings))  # type: ignore[call-arg]
     telemetry, known = Telemetry(), FakeOwners(chosen.url, [*owners])
     app = web_app(telemetry, chosen.port, tls.server_side(chosen))
-    router = register(app, chosen, telemetry, reader, known)
+    turns = Turns(chosen.query_deadline_s)
+    with patch.object(views, "Turns", return_value=turns):
+        router = views.register(app, chosen, telemetry, reader, known)
     async with app.web:
-        yield Worker(chosen.url, reader, known, telemetry, router)
+        yield Worker(chosen.url, reader, known, telemetry, router, turns)
 
 
 def web_app(telemetry: Telemetry, port: int, context: ssl.SSLContext | None = None) -> faust.App:

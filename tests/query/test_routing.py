@@ -13,7 +13,8 @@ from hypothesis import HealthCheck, given, settings
 
 from metrics_app.errors import OwnerUnavailableError
 from metrics_app.holdings import RECOVERING, STANDBY
-from metrics_app.query.peers import HOP, MAX_ANSWER_BYTES
+from metrics_app.query.peers import HOP, WITHIN, most_bytes
+from metrics_app.query.turns import AT_ONCE
 from metrics_app.web import PROBLEM
 from metrics_app.wire.keys import key_bytes
 
@@ -179,6 +180,25 @@ async def test_strong_question_is_answered_by_the_owner_or_not_at_all() -> None:
         assert is_unavailable(await timed(standby.url, strong))
 
 
+async def test_owner_that_is_none_any_more_when_it_has_read_gives_no_strong_answer() -> None:
+    """It was the owner when the question came; the question waited, and the partition moved meanwhile."""
+    month = "/checkout/average?from=2025-11-01&to=2025-11-30"
+    async with worker(found=row(4.0)) as owner:
+        for _ in range(AT_ONCE):
+            await owner.turns.free.acquire()
+        asking = asyncio.create_task(timed(owner.url, f"{month}&consistency=strong"))
+        usual = asyncio.create_task(timed(owner.url, month))
+        while len(owner.turns.free._waiters or ()) < 2:  # noqa: ASYNC110  # a semaphore tells nobody of its waiters
+            await asyncio.sleep(0.01)
+        owner.reader.role = STANDBY
+        for _ in range(AT_ONCE):
+            owner.turns.free.release()
+
+        assert is_unavailable(await asking)
+        reply = await usual
+        assert (reply.json["role"], reply.headers["X-Metrics-Role"]) == (STANDBY, STANDBY)
+
+
 async def test_copy_that_catches_up_gives_no_strong_answer() -> None:
     async with worker(found=row(1.0, role=RECOVERING), role=RECOVERING) as recovering:
         assert is_unavailable(await timed(recovering.url, f"/checkout/{PATH}?consistency=strong"))
@@ -307,6 +327,51 @@ async def test_silent_owner_leaves_time_for_the_standby() -> None:
         assert other.forwards() == {"timeout": 1, "answered": 1}
 
 
+async def test_question_that_waits_here_leaves_time_for_others_and_none_of_them_counts_as_failing() -> None:
+    """A month is asked for while two others are being read."""
+    month = "/checkout/average?from=2025-11-01&to=2025-11-30"
+    async with (
+        worker(found=row(1.0, role=STANDBY), role=STANDBY) as standby,
+        worker(standby.url, found=row(4.0), query_deadline_s=DEADLINE_S) as owner,
+    ):
+        for _ in range(AT_ONCE):
+            await owner.turns.free.acquire()
+        reply = await timed(owner.url, month)
+
+        assert (reply.status, reply.json["value"], reply.json["role"]) == (200, 1.0, STANDBY)
+        assert owner.forwards() == {"answered": 1}
+
+
+async def test_worker_where_a_question_waits_says_so_in_time_and_does_not_count_as_failing() -> None:
+    month = "/checkout/average?from=2025-11-01&to=2025-11-30"
+    async with (
+        worker(found=row(4.0), query_deadline_s=60) as busy,
+        worker(busy.url, role=None, query_deadline_s=DEADLINE_S) as asked,
+    ):
+        for _ in range(AT_ONCE):
+            await busy.turns.free.acquire()
+
+        assert is_unavailable(await timed(asked.url, month))
+        assert asked.forwards() == {"refused": 1}
+        assert not asked.router.peers.is_avoided(busy.url)
+
+
+@pytest.mark.parametrize(
+    ("given", "taken"), [("2", 1.8), ("99", 5.0), ("0", 5.0), ("-1", 5.0), ("nan", 5.0), ("x", 5.0)]
+)
+async def test_time_given_by_another_worker_is_taken_where_it_is_less(given: str, taken: float) -> None:
+    async with worker() as one:
+        request = make_mocked_request("GET", "/", headers={WITHIN: given})
+        assert one.router.peers.time_for(request, 5.0) == pytest.approx(taken)
+
+
+async def test_long_answer_is_forwarded_whole() -> None:
+    long = bytes(12 << 20)
+    holder = always(body=long, headers={"X-Metrics-Role": "active"})
+    async with peer(holder) as owner, worker(owner, role=None) as other:
+        assert (await timed(other.url)).body == long
+
+
 async def test_only_silent_peers_are_a_503_in_time() -> None:
     async with (
         hanging_peer() as silent,
@@ -351,7 +416,7 @@ async def test_body_that_trickles_does_not_hold_the_answer_up() -> None:
         {"status": 404, "text": "not one of ours"},
         {"status": 200, "text": "<html>"},
         {"status": 200, "body": b"\x1f\x8b", "headers": {"X-Metrics-Role": "active", "Content-Encoding": "gzip"}},
-        {"status": 200, "body": bytes(MAX_ANSWER_BYTES + 1), "headers": {"X-Metrics-Role": "active"}},
+        {"status": 200, "body": bytes(most_bytes(1000) + 1), "headers": {"X-Metrics-Role": "active"}},
     ],
     ids=["503", "502", "500", "foreign-404", "foreign-200", "encoded", "endless"],
 )
@@ -470,6 +535,7 @@ async def test_only_listed_request_headers_are_passed_on() -> None:
 
     host = owner.removeprefix("http://")
     expected = {"Accept": "text/csv", "If-None-Match": '"x"', HOP: "1", "Accept-Encoding": "identity", "Host": host}
+    assert float(seen[0].pop(WITHIN)) > 0
     assert [expected] == seen
 
 
