@@ -10,19 +10,25 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from contextlib import suppress
 from typing import Any
 
 import mode
+from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 
 from metrics_app.broker import client, topics
+from metrics_app.clocks import Clocks
 from metrics_app.errors import BrokerError
 from metrics_app.settings import Settings
 from metrics_app.telemetry import Telemetry
+from metrics_app.wire.record import encode
 
 logger = logging.getLogger(__name__)
 
 CONNECT_S = 5.0
+ASK_AGAIN_S = 5.0
+LOG_APPEND_TIME = 1
 PAUSES_S = (0.1, 0.2, 0.5, 1.0, 2.0)  # between attempts to connect; the last one stays
 
 
@@ -33,6 +39,7 @@ class Connection(mode.Service):
         super().__init__()
         self._settings = settings
         self._telemetry = telemetry
+        self.clocks = Clocks(settings.clock_tolerance_s, telemetry)
         self._producer: Any = None
         self._reason = "not connected yet"
         self._lost = asyncio.Event()
@@ -47,7 +54,7 @@ class Connection(mode.Service):
         producer, started = self._producer, time.perf_counter()
         try:
             async with asyncio.timeout(client.PATIENCE * self._settings.request_deadline_s):
-                await producer.send_and_wait(self._settings.samples_topic, record, partition=partition)
+                await self._append(producer, partition, record)
         except (KafkaError, TimeoutError) as error:
             self._lose(producer, error)
             return f"Kafka at {self._settings.kafka}: {self._reason}"
@@ -89,11 +96,35 @@ class Connection(mode.Service):
                 await topics.ensure(self._settings)
                 self._topics_checked = True
             async with asyncio.timeout(CONNECT_S):
-                await producer.partitions_for(self._settings.samples_topic)
+                await self._ask_the_time(producer)
         except BaseException:
             await client.abandon(producer)
             raise
         return producer
+
+    async def _append(self, producer: Any, partition: int, record: bytes) -> None:
+        sent = self.clocks.now()
+        kept = await producer.send_and_wait(self._settings.samples_topic, record, partition=partition)
+        if kept.timestamp_type == LOG_APPEND_TIME:
+            self.clocks.appended(partition, kept.timestamp, sent)
+
+    async def _ask_the_time(self, producer: Any) -> None:
+        """Appends a record without samples to one partition of each broker: its stamp is what that broker says."""
+        topic = self._settings.samples_topic
+        partitions = await producer.partitions_for(topic)
+        cluster = producer.client.cluster
+        leaders = {cluster.leader_for_partition(TopicPartition(topic, each)): each for each in sorted(partitions)}
+        for partition in leaders.values():
+            await self._append(producer, partition, encode([]))
+
+    @mode.Service.task
+    async def _watch_the_clock(self) -> None:
+        while not self.should_stop:
+            await self.sleep(ASK_AGAIN_S)
+            if self._producer is not None and self.clocks.disputed:
+                with suppress(KafkaError, TimeoutError):  # whether it is connected is seen elsewhere
+                    async with asyncio.timeout(CONNECT_S):
+                        await self._ask_the_time(self._producer)
 
     def _lose(self, producer: Any, error: Exception) -> None:
         if producer is self._producer:

@@ -55,6 +55,7 @@ class Publisher(mode.Service):
             Lane(partition, self._connection, settings.linger_ms / 1000, settings.max_record_bytes, self._release)
             for partition in range(settings.partitions)
         ]
+        self.clocks = self._connection.clocks
         telemetry.pending.set_function(lambda: self._pending_bytes)
 
     def problem(self) -> str | None:
@@ -100,6 +101,8 @@ class Publisher(mode.Service):
             raise _not_kept("this collector is stopping", "stopping")
         if (problem := self.problem()) is not None:
             raise _not_kept(problem, "kafka")
+        if (doubt := self.clocks.doubt()) is not None:
+            raise _not_kept(f"the hour of samples cannot be told: {doubt}", "clock")
         if self._pending_bytes + size > limit:
             raise _not_kept(f"over {limit:,} bytes would be waiting for Kafka", "memory")
         self._pending_bytes += size

@@ -42,7 +42,15 @@ def register(app: faust.App, settings: Settings, telemetry: Telemetry, health: H
     """
     publisher = Publisher(settings, telemetry, topics)
     health.checks["kafka"] = publisher.problem
+    health.checks["hour"] = publisher.clocks.doubt
+    health.warnings["clock of the collector"] = publisher.clocks.warning
     add_view(app, Intake(settings, telemetry, publisher))
+
+    async def hide_date(_request: web.Request, response: web.StreamResponse) -> None:
+        if publisher.clocks.doubt() is not None:  # clients set their clocks by it
+            response.headers.pop("Date", None)
+
+    cast(Web, app.web).web_app.on_response_prepare.append(hide_date)
     return publisher
 
 

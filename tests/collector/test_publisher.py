@@ -10,11 +10,13 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from aiokafka import TopicPartition
 from aiokafka.errors import KafkaConnectionError
 
+from metrics_app import clocks
 from metrics_app.broker import client, topics
 from metrics_app.broker.client import PATIENCE
 from metrics_app.broker.embedded import EmbeddedKafka
@@ -55,7 +57,8 @@ async def stored(settings: Settings) -> dict[int, list[list[Chunk]]]:
     """The records of the samples topic, by partition."""
     found: dict[int, list[list[Chunk]]] = {partition: [] for partition in range(settings.partitions)}
     for message in await client.everything(settings, settings.samples_topic, found):
-        found[message.partition].append(record.decode(message.value))
+        if chunks := record.decode(message.value):  # one without any asks the time
+            found[message.partition].append(chunks)
     return found
 
 
@@ -337,3 +340,23 @@ async def test_the_whole_way_answers_202_after_the_ack(settings: MakeSettings) -
         assert (reply.status, reply.json["accepted"]) == (202, 2)
         assert await values_of(here, "a") == [1]
         assert listening.counts() == {"received": 3, "accepted": 2, "rejected": 1, "refused": 0}
+
+
+@pytest.mark.parametrize("off_s", [-40 * 86_400, -7200, 7200, 40 * 86_400])
+async def test_a_collector_that_does_not_know_the_hour_takes_nothing_until_it_does(
+    settings: MakeSettings, monkeypatch: pytest.MonkeyPatch, off_s: float
+) -> None:
+    """Also not the very first request; and what is set right is seen without one."""
+    own = SimpleNamespace(off_s=off_s)
+    clock = SimpleNamespace(time=lambda: time.time() + own.off_s, monotonic=time.monotonic)
+    monkeypatch.setattr(clocks, "time", clock)
+    here, telemetry = settings(partitions=2), Telemetry()
+    async with publisher(here, telemetry) as running:
+        await until_connected(running)
+        with pytest.raises(OverloadedError, match="clock of this machine") as refused:
+            await running.publish([chunk("k", 1.0)])
+        assert refused.value.reason == "clock"
+        assert "more than the 10 s" in str(running.clocks.warning())
+        own.off_s = 0.0
+        await running.publish([chunk("k", 1.0)])
+    assert sum(len(records) for records in (await stored(here)).values()) == 1
