@@ -51,6 +51,7 @@ def test_one_record_from_a_broker_that_is_ahead_costs_nobody_anything(ahead_ms):
     fold, now = a_fold(), Witness(NOW_MS)
     fold.apply(0, NOW_MS, [chunk(1, ids=ID)], now)
     odd = fold.apply(1, NOW_MS + ahead_ms, [chunk(2)], now)
+    assert (fold.clock.confirmed_ms, fold.clock.newest_ms) == (NOW_MS, NOW_MS + ahead_ms)
     tally = fold.apply(2, NOW_MS + 1, [chunk(4), chunk(8, ids=ID)], now)
     assert (odd.expired, tally.expired, tally.folded, tally.duplicate_ids) == (0, 0, 1, 1)
     assert count(fold) == 3
