@@ -213,3 +213,38 @@ def test_what_is_in_the_spool_of_a_killed_process_is_sent_once_by_its_successor(
     assert (collector.counted("a"), collector.duplicates("a")) == (recovered, 0)
     client.close()
     assert list(tmp_path.iterdir()) == []
+
+
+NO_THREAD = """
+import threading
+real = threading.Thread.start
+def refused(thread): raise RuntimeError("can't start new thread")
+threading.Thread.start = refused
+client = MetricsClient(sys.argv[1], Options(interval_s=60))
+for _ in range(100): client.record('a', 1.0)
+"""
+
+
+def test_where_no_thread_can_be_started_the_end_of_the_process_sends_by_itself(collector: Collector) -> None:
+    """As the interpreter ends, or at the limit of the system."""
+    done = run(NO_THREAD, collector.url)
+    assert done.returncode == 0
+    assert "only kept, not sent" in done.stderr
+    assert collector.counted("a") == 100
+
+
+CLOSED_LATE = """
+import asyncio, atexit
+from metrics_app import AsyncMetricsClient
+late = AsyncMetricsClient(sys.argv[1], Options(interval_s=60))
+late.record('a', 1.0)
+async def close(): await late.close()
+loop = asyncio.new_event_loop()
+loop.run_until_complete(loop.shutdown_default_executor())
+loop.run_until_complete(close())
+"""
+
+
+def test_the_async_client_can_be_closed_when_no_executor_takes_work_any_more(collector: Collector) -> None:
+    done = run(CLOSED_LATE + "loop.close()\n", collector.url)
+    assert (done.returncode, collector.counted("a")) == (0, 1), done.stderr
