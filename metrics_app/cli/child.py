@@ -29,7 +29,7 @@ CRASH_WINDOW_S = 60.0
 PROBE_INTERVAL_S = 0.1
 LOOK_INTERVAL_S = 1.0
 CANCEL_AGAIN_S = 1.0
-START_S = 120.0  # on a machine that is busy, before it answers for the first time
+START_S = 120.0  # without a sign of life before it is ready: a machine may be busy, and a start is long
 SAY_AGAIN_S = 30.0
 MB = 1 << 20
 NO_SPACE = ("No space left on device", "Disk quota exceeded")
@@ -43,7 +43,7 @@ class Pace(NamedTuple):
 
     Attributes:
         first_backoff_s: pause before the first restart; it doubles up to `last_backoff_s`.
-        silence_s: time without a sign of life after which it is started again.
+        silence_s: time without a sign of life after which it is started again, once it was ready.
         free_mb: disk space without which it is not started.
     """
 
@@ -196,14 +196,15 @@ class Child:
 
     async def _watch(self, process: asyncio.subprocess.Process) -> None:
         """Notes its process id, says when it is ready, and ends it when it must be started again."""
-        alive_at, patience_s, noted = time.monotonic(), START_S, False
+        alive_at, noted = time.monotonic(), False
         while True:
             noted = noted or self._note(process.pid)
             if not self.ready.is_set() and await self.program.is_ready(process.pid):
                 self.ready.set()
                 self._say(f"{self.name} is ready")
+            patience_s = self._pace.silence_s if self.ready.is_set() else max(START_S, self._pace.silence_s)
             if await self.program.is_alive(process.pid):
-                alive_at, patience_s = time.monotonic(), self._pace.silence_s
+                alive_at = time.monotonic()
             elif time.monotonic() - alive_at > patience_s:
                 self._say(f"{self.name} gave no sign of life for {patience_s:g} s; killed")
                 return await self._kill(process)

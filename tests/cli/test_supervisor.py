@@ -169,6 +169,23 @@ async def test_a_child_that_gives_no_sign_of_life_is_killed_and_started_again(tm
     await asyncio.gather(running.task, return_exceptions=True)
 
 
+async def test_a_start_may_be_silent_for_longer(tmp_path: Path) -> None:
+    """As that of a Java machine, between the moment that it runs and its first answer."""
+    asked: list[int] = []
+
+    async def alive(pid: int) -> bool:
+        asked.append(pid)
+        return len(asked) == 1
+
+    async def ready(_pid: int) -> bool:
+        return len(asked) > 5
+
+    running = Running(tmp_path, [replace(python("kafka", SLEEPS, ready), is_alive=alive)], silence_s=0.2)
+    await running.until(lambda: len(asked) > 5 or bool(running.said))
+    assert not [line for line in running.said if "no sign of life" in line]
+    await running.end()
+
+
 async def test_a_child_whose_environment_has_changed_is_started_again_with_the_new_one(tmp_path: Path) -> None:
     """As a worker whose Kafka had to take another port."""
     environment = {"PORT": "9092"}
