@@ -228,7 +228,7 @@ def test_ids_are_known_however_many_come_after_them_within_their_hours(table, si
     assert row.summary.count == 12 * size
 
 
-class OneByOne(dict):
+class OneByOne(dict[int, Any]):
     """What is looked up, never gone through."""
 
     def __iter__(self):
