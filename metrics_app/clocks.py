@@ -8,7 +8,6 @@ Neither clock is taken for the right one. What depends on the time waits while t
 from __future__ import annotations
 
 import logging
-import math
 import time
 from typing import NamedTuple
 
@@ -26,6 +25,21 @@ class Instant(NamedTuple):
 
     own_s: float
     monotonic_s: float
+
+    def reckoned_s(self, then: Instant) -> float:
+        """An earlier moment by our clock as it is set now: it may have been stepped since."""
+        return self.own_s - (self.monotonic_s - then.monotonic_s)
+
+
+class Odd(NamedTuple):
+    """A record with a wrong stamp: how far it was off our clock, and when it was met."""
+
+    difference_s: float
+    at: Instant
+
+    def difference_by(self, now: Instant) -> float:
+        """How far it is off our clock as it is set now."""
+        return self.difference_s + self.at.own_s - now.reckoned_s(self.at)
 
 
 class Reading(NamedTuple):
@@ -53,17 +67,15 @@ class Clocks:
 
     Args:
         tolerance_s: how far they may differ.
-        role: whose appends show it; a process may have two.
     """
 
-    def __init__(self, tolerance_s: float, telemetry: Telemetry, role: str = "aggregator") -> None:
+    def __init__(self, tolerance_s: float, telemetry: Telemetry) -> None:
         self.tolerance_s = tolerance_s
         self._telemetry = telemetry
         self._readings: dict[int, Reading] = {}
-        self._agreeing: tuple[float, float] | None = None  # see `_all_agree`; None after a new reading
-        self._odd: tuple[float, float] | None = None  # difference of a record, and the monotonic time it was met
+        self._odd: Odd | None = None
         self._said_s = -SAY_AGAIN_S
-        telemetry.clock_difference.labels(role).set_function(lambda: self.difference_s)
+        telemetry.clock_difference.set_function(lambda: self.difference_s)
 
     def now(self) -> Instant:
         """This moment."""
@@ -73,20 +85,20 @@ class Clocks:
         """Takes the stamp of an append that has just been acknowledged; sent to the leader of a partition."""
         now = self.now()
         reading = self._readings[partition] = Reading(stamp_ms / 1000, sent, now)
-        self._agreeing = None
         self._note(reading.difference_s(now), f"an append to partition {partition}")
 
-    def met(self, partition: int, offset: int, stamp_ms: int, after_s: float) -> bool:
+    def met(self, partition: int, offset: int, stamp_ms: int, after: Instant | None) -> bool:
         """Compares the stamp of a record that was read; whether it differs by more than the tolerance.
 
         Args:
-            after_s: our time at which it was not there yet; 0.0 when that is not known.
+            after: when it was not there yet; None when that is not known.
         """
         now = self.now()
+        after_s = 0.0 if after is None else now.reckoned_s(after)
         difference_s = max(stamp_ms / 1000 - now.own_s, 0.0) + min(stamp_ms / 1000 - after_s, 0.0)
         is_odd = abs(difference_s) > self.tolerance_s
         if is_odd:
-            self._odd = difference_s, now.monotonic_s
+            self._odd = Odd(difference_s, now)
             self._note(difference_s, f"partition {partition}, offset {offset}")
         return is_odd
 
@@ -103,8 +115,8 @@ class Clocks:
         """The greatest difference known, Kafka's clock minus ours."""
         now = self.now()
         found = [reading.difference_s(now) for reading in self._readings.values()]
-        if self._odd is not None and now.monotonic_s - self._odd[1] < REMEMBERED_S:
-            found.append(self._odd[0])
+        if self._odd is not None and now.monotonic_s - self._odd.at.monotonic_s < REMEMBERED_S:
+            found.append(self._odd.difference_by(now))
         return max(found, key=abs, default=0.0)
 
     @property
@@ -135,24 +147,10 @@ class Clocks:
         It can when at least half of the partitions last written to have leaders that agree, or that see the same hour.
         """
         now = self.now()
-        if self._all_agree(now):
-            return None
         against = [reading for reading in self._readings.values() if not self._is_hour_sure(reading, now)]
         if 2 * len(against) <= len(self._readings):
             return None
         return self._sentence(max((reading.difference_s(now) for reading in against), key=abs))
-
-    def _all_agree(self, now: Instant) -> bool:
-        """Whether no leader differs by more than the tolerance; quick, for it is asked with each request.
-
-        Our clock minus the monotonic one then lies between two bounds that stay the same until a new append.
-        """
-        if self._agreeing is None:
-            lowest = max((each.stamp_s - each.acked.monotonic_s for each in self._readings.values()), default=-math.inf)
-            highest = min((each.stamp_s - each.sent.monotonic_s for each in self._readings.values()), default=math.inf)
-            self._agreeing = lowest - self.tolerance_s, highest + self.tolerance_s
-        lowest, highest = self._agreeing
-        return lowest <= now.own_s - now.monotonic_s <= highest
 
     def _is_hour_sure(self, reading: Reading, now: Instant) -> bool:
         low, high = (int(kafka_s // HOUR_S) for kafka_s in reading.kafka_s(now))

@@ -23,8 +23,7 @@ class Telemetry:
         # both
         self.clock_difference = Gauge(
             "metrics_app_clock_difference_seconds",
-            "Kafka's clock minus that of this process, the greatest that a role knows; 0 when they may be equal.",
-            ["role"],
+            "Kafka's clock minus that of this process, the greatest known; 0 when they may be equal.",
             registry=registry,
         )
         self.clock_disagreements = Counter(

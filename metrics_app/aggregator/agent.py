@@ -211,9 +211,8 @@ class Folding:
 
     def _compared(self, record: Record, active: Active, witness: Witness) -> Witness:
         """The witness, after the record's stamp was compared with our clock."""
-        is_new = active.asked is not None and record.offset >= active.asked.offset
-        after_s = active.asked.at.own_s if active.asked is not None and is_new else 0.0
-        is_odd = self.partitions.clocks.met(record.partition, record.offset, record.timestamp, after_s)
+        after = active.asked.at if active.asked is not None and record.offset >= active.asked.offset else None
+        is_odd = self.partitions.clocks.met(record.partition, record.offset, record.timestamp, after)
         return witness._replace(disputed=True) if is_odd else witness
 
     async def _seek_back(self, tp: TP, active: Active, before_s: float) -> None:

@@ -40,7 +40,10 @@ def keys(
         if page["next"] is None or len(found) == limit:
             break
     if json:
-        print_json({"date": page["date"], "keys": found, "complete": not unanswered, "unanswered": sorted(unanswered)})
+        whole = {"complete": not unanswered, "unanswered": sorted(unanswered), "lost_records": page["lost_records"]}
+        print_json({"date": page["date"], "keys": found, **whole})
+    if page["lost_records"] != 0:
+        say("Kafka deleted records of that time before they were counted; keys that only they had are not listed")
     if unanswered:
         say(f"not complete: nobody answered for partitions {', '.join(map(str, sorted(unanswered)))}; try again")
         raise typer.Exit(1)

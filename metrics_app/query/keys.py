@@ -14,7 +14,7 @@ import msgspec
 from aiohttp import web
 
 from metrics_app.errors import InvalidQueryError, OwnerUnavailableError
-from metrics_app.holdings import ACTIVE, BEST_FIRST, SummaryReader
+from metrics_app.holdings import ACTIVE, BEST_FIRST, SummaryReader, loss_of
 from metrics_app.query.parameters import FORMAT, SHOWN, one_of, parameters, whole_number
 from metrics_app.query.question import DAY_HOURS, Policy
 from metrics_app.query.reply import FORMATS, format_of
@@ -70,12 +70,14 @@ class Held(msgspec.Struct):
         roles: of each partition it can answer for.
         keys: by partition the least keys, up to one more than a page of all of them together.
         behind: partitions of whose keys some may still be on their way into the copy.
+        lost: partitions with records that may have held keys of the day and are gone: how many; 0 when nobody knows.
     """
 
     date: str
     roles: dict[int, str]
     keys: dict[int, list[str]]
     behind: list[int] = []
+    lost: dict[int, int] = {}
 
 
 class Found(NamedTuple):
@@ -85,12 +87,14 @@ class Found(NamedTuple):
         more: whether there are greater ones.
         unanswered: partitions that nobody answered for; their keys are not among these.
         stale: whether a copy answered that may lag behind the owner, or an owner that is behind itself.
+        lost: records that may have held further keys and are gone; None when nobody knows how many they were.
     """
 
     keys: list[str]
     more: bool
     unanswered: list[int]
     stale: bool
+    lost: int | None
 
 
 async def held(listing: Listing, reader: SummaryReader, partitions: int) -> Held:
@@ -118,7 +122,10 @@ async def held(listing: Listing, reader: SummaryReader, partitions: int) -> Held
     by_partition: dict[int, list[str]] = {}
     for key, partition in sorted(least.items()):
         by_partition.setdefault(partition, []).append(key.decode())
-    return Held(listing.date, roles, by_partition, [partition for partition in roles if reader.behind(partition)])
+    behind = [partition for partition in roles if reader.behind(partition)]
+    losses = {partition: loss_of(reader.losses(partition), day.start, day.stop) for partition in roles}
+    lost = {partition: loss.records for partition, loss in losses.items() if loss is not None}
+    return Held(listing.date, roles, by_partition, behind, lost)
 
 
 def _least(keys: dict[bytes, int], most: int) -> dict[bytes, int]:
@@ -138,18 +145,26 @@ def read_held(reply: web.Response | None, listing: Listing) -> Held | None:
 
 def joined(listing: Listing, told: list[Held], partitions: int) -> Found:
     """The page that all workers together have: of each partition the best copy."""
-    keys: list[str] = []
-    unanswered, stale = [], False
-    for partition in range(partitions):
-        copies = {each.roles[partition]: each for each in told if partition in each.roles}
-        best = next((role for role in BEST_FIRST if role in copies), None)
-        if best is None:
-            unanswered.append(partition)
-        else:
-            keys += copies[best].keys.get(partition, [])
-            stale = stale or best != ACTIVE or partition in copies[best].behind
-    keys.sort(key=str.encode)
-    return Found(keys[: listing.limit], len(keys) > listing.limit, unanswered, stale)
+    best = {partition: found for partition in range(partitions) if (found := _best(told, partition)) is not None}
+    keys = sorted((key for at, (_, copy) in best.items() for key in copy.keys.get(at, [])), key=str.encode)
+    return Found(
+        keys[: listing.limit],
+        more=len(keys) > listing.limit,
+        unanswered=[partition for partition in range(partitions) if partition not in best],
+        stale=any(role != ACTIVE or at in copy.behind for at, (role, copy) in best.items()),
+        lost=_sum_known([copy.lost[at] for at, (_, copy) in best.items() if at in copy.lost]),
+    )
+
+
+def _best(told: list[Held], partition: int) -> tuple[str, Held] | None:
+    """The best copy of a partition and its role; None where nobody has one."""
+    copies = {each.roles[partition]: each for each in told if partition in each.roles}
+    return next(((role, copies[role]) for role in BEST_FIRST if role in copies), None)
+
+
+def _sum_known(lost: list[int]) -> int | None:
+    """How many records are lost; None when it is not known of one loss, which counts as 0."""
+    return sum(lost) if all(lost) else None
 
 
 def _part_of_key(part: str, text: str) -> str:

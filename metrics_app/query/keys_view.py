@@ -69,6 +69,7 @@ class KeysView(View):
             "complete": not found.unanswered,
             "unanswered": found.unanswered,
             "stale": found.stale,
+            "lost_records": found.lost,
         }
         sheet = Sheet(
             document,

@@ -189,12 +189,26 @@ def test_a_slow_acknowledgement_is_no_difference_of_clocks(table: Any, times: Ti
 def test_a_record_that_is_stamped_before_it_can_have_been_there_shows_a_broker_behind(table, times, caplog):
     clocks = Partitions(table, LIMITS).clocks
     for _ in range(3):
-        assert clocks.met(1, 7, NOW_MS - 2 * HOUR_MS, after_s=times.own_s - 1)
-    assert not clocks.met(1, 8, NOW_MS - 2 * HOUR_MS, after_s=0.0), "it may have waited in the log"
+        assert clocks.met(1, 7, NOW_MS - 2 * HOUR_MS, Instant(times.own_s - 1, times.monotonic_s - 1))
+    assert not clocks.met(1, 8, NOW_MS - 2 * HOUR_MS, None), "it may have waited in the log"
     assert len([line for line in caplog.records if "behind" in line.message]) == 1, "one line a minute"
     assert clocks.disputed
     times.pass_s(module.REMEMBERED_S)
     assert not clocks.disputed
+
+
+def test_what_a_record_showed_goes_with_our_clock_when_that_is_stepped(table: Any, times: Times) -> None:
+    """Else a clock that was set right would be called wrong for a minute, or the wrong one of two differences said."""
+    clocks, begun = Partitions(table, LIMITS).clocks, times.own_s
+    times.own_s += 40 * 86_400
+    asked = clocks.now()
+    assert clocks.met(1, 7, NOW_MS, asked)
+    assert "3,456,000 s behind" in str(clocks.warning())
+    times.own_s = begun - 7200
+    assert "7,200 s ahead of" in str(clocks.warning())
+    times.own_s = begun
+    assert clocks.warning() is None
+    assert not clocks.met(1, 8, NOW_MS, asked), "that moment, by the clock as it is set now"
 
 
 def test_the_hour_is_sure_where_most_brokers_agree_or_see_the_same_one(table: Any, times: Times) -> None:

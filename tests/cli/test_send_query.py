@@ -143,7 +143,8 @@ class Pages(Service):
     async def answer(self, request: web.Request) -> web.Response:
         self.asked.append((request.raw_path, ""))
         after = request.query.get("after")
-        page = {"date": "2026-11-23", "keys": ["a", "[b]"], "next": "[b]", "unanswered": [], **self._document}
+        page = {"date": "2026-11-23", "keys": ["a", "[b]"], "next": "[b]", "unanswered": [], "lost_records": 0}
+        page |= self._document
         return web.json_response(page if after is None else {**page, "keys": ["c"], "next": None})
 
 
@@ -164,3 +165,10 @@ async def test_an_incomplete_list_of_keys_says_so_and_fails_the_command() -> Non
     result = await Pages(200, {"unanswered": [3]}).run("keys", "--json")
     assert (result.exit_code, json.loads(result.stdout)["complete"]) == (1, False)
     assert "partitions 3" in result.stderr
+
+
+@pytest.mark.parametrize(("lost", "is_said"), [(0, False), (7, True), (None, True)])
+async def test_a_list_of_keys_of_which_some_may_be_lost_says_so(lost: int | None, is_said: bool) -> None:
+    result = await Pages(200, {"lost_records": lost}).run("keys", "--json")
+    assert (result.exit_code, json.loads(result.stdout)["lost_records"]) == (0, lost)
+    assert ("deleted records" in result.stderr) == is_said

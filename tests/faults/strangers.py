@@ -17,13 +17,12 @@ from typing import Any
 import aiohttp
 import msgspec
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from metrics_app.wire import record
 from metrics_app.wire.chunk import Chunk
 from metrics_app.wire.keys import partition_of
 from tests.faults import points
+from tests.faults.broker_time import Stamped, append
 from tests.faults.crashing import CRASH_FILE, RAISED
 from tests.faults.installation import Installation
 
@@ -116,28 +115,9 @@ class Strangers:
         away_s = self.random.choice([40 * DAY_S, 25 * HOUR_S, HOUR_S, -2 * HOUR_S, -40 * DAY_S])
         key, hour = f"stranger-clock-{self.random.randrange(4)}", int(time.time()) // HOUR_S
         value = record.encode([Chunk(key.encode(), hour, struct.pack("<d", 1.0))])
-        await self._append_time("CreateTime")
-        try:
-            async with self._producer() as producer:
-                at_ms = int((time.time() + away_s) * 1000)
-                partition = partition_of(key.encode(), self.partitions)
-                await producer.send_and_wait(SAMPLES, value, partition=partition, timestamp_ms=at_ms)
-        finally:
-            await self._append_time("LogAppendTime")
+        odd = Stamped(partition_of(key.encode(), self.partitions), value, time.time() + away_s)
+        await append(self.installation.kafka.bootstrap, SAMPLES, [odd])
         self.accepted[key, hour] += 1
-
-    async def _append_time(self, kind: str) -> None:
-        admin = AIOKafkaAdminClient(bootstrap_servers=self.installation.kafka.bootstrap)
-        await admin.start()
-        try:
-            (reply,) = await admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, SAMPLES)])
-            own = {each[0]: each[1] for each in reply.resources[0][4] if each[3] == 1}
-            own["message.timestamp.type"] = kind
-            own |= {f"message.timestamp.{side}.max.ms": str(2**62) for side in ("before", "after")}
-            await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, SAMPLES, own)])
-            await asyncio.sleep(0.5)
-        finally:
-            await admin.close()
 
     @contextlib.asynccontextmanager
     async def _producer(self) -> AsyncIterator[AIOKafkaProducer]:

@@ -9,7 +9,7 @@ from urllib.parse import quote
 import pytest
 from aiohttp import web
 
-from metrics_app.holdings import ACTIVE, RECOVERING, STANDBY
+from metrics_app.holdings import ACTIVE, RECOVERING, STANDBY, Loss
 from metrics_app.query.keys import USUAL_LIMIT
 from metrics_app.stats.summary import HourlySummary
 from metrics_app.web import PROBLEM
@@ -72,6 +72,7 @@ async def test_keys_of_a_day_come_in_order_with_what_is_known_of_the_answer(one:
         "complete": True,
         "unanswered": [],
         "stale": False,
+        "lost_records": 0,
     }
     assert (reply.headers["Cache-Control"], "Link" in reply.headers) == ("no-store", False)
 
@@ -206,6 +207,16 @@ async def test_standby_stands_in_and_the_answer_says_so(two: tuple[Worker, Worke
     answer = (await ask(first.url, DATE + "&limit=1000")).json
 
     assert (answer["keys"], answer["complete"], answer["stale"]) == (KEYS, True, True)
+
+
+@pytest.mark.parametrize(("records", "lost"), [(3, 3 * PARTITIONS), (0, None)])
+async def test_a_day_of_which_keys_may_be_lost_says_so(two: tuple[Worker, Worker], records: int, lost: int) -> None:
+    """Of each partition once, by the copy that is answered from."""
+    for each in two:
+        each.reader.lost = [Loss(HOUR - 1, HOUR + 1, 0.0, records)]
+
+    assert (await ask(two[0].url, DATE)).json["lost_records"] == lost
+    assert (await ask(two[0].url, "/keys?date=2025-11-21")).json["lost_records"] == 0
 
 
 async def test_copy_that_is_still_catching_up_is_the_last_choice(two: tuple[Worker, Worker]) -> None:

@@ -5,8 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.sim.machine import PARTITIONS, Machine
-from tests.sim.world import World
+from tests.sim.machine import Machine
 
 
 @pytest.fixture(scope="package", autouse=True)
@@ -16,11 +15,3 @@ def quiet_and_tidy() -> Iterator[None]:
     yield
     logging.disable(logging.NOTSET)
     Machine.disks.drop()
-
-
-@pytest.fixture
-def world() -> Iterator[World]:
-    """Workers and logs as every story finds them."""
-    world = World(Machine.disks.take(), PARTITIONS)
-    yield world
-    world.close()
