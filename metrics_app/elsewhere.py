@@ -1,4 +1,4 @@
-"""What this process does not do, since another role does: who asks for it here is told where to go."""
+"""Requests that another role answers: they are refused with that role, and its URL where it is known."""
 
 from __future__ import annotations
 

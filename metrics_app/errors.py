@@ -3,11 +3,14 @@
     MetricsError                     500   not retriable
     |- SettingsError                 (exit 2)  a setting is missing or out of range
     |- BrokerError                   (exit 3)  Kafka cannot be started, reached, or is set up differently
-    |  `- DownloadError              (exit 3)  what the embedded Kafka needs is not here and cannot be fetched
+    |  |- DownloadError              (exit 3)  what the embedded Kafka needs is not here and cannot be fetched
+    |  |- PortTakenError             (exit 3)  another program listens where Kafka is to
+    |  `- BrokerDiedError            (exit 70) the embedded Kafka has ended: a new start may do
     |- ProcessError                  (exit 1)  a process of `up` keeps dying
     |- ClientError                   (exit 1)  a command got no usable answer from the service
     |- DrillError                    (exit 1)  a drill would have to kill what it must not, or nobody would restart it
     |- FormatError                   500   stored or transported bytes that cannot be read
+    |  `- NewerFormatError           500   a newer release has written them
     |- InvalidBodyError              400   a request body, or every item in it, is unusable
     |  |- UnsupportedTypeError       415   a content type that is not taken
     |  |- KeyReuseError            422   an Idempotency-Key that came before with another body
@@ -20,7 +23,8 @@
     `- OwnerUnavailableError         503 r nobody who holds the key can answer now
        `- NotYetError                503 r a copy has no such row, and may get it yet
 
-`status` is the HTTP status, `retriable` whether the same request may succeed later (it then carries `retry_after_s`).
+`last_resort.py` explains the exit codes. `status` is the HTTP status, `retriable` whether the same request may succeed
+later (it then carries `retry_after_s`).
 Constructors take the facts; `str()` makes the sentence.
 """
 

@@ -1,7 +1,7 @@
 """Clients that close their side after a request, and want the reply: `shutdown(SHUT_WR)`, `nc -N`, HTTP/1.0.
 
-aiohttp closes a connection at the first end of its input: the reply to what it counts is lost then, and the requests
-behind it are not looked at. asyncio's TLS begins to close in the same step in which it tells of the end.
+aiohttp closes a connection at the end of its input: the reply to a request whose values count is lost then, and the
+requests behind it are not looked at. asyncio's TLS begins to close in the same step in which it reports the end.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ the exit code what to do next:
 
 0   stopped as asked, drained: nothing to do
 1   a bug in a command, with a traceback
-2   a setting is unusable: change it; the command line has said which (`cli.main`)
+2   EXIT_SETTINGS: a setting is unusable: change it; the command line has said which (`cli.main`)
 3   EXIT_UNUSABLE: something around the process must be changed first; a new start alone will not help
 70  EXIT_CRASHED: a new start will do; also after a stop that failed or was not over in time
 
@@ -19,6 +19,7 @@ import os
 import threading
 from typing import NoReturn
 
+EXIT_SETTINGS = 2  # a setting must be changed first
 EXIT_UNUSABLE = 3  # something around the process must be changed first
 EXIT_CRASHED = 70  # EX_SOFTWARE: a new start will do
 

@@ -1,7 +1,7 @@
 """The one check of what the changelog gives: recovery, standbys and the reading of gaps all go through it.
 
-A record must be a whole row under a key that belongs in its partition. What is not is never taken in, and never ends a
-worker: it would meet the record again at each start. A damaged state of an hour row may have been the newest. That does
+A record must be a whole row under a key that belongs in its partition. Any other is not taken in. Nor does it end the
+worker, which would meet it again at each start. A damaged state of an hour row may have been the newest. That does
 no harm where it claims to be no newer than a good one, or newer than the place: from there all is folded once more.
 Elsewhere the last good state goes on as an incomplete row, or an empty one where there is none: values are folded into
 it, and questions for it are answered 503 instead of with less than was accepted.

@@ -178,7 +178,7 @@ class PartitionFold:
 
     def _arrived(self, offset: int, timestamp_ms: int, witness: Witness, chunks: Sequence[Chunk]) -> Arrival:
         self.clock.read(timestamp_ms, witness.own_ms)
-        agreed = self.clock.agreed_ms(witness.own_ms)  # goes on only: what has expired is gone
+        agreed = self.clock.agreed_ms(witness.own_ms)
         latest = max(agreed, timestamp_ms, witness.own_ms if witness.disputed else 0)
         not_begun = timestamp_ms + round(self.limits.max_ahead_s * 1000) + self.limits.tolerance_ms
         claims = self._claims(chunks, offset, agreed // HOUR_MS, latest // HOUR_MS)

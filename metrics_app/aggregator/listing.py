@@ -1,8 +1,8 @@
 """Which keys have rows: those in memory, flushed or not, and those in the store, hour by hour.
 
-A row that is written while one goes on from the first to the second is in both, never in neither. Left out are rows
-that count no value, for asked for it such a key is a 404, and rows whose key is none, for nobody can ask for it: an
-older release took keys that are no UTF-8.
+Memory is looked at before the store, so that a row written meanwhile is found at least once. Rows that count no value
+are left out, for a question about such a key is answered 404. So are rows whose key is no valid key (an older release
+took keys that are no UTF-8), for nobody can ask for them.
 """
 
 from __future__ import annotations

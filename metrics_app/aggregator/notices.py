@@ -1,4 +1,4 @@
-"""Log lines about values that were taken and are not where somebody will look for them; one a minute and kind."""
+"""Warnings of accepted values that were left out, or are of an hour that had not begun; one a minute of each kind."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ AHEAD = "values are of an hour that had not begun by Kafka's clock: that of a co
 
 
 class Notices:
-    """What is to be said, added up until it is."""
+    """Adds values up until the next warning is due."""
 
     def __init__(self) -> None:
         self._unsaid: dict[str, int] = {}

@@ -1,4 +1,4 @@
-"""The one cluster that a data folder belongs to. What an address says may change hands; a cluster id does not.
+"""The one cluster that a data folder belongs to. Another cluster may take over an address; a cluster id never changes.
 
 An installation that dies leaves its ports to others, and METRICS_KAFKA may be mistyped: whoever connects to another
 cluster takes half of its partitions and acknowledges values that nobody here will ever see. So the id is known before

@@ -2,7 +2,7 @@
 
 A broker takes a batch by its compressed size, and a reader has to inflate it as a whole: 400 KB can be 400 MB. aiokafka
 has no bound for it, so its decoders are replaced here. A batch beyond the bound is read as records without content, one
-an offset: whoever reads them puts them aside as he does with others that he cannot read.
+an offset, which readers put aside like other records that they cannot read.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ Kafka's clients do not notice: they know topics by name, and look them up again 
 go to partitions that nobody folds, and flushes into a topic that is not there.
 
 A topic that is gone is made again as it should be; one that is there again under another id is a new one, and whoever
-reads it begins anew. What cannot be used as configured is for people to change.
+reads it begins anew. What cannot be used as configured must be changed by a person.
 """
 
 from __future__ import annotations

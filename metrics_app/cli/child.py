@@ -1,7 +1,7 @@
 """One program kept running: started, probed, started again when it dies or no longer answers, stopped when told to.
 
-Nothing around it may end the one who keeps it: a disk without space, a full process table or a log that cannot be
-written is said, waited out, and tried again.
+No trouble around it may end the supervisor: a disk without space, a full process table or a log that cannot be written
+is reported, waited out, and tried again.
 """
 
 from __future__ import annotations

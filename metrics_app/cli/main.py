@@ -1,7 +1,7 @@
 """The command line `metrics-app`: one function a command, each in a file of its own.
 
-An expected error is one line on stderr and a line that says what to do next; exit code 2 for settings, 3 for Kafka,
-1 for anything else. Commands import what they need when they run, so that `send` does not wait for Faust.
+An expected error is one line on stderr and a line that says what to do next; the exit codes are those of
+`last_resort.py`. Commands import what they need when they run, so that `send` does not wait for Faust.
 """
 
 from __future__ import annotations
@@ -28,14 +28,20 @@ from metrics_app.errors import (
     PortTakenError,
     SettingsError,
 )
-from metrics_app.last_resort import EXIT_CRASHED, EXIT_UNUSABLE
+from metrics_app.last_resort import EXIT_CRASHED, EXIT_SETTINGS, EXIT_UNUSABLE
 
 HINTS: dict[type, tuple[int, str]] = {
-    SettingsError: (2, "`metrics-app settings` shows every value and where it comes from"),
-    BrokerError: (3, "see that Kafka runs where METRICS_KAFKA says; without it `metrics-app up` brings a Kafka along"),
+    SettingsError: (EXIT_SETTINGS, "`metrics-app settings` shows every value and where it comes from"),
+    BrokerError: (
+        EXIT_UNUSABLE,
+        "see that Kafka runs where METRICS_KAFKA says; without it `metrics-app up` brings a Kafka along",
+    ),
     BrokerDiedError: (EXIT_CRASHED, "start it again; its log has more"),
     PortTakenError: (EXIT_UNUSABLE, ""),
-    DownloadError: (3, "mend that and start again, or name a Kafka that runs already: METRICS_KAFKA=host:port"),
+    DownloadError: (
+        EXIT_UNUSABLE,
+        "mend that and start again, or name a Kafka that runs already: METRICS_KAFKA=host:port",
+    ),
     ClientError: (1, "is the service running? `metrics-app up` starts it; --url says where it is"),
 }
 

@@ -1,4 +1,4 @@
-"""What a log says of the end of its process: the reason first, out of lines that are about everything else."""
+"""Finds in the log of a process why it ended."""
 
 from __future__ import annotations
 

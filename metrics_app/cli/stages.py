@@ -15,11 +15,10 @@ from metrics_app.broker.ports import broker_at, is_free
 from metrics_app.broker.storage import Storage
 from metrics_app.cli.child import Probe, Program
 from metrics_app.errors import SettingsError
-from metrics_app.last_resort import EXIT_UNUSABLE
+from metrics_app.last_resort import EXIT_SETTINGS, EXIT_UNUSABLE
 from metrics_app.settings import Settings
 
 PROBE_TIMEOUT_S = 5.0
-EXIT_SETTINGS = 2
 HOPELESS = (EXIT_UNUSABLE, EXIT_SETTINGS)
 OURSELVES = (sys.executable, "-m", "metrics_app")
 ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}

@@ -1,4 +1,4 @@
-"""What blocks, out of an event loop's way."""
+"""Runs what blocks outside of the event loop."""
 
 from __future__ import annotations
 

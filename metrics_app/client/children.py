@@ -1,7 +1,7 @@
 """Processes that end without the interpreter's exit handlers: those of multiprocessing and Celery end by `os._exit`.
 
-What they run instead is theirs, and only to be had in the child: multiprocessing forgets what was registered before it
-has set up a child. Nothing is imported for it; where they are not in use, there is nothing to do.
+They run finalizers of their own instead. These must be registered in the child, for multiprocessing forgets earlier
+ones when it sets up a child. Nothing is imported for it; where neither is in use, there is nothing to do.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What is in a batch that was made before: to divide it, to name what is missing with it, to correct its hours."""
+"""Reads a batch again: to divide it, to tell which numbers it holds, to correct its hours."""
 
 from __future__ import annotations
 

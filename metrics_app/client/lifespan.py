@@ -1,4 +1,4 @@
-"""The lifespan of an ASGI app: its end is the last that a server tells before it ends, by a signal perhaps."""
+"""The lifespan of an ASGI app: its end is the last event that a server reports before the process ends."""
 
 from __future__ import annotations
 

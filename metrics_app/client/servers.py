@@ -1,7 +1,7 @@
 """Servers that put back the signal handlers they found, and end by the signal they got: uvicorn, from 0.29 on.
 
 A client that is made while such a server runs finds the server's handler, and not the one that will be there at the
-end. The last that the server does before is to shut down.
+end. So what waits is sent at the end of the server's own shutdown, its last step before that signal.
 """
 
 from __future__ import annotations

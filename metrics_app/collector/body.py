@@ -1,4 +1,4 @@
-"""The body of a request, as it was sent: what can be refused is refused before it is asked for."""
+"""Reads the body of a request. What its header shows to be unusable is refused before the client is asked for it."""
 
 from __future__ import annotations
 

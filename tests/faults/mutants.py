@@ -36,10 +36,10 @@ def reply_before_ack() -> None:
 
 def no_dedupe() -> None:
     """What arrives twice counts twice: neither ids nor numbers are looked at."""
-    for name in ("_unseen_ids", "_unclaimed"):
-        assert hasattr(fold.PartitionFold, name)
-    setattr(fold.PartitionFold, "_unseen_ids", lambda self, chunk, *_: None)  # noqa: B010
-    setattr(fold.PartitionFold, "_unclaimed", lambda self, chunk, row, values: values)  # noqa: B010
+    assert hasattr(fold.RecordClaims, "claim")
+    assert hasattr(fold.PartitionFold, "_unclaimed")
+    setattr(fold.RecordClaims, "claim", lambda self, chunk: None)  # noqa: B010
+    setattr(fold.PartitionFold, "_unclaimed", lambda self, chunk, row, values, tally: values)  # noqa: B010
 
 
 def place_before_rows() -> None:
