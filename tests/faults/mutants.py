@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from metrics_app.__main__ import run
-from metrics_app.aggregator import fold
+from metrics_app.aggregator import fold, ids
 from metrics_app.aggregator import row as rows
 from metrics_app.aggregator.flusher import Flusher
 from metrics_app.aggregator.gaps import Records, Span
@@ -36,24 +36,27 @@ def reply_before_ack() -> None:
 
 def no_dedupe() -> None:
     """What arrives twice counts twice: neither ids nor numbers are looked at."""
-    assert hasattr(fold.RecordClaims, "claim")
+    assert hasattr(ids.RecordClaims, "claim")
     assert hasattr(fold.PartitionFold, "_unclaimed")
-    setattr(fold.RecordClaims, "claim", lambda self, chunk: None)  # noqa: B010
+    setattr(ids.RecordClaims, "claim", lambda self, chunk: None)  # noqa: B010
     setattr(fold.PartitionFold, "_unclaimed", lambda self, chunk, row, values, tally: values)  # noqa: B010
 
 
 def place_before_rows() -> None:
     """The place of a flush goes out first, apart from the rows it speaks of."""
     send = Flusher._send
-    waiting: list[dict[int, Records]] = []
+    waiting: list[tuple[dict[int, Records], dict[int, list[Span]]]] = []
 
     async def swapped(self: Flusher, producer: Any, records: dict[int, Records]) -> dict[int, list[Span]]:
         if waiting and any(key == rows.PLACE_KEY for those in records.values() for key, _ in those):
-            offsets = await send(self, producer, records)
-            await send(self, producer, waiting.pop())
-            return offsets
-        waiting[:] = [records]
-        return {partition: [Span(0, len(those), 0)] for partition, those in records.items()}
+            places = await send(self, producer, records)
+            delayed, spans = waiting.pop()
+            for partition, sent in (await send(self, producer, delayed)).items():
+                spans[partition] += sent
+            return places
+        spans = {partition: [] for partition in records}  # filled in when they are sent
+        waiting[:] = [(records, spans)]
+        return spans
 
     setattr(Flusher, "_send", swapped)  # noqa: B010
 
