@@ -8,6 +8,7 @@ Neither clock is taken for the right one. What depends on the time waits while t
 from __future__ import annotations
 
 import logging
+import math
 import time
 from typing import NamedTuple
 
@@ -67,15 +68,17 @@ class Clocks:
 
     Args:
         tolerance_s: how far they may differ.
+        role: whose appends show it; a process may have two.
     """
 
-    def __init__(self, tolerance_s: float, telemetry: Telemetry) -> None:
+    def __init__(self, tolerance_s: float, telemetry: Telemetry, role: str = "aggregator") -> None:
         self.tolerance_s = tolerance_s
         self._telemetry = telemetry
         self._readings: dict[int, Reading] = {}
+        self._agreeing: tuple[float, float] | None = None  # see `_all_agree`; None after a new reading
         self._odd: Odd | None = None
         self._said_s = -SAY_AGAIN_S
-        telemetry.clock_difference.set_function(lambda: self.difference_s)
+        telemetry.clock_difference.labels(role).set_function(lambda: self.difference_s)
 
     def now(self) -> Instant:
         """This moment."""
@@ -85,6 +88,7 @@ class Clocks:
         """Takes the stamp of an append that has just been acknowledged; sent to the leader of a partition."""
         now = self.now()
         reading = self._readings[partition] = Reading(stamp_ms / 1000, sent, now)
+        self._agreeing = None
         self._note(reading.difference_s(now), f"an append to partition {partition}")
 
     def met(self, partition: int, offset: int, stamp_ms: int, after: Instant | None) -> bool:
@@ -147,10 +151,24 @@ class Clocks:
         It can when at least half of the partitions last written to have leaders that agree, or that see the same hour.
         """
         now = self.now()
+        if self._all_agree(now):
+            return None
         against = [reading for reading in self._readings.values() if not self._is_hour_sure(reading, now)]
         if 2 * len(against) <= len(self._readings):
             return None
         return self._sentence(max((reading.difference_s(now) for reading in against), key=abs))
+
+    def _all_agree(self, now: Instant) -> bool:
+        """Whether no leader differs by more than the tolerance; quick, for it is asked with each request.
+
+        Our clock minus the monotonic one then lies between two bounds that stay the same until a new append.
+        """
+        if self._agreeing is None:
+            lowest = max((each.stamp_s - each.acked.monotonic_s for each in self._readings.values()), default=-math.inf)
+            highest = min((each.stamp_s - each.sent.monotonic_s for each in self._readings.values()), default=math.inf)
+            self._agreeing = lowest - self.tolerance_s, highest + self.tolerance_s
+        lowest, highest = self._agreeing
+        return lowest <= now.own_s - now.monotonic_s <= highest
 
     def _is_hour_sure(self, reading: Reading, now: Instant) -> bool:
         low, high = (int(kafka_s // HOUR_S) for kafka_s in reading.kafka_s(now))

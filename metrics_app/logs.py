@@ -26,9 +26,9 @@ class Repeats(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Whether it is to be written."""
-        line = record.name, record.getMessage()
         if not record.name.startswith(QUIET):
             return True
+        line = record.name, f"{record.msg} {record.args}"  # not put together: where that fails, the handler says so
         if record.created - self._said.get(line, 0.0) < AGAIN_S:
             return False
         if len(self._said) >= MOST_LINES:

@@ -23,7 +23,8 @@ class Telemetry:
         # both
         self.clock_difference = Gauge(
             "metrics_app_clock_difference_seconds",
-            "Kafka's clock minus that of this process, the greatest known; 0 when they may be equal.",
+            "Kafka's clock minus that of this process, the greatest that a role knows; 0 when they may be equal.",
+            ["role"],
             registry=registry,
         )
         self.clock_disagreements = Counter(

@@ -31,3 +31,8 @@ def test_what_is_remembered_is_bounded() -> None:
     for number in range(3 * MOST_LINES):
         said(repeats, "aiokafka", f"line {number}", 100.0)
     assert len(repeats._said) <= MOST_LINES
+
+
+def test_a_line_that_cannot_be_put_together_is_left_to_the_handler() -> None:
+    record = logging.LogRecord("aiokafka", logging.ERROR, "", 0, "%s of %s", ("one",), None)
+    assert Repeats().filter(record)

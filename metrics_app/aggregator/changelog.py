@@ -16,7 +16,7 @@ from metrics_app.aggregator import row as rows
 from metrics_app.aggregator.row import NO_STAMP, Row, Version
 from metrics_app.errors import FormatError, NewerFormatError
 from metrics_app.stats.summary import HourlySummary
-from metrics_app.wire.keys import key_bytes
+from metrics_app.wire.keys import fault_of
 
 OLDEST = Version(-1, -1)
 ALL_DISTINCT = 1 << 31  # a row is decoded as it is
@@ -72,10 +72,8 @@ def _check_key(row_key: bytes, belongs: Callable[[bytes], bool]) -> None:
     kind = row_key[:1]
     if kind == bytes([rows.HOUR]) and len(row_key) > rows.HOUR_PREFIX_BYTES:
         _, key = rows.split_hour_key(row_key)
-        try:
-            key_bytes(key.decode())
-        except ValueError as error:  # also of the decoding
-            raise FormatError("row key", str(error)) from error
+        if fault := fault_of(key):
+            raise FormatError("row key", fault)
         if not belongs(key):
             raise FormatError("row key", f"{key!r} belongs in another partition")
     elif not (row_key == rows.PLACE_KEY or (kind == bytes([rows.IDS]) and len(row_key) == rows.IDS_KEY_BYTES)):

@@ -4,12 +4,11 @@
 
 A bucket is `BUCKET_HOURS` of arrivals. So an id is found by as many reads as there are buckets, two as a rule, nothing
 has to be read when a partition is taken over, and ids leave by the range of a bucket. The entries are made of the ids
-rows X
+rows and written in the same batch with them.
 """
 
 from __future__ import annotations
 
-import logging
 import struct
 from collections.abc import Collection, Iterable, Iterator
 from typing import Any, cast
@@ -20,8 +19,6 @@ from metrics_app.aggregator import row as rows
 from metrics_app.aggregator.fences import WHOLE
 from metrics_app.aggregator.ids import Sight, Sights
 from metrics_app.errors import FormatError
-
-logger = logging.getLogger(__name__)
 
 ENTRY = 0x40
 BUCKET_HOURS = 24

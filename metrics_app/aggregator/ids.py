@@ -47,12 +47,14 @@ class SeenIds:
     Attributes:
         stored: reads the sights that the store has of these ids, of records that arrived in an hour or later.
         noted: by source record the hour in which it arrived, and what its ids claimed.
+        records: by id the noted records that have it.
         dirty: records whose claims are in no flush.
         count: how many ids are noted.
     """
 
     stored: Callable[[Collection[bytes], int], Sights] = nothing_stored
     noted: dict[int, tuple[int, dict[bytes, Ranges]]] = field(default_factory=dict)
+    records: dict[bytes, tuple[int, ...]] = field(default_factory=dict)
     dirty: set[int] = field(default_factory=set)
     count: int = 0
 
@@ -65,9 +67,10 @@ class SeenIds:
             for sight in sights:
                 if sight.arrival_hour >= from_hour and (sight.epoch, sight.offset) < (epoch, offset):
                     found.setdefault(id_, Ranges()).claim_all(sight.claimed)
-        for before, (arrival_hour, claims) in self.noted.items():
-            if arrival_hour >= from_hour and before < offset:
-                for id_ in claims.keys() & ids:
+        for id_ in ids & self.records.keys():
+            for before in self.records[id_]:
+                arrival_hour, claims = self.noted[before]
+                if arrival_hour >= from_hour and before < offset:
                     found.setdefault(id_, Ranges()).claim_all(claims[id_].edges)
         return found
 
@@ -76,10 +79,12 @@ class SeenIds:
         _, noted = self.noted.setdefault(offset, (arrival_hour, {}))
         self.dirty.add(offset)
         self.count -= len(noted)
-        if claims is EVERYTHING:
-            noted.update(dict.fromkeys(ids, claims))
-        else:
-            for id_ in ids:
+        for id_ in ids:
+            if id_ not in noted:
+                self.records[id_] = (*self.records.get(id_, ()), offset)
+            if claims is EVERYTHING:
+                noted[id_] = claims
+            else:
                 noted.setdefault(id_, Ranges()).claim_all(claims.edges)
         self.count += len(noted)
 
@@ -97,6 +102,15 @@ class SeenIds:
         for offset in taken - self.dirty:
             _, claims = self.noted.pop(offset)
             self.count -= len(claims)
+            for id_ in claims:
+                self._forget(id_, offset)
+
+    def _forget(self, id_: bytes, offset: int) -> None:
+        left = tuple(record for record in self.records[id_] if record != offset)
+        if left:
+            self.records[id_] = left
+        else:
+            del self.records[id_]
 
     def failed(self, taken: set[int]) -> None:
         """Takes the claims of a flush back, to go out with the next one."""

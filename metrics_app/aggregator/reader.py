@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Protocol
 
 import faust
@@ -57,7 +58,10 @@ class TableReader:
         """
         if self._is_settled and partition in self.partitions.owned and partition in self.partitions.places:
             return ACTIVE
-        if not self.table.store.is_whole(partition):
+        try:
+            if not self.table.store.is_whole(partition):
+                return None
+        except OSError:  # the disk, for a moment: as it is not read, nothing is answered from it
             return None
         return STANDBY if partition in self.copies.current else RECOVERING
 
@@ -72,25 +76,31 @@ class TableReader:
             NotYetError: held here without the row, by a copy that follows or by one that is behind.
             OwnerUnavailableError: not held here now, or the disk cannot be read.
         """
-        try:
-            with self.table.store.sound(partition):
-                role = self.holds(partition)
-                if role == ACTIVE:
-                    return self._read_active(partition, key, hour)
-                found = self._read_copy(partition, key, hour, role) if role is not None else None
-        except OSError as error:
-            raise OwnerUnavailableError(f"partition {partition} cannot be read now: {error}") from error
+        with self._readable(partition):
+            role = self.holds(partition)
+            if role == ACTIVE:
+                return self._read_active(partition, key, hour)
+            found = self._read_copy(partition, key, hour, role) if role is not None else None
         if found is not None:
             return found
         if role is None:
             raise self.unavailable(partition)
         raise NotYetError(f"partition {partition} is held here as a copy only, which does not have it (yet)")
 
+    @contextmanager
+    def _readable(self, partition: int) -> Iterator[None]:
+        """Within it, a disk that cannot be read now is a refusal that may be tried again."""
+        try:
+            with self.table.store.sound(partition):
+                yield
+        except OSError as error:
+            raise OwnerUnavailableError(f"partition {partition} cannot be read now: {error}") from error
+
     def recent_keys(self, partition: int, hours: range, prefix: bytes) -> set[bytes]:
         """Keys with a row in memory in one of these hours; other copies than the active one have none there."""
         if self.holds(partition) != ACTIVE:
             return set()
-        with self.table.store.sound(partition):
+        with self._readable(partition):
             return listing.recent_keys(self.partitions.of(partition).fold, hours.start, hours.stop, prefix)
 
     def stored_keys(
@@ -99,11 +109,12 @@ class TableReader:
         """Keys with a row in the store in an hour, ascending; what the arguments mean is in the protocol.
 
         Raises:
-            OwnerUnavailableError: not held here now.
+            OwnerUnavailableError: not held here now, or the disk cannot be read.
         """
         if self.holds(partition) is None:
             raise OwnerUnavailableError(f"partition {partition} is not held here now")
-        return listing.stored_keys(self.table.store, partition, hour, prefix, after, upto, most)
+        with self._readable(partition):
+            return listing.stored_keys(self.table.store, partition, hour, prefix, after, upto, most)
 
     def behind(self, partition: int) -> str | None:
         """Why the copy here may lack what was accepted a moment ago; None for an active one that has been shown not to.
@@ -114,7 +125,8 @@ class TableReader:
             return "it is a copy"
         if why := self.partitions.stopped.get(partition):
             return why
-        active, now_s = self.partitions.of(partition), time.monotonic()
+        with self._readable(partition):
+            active, now_s = self.partitions.of(partition), time.monotonic()
         if active.shown_s is None:
             return "the backlog that it was taken over with is not folded yet"
         if (end := active.asked) is not None and active.fold.offset + 1 < end.offset:
@@ -148,9 +160,10 @@ class TableReader:
     def losses(self, partition: int) -> Sequence[Loss]:
         """What this copy knows to have been lost; nothing when the partition is not held here now."""
         role = self.holds(partition)
-        if role == ACTIVE:
-            return self.partitions.of(partition).fold.losses
-        return () if role is None else self.table.place(partition).losses
+        with self._readable(partition):
+            if role == ACTIVE:
+                return self.partitions.of(partition).fold.losses
+            return () if role is None else self.table.place(partition).losses
 
     def _found(self, row: Row, as_of: float, stale: bool, role: str) -> Found:
         if row.incomplete:

@@ -8,7 +8,6 @@ only counts as long as Kafka answers: a worker without Kafka goes on answering q
 from __future__ import annotations
 
 import asyncio
-import logging
 import sys
 import threading
 import time
@@ -19,8 +18,6 @@ from typing import Any, NamedTuple, NoReturn
 import mode
 
 from metrics_app.last_resort import EXIT_CRASHED, leave
-
-logger = logging.getLogger(__name__)
 
 LOOK_INTERVAL_S = 1.0
 ASK_INTERVAL_S = 5.0  # how often Kafka is asked while something does not change

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Iterable
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
@@ -149,9 +151,15 @@ def _tls(settings: Settings) -> ssl.SSLContext | None:
     if not settings.kafka_protocol.endswith("SSL"):
         return None
     try:
-        return ssl.create_default_context(cafile=settings.kafka_ca_file)
+        return _trusting(settings.kafka_ca_file)
     except OSError as error:
         raise BrokerError(f"METRICS_KAFKA_CA_FILE {settings.kafka_ca_file} cannot be read: {error}") from error
+
+
+@cache
+def _trusting(ca_file: Path | None) -> ssl.SSLContext:
+    """Read once: connections are made every few seconds, also when no descriptor is left to open a file with."""
+    return ssl.create_default_context(cafile=ca_file)
 
 
 def _credentials(settings: Settings) -> CredentialsT | None:

@@ -171,7 +171,7 @@ class Delivery:
         except OSError as error:
             logger.warning("the spool cannot be read now, which is tried again: %s", error)
             self._buffer.give_back()
-            self._in_hurry.wait(DISK_PAUSE_S)
+            time.sleep(DISK_PAUSE_S)
             return None
         if batch is None:
             self._outcome.drop("disk", waiting)

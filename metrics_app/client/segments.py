@@ -235,16 +235,20 @@ class Segments:
     def _open(self, segment: _Segment) -> None:
         if self._file >= 0:
             os.close(self._file)
+            self._file = -1  # whoever opens a file next gets its number
         self._file = os.open(segment.path, os.O_CREAT | os.O_WRONLY | os.O_APPEND, _FILE_MODE)
         os.ftruncate(self._file, segment.size)  # without a record cut short
         if not segment.size:
             self._begin(segment)
 
     def _begin(self, segment: _Segment) -> None:
-        if os.write(self._file, _PREFACE) < len(_PREFACE):
+        try:
+            if os.write(self._file, _PREFACE) < len(_PREFACE):
+                raise OSError("the disk is full")
+        except OSError:
             os.close(self._file)
             self._file = -1
-            raise OSError("the disk is full")
+            raise
         segment.size = len(_PREFACE)
 
 

@@ -39,7 +39,7 @@ class Connection(mode.Service):
         super().__init__()
         self._settings = settings
         self._telemetry = telemetry
-        self.clocks = Clocks(settings.clock_tolerance_s, telemetry)
+        self.clocks = Clocks(settings.clock_tolerance_s, telemetry, "collector")
         self._producer: Any = None
         self._reason = "not connected yet"
         self._lost = asyncio.Event()

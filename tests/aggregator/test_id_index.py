@@ -16,7 +16,7 @@ from metrics_app.aggregator import row as rows
 from metrics_app.aggregator.fences import WHOLE, Ranges
 from metrics_app.aggregator.fold import HOUR_MS, Limits, PartitionFold, Tally
 from metrics_app.aggregator.id_index import BUCKET_HOURS, BUILT_KEY, ENTRY
-from metrics_app.aggregator.ids import EVERYTHING, Sight
+from metrics_app.aggregator.ids import EVERYTHING, SeenIds, Sight
 from metrics_app.aggregator.partitions import Partitions
 from metrics_app.aggregator.row import Place
 from metrics_app.aggregator.source_log import Span
@@ -226,6 +226,29 @@ def test_ids_are_known_however_many_come_after_them_within_their_hours(table, si
     row = fold.find(b"a", HOUR)
     assert row is not None
     assert row.summary.count == 12 * size
+
+
+class OneByOne(dict[int, Any]):
+    """What is looked up, never gone through."""
+
+    def __iter__(self):
+        raise AssertionError("all of it is gone through")
+
+    items = keys = values = __iter__
+
+
+def test_an_id_is_found_among_those_not_flushed_without_a_look_at_every_record():
+    ids = [number.to_bytes(16, "big") for number in range(100)]
+    seen = SeenIds(noted=OneByOne())
+    for offset, id_ in enumerate(ids):
+        seen.note(1, offset, [id_, ids[0]], EVERYTHING)
+    assert seen.claimed({ids[7], ids[0]}, 0, 8, 0).keys() == {ids[7], ids[0]}
+    assert seen.claimed({ids[7]}, 0, 7, 0) == seen.claimed({ids[7]}, 0, 8, 2) == {}  # in no record before, too old
+    taken, _ = seen.take(0)
+    seen.flushed(taken - {7})
+    assert seen.claimed({ids[7], ids[0], ids[9]}, 0, 100, 0).keys() == {ids[7], ids[0]}
+    seen.flushed({7})
+    assert (seen.records, seen.count) == ({}, 0)
 
 
 def test_how_far_back_ids_are_known_is_what_was_not_dropped(table):

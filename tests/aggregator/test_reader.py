@@ -121,10 +121,32 @@ def test_a_backlog_of_this_moment_is_no_standstill(reader, complete):
     assert reader.read(1, b"new", 9) is None
 
 
-def test_a_disk_that_cannot_be_read_is_a_refusal_that_may_be_tried_again(reader, complete, monkeypatch):
+ASKED = {
+    "a row": lambda reader, partition: reader.read(partition, b"k", 9),
+    "losses": lambda reader, partition: reader.losses(partition),
+    "whether it is behind": lambda reader, partition: reader.behind(1),
+    "keys in memory": lambda reader, partition: reader.recent_keys(1, range(9, 10), b""),
+}
+
+
+@pytest.mark.parametrize("what", ASKED)
+@pytest.mark.parametrize("partition", [1, 2])
+def test_a_disk_that_cannot_be_read_is_a_refusal_that_may_be_tried_again(reader, partition, what, monkeypatch):
     def failing(*_: object) -> bytes:
         raise OSError(24, "Too many open files")
 
+    reader.partitions.places[1] = NOWHERE
+    reader.table.store.matched(2, HERE)
+    reader.table.store.note_whole(2)
     monkeypatch.setattr(reader.table.store, "read", failing)
     with pytest.raises(OwnerUnavailableError, match="cannot be read now"):
-        reader.read(1, b"k", 9)
+        ASKED[what](reader, partition)
+
+
+def test_a_copy_of_which_nobody_can_tell_now_whether_it_is_whole_is_not_answered_from(reader, monkeypatch):
+    def failing(*_: object) -> bytes:
+        raise OSError(24, "Too many open files")
+
+    reader.table.store.matched(2, HERE)
+    monkeypatch.setattr(reader.table.store, "read", failing)
+    assert reader.holds(2) is None

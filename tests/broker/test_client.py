@@ -1,3 +1,4 @@
+import shutil
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ from faust import SASLCredentials
 from metrics_app.broker import topics
 from metrics_app.broker.client import client_options, faust_broker, producer
 from metrics_app.errors import BrokerError
+from tests import certificates
 from tests.conftest import MakeSettings
 
 
@@ -42,6 +44,19 @@ def test_an_unreadable_ca_file_is_named(make_settings: MakeSettings, tmp_path: P
     settings = make_settings(kafka_protocol="SSL", kafka_ca_file=tmp_path / "absent.pem")
     with pytest.raises(BrokerError, match=r"METRICS_KAFKA_CA_FILE .*absent\.pem"):
         client_options(settings)
+
+
+def test_the_ca_file_is_read_once_and_again_only_after_it_could_not_be(
+    make_settings: MakeSettings, tmp_path: Path
+) -> None:
+    file = tmp_path / "ca.pem"
+    settings = make_settings(kafka_protocol="SSL", kafka_ca_file=file)
+    with pytest.raises(BrokerError):
+        client_options(settings)
+    shutil.copy(certificates.make(tmp_path)["tls_ca_file"], file)
+    context = client_options(settings)["ssl_context"]
+    file.unlink()  # as it is without a descriptor to open it with
+    assert client_options(settings)["ssl_context"] is context
 
 
 @pytest.mark.kafka

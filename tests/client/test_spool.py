@@ -262,3 +262,37 @@ def test_want_of_file_descriptors_costs_no_batch(
     client.record("a", 1.0)
     assert client.flush(20)
     assert (collector.counted("a"), client.stats().dropped) == (1, {})
+
+
+def test_a_folder_that_goes_away_has_nothing_written_to_the_files_of_others(tmp_path: Path) -> None:
+    folder, other = tmp_path / "spool", tmp_path / "other"
+    folder.mkdir()
+    own = Segments(folder, 150, sync=False)
+    own.append(batch(1))
+    folder.rename(tmp_path / "elsewhere")
+    with pytest.raises(FileNotFoundError):
+        own.append(batch(2))  # in a file of its own, which cannot be made
+    with other.open("wb", buffering=0):  # gets the number of the file that was closed
+        with pytest.raises(FileNotFoundError):
+            own.append(batch(3))
+        assert other.read_bytes() == b""
+    (tmp_path / "elsewhere").rename(folder)
+    assert own.append(batch(4)).load() == batch(4)
+    own.abandon()
+
+
+def test_a_file_that_could_not_be_begun_has_its_version_when_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    own = Segments(tmp_path, 150, sync=False)
+    with monkeypatch.context() as disk:
+        disk.setattr(os, "write", full)
+        with pytest.raises(OSError, match="No space"):
+            own.append(batch(1))
+    own.append(batch(2))
+    (file,) = tmp_path.glob(f"*{SEGMENT}")
+    assert file.read_bytes().startswith(MAGIC)
+    own.abandon()

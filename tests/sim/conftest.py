@@ -5,7 +5,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.sim.machine import Machine
+from tests.sim.machine import PARTITIONS, Machine
+from tests.sim.world import World
 
 
 @pytest.fixture(scope="package", autouse=True)
@@ -15,3 +16,11 @@ def quiet_and_tidy() -> Iterator[None]:
     yield
     logging.disable(logging.NOTSET)
     Machine.disks.drop()
+
+
+@pytest.fixture
+def world() -> Iterator[World]:
+    """Workers and logs as every story finds them."""
+    world = World(Machine.disks.take(), PARTITIONS)
+    yield world
+    world.close()

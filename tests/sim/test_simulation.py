@@ -21,7 +21,7 @@ from hypothesis.stateful import run_state_machine_as_test
 from tests.sim.machine import Machine
 
 QUICK = settings(
-    max_examples=100, stateful_step_count=40, derandomize=True, deadline=None, database=None,
+    max_examples=70, stateful_step_count=40, derandomize=True, deadline=None, database=None,
     suppress_health_check=list(HealthCheck), verbosity=Verbosity.normal,
 )  # fmt: skip
 STEPS_A_NIGHT = 10_000

@@ -2,44 +2,14 @@
 
 from __future__ import annotations
 
-import struct
-from collections.abc import Iterator
 from contextlib import suppress
 
 import pytest
 
 from metrics_app.aggregator.flusher import Flusher
-from metrics_app.wire import record
-from metrics_app.wire.chunk import Chunk
-from tests.sim.machine import PARTITIONS, Machine
+from tests.sim.stories import leave_a_flush_on_the_wire, meet, produce
 from tests.sim.trouble import ERRORS, NAMES
 from tests.sim.world import COMPACTION_LAG_S, World
-
-
-@pytest.fixture
-def world() -> Iterator[World]:
-    world = World(Machine.disks.take(), PARTITIONS)
-    yield world
-    world.close()
-
-
-def produce(
-    world: World, *values: float, key: bytes = b"a", age: int = 0, ids: bytes = b"", partition: int = 0
-) -> None:
-    for value in values:
-        world.produce(partition, record.encode([Chunk(key, world.hour - age, struct.pack("<d", value), ids=ids)]))
-
-
-def leave_a_flush_on_the_wire(world: World, rows_landed: int = 0) -> None:
-    """Worker 0 folds everything, and crashes in its flush."""
-    owner = world.workers[0]
-    owner.link.mode = "slow"
-    while owner.deliver(0):
-        pass
-    owner.flush()
-    owner.link.land(rows_landed, ack=True)
-    world.settle()
-    owner.crash()
 
 
 def test_an_owner_that_becomes_a_standby_reads_what_others_wrote_while_it_was_the_owner(world):
@@ -139,24 +109,6 @@ def test_a_stale_row_is_written_over_also_when_its_hour_had_closed_before(world)
         world.drain()
     world.compact()
     assert world.held_back == 0
-
-
-def meet(world: World, step: str, error: str) -> None:
-    """Flushes and take-overs of which a step raises, and a worker that is told to stop then, if it still runs."""
-    for nth in (1, 2, 3):
-        for partition, key in enumerate([b"a", b"d"]):
-            produce(world, 1, 2, key=key, partition=partition, ids=(b"%d" % nth) * 16)
-        owner = world.workers[world.owners[0]]
-        world.trouble.arm(step, nth, error)
-        for partition in (0, 1):
-            while owner.deliver(partition):
-                pass
-        owner.flush()
-        if owner.state != "down":
-            owner.stop()
-        owner.start()
-        world.rebalance([(number + 1) % 3 for number in world.owners])
-        world.drain()
 
 
 @pytest.mark.parametrize("error", sorted(ERRORS))

@@ -1,0 +1,60 @@
+"""Whether two clocks agree is found at once, however many partitions there are, and said of each role."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from metrics_app.clocks import Clocks, Instant, Reading
+from metrics_app.telemetry import Telemetry
+
+TOLERANCE_S = 10.0
+NOON_S = 1_795_651_200.0
+
+
+class Told(Clocks):
+    """Of a machine on which it is the time it is told to be."""
+
+    instant = Instant(NOON_S, 0.0)
+
+    def now(self) -> Instant:
+        return self.instant
+
+
+def appended(clocks: Told, partition: int, kafka_ahead_s: float) -> None:
+    clocks.appended(partition, round((clocks.instant.own_s + kafka_ahead_s) * 1000), clocks.instant)
+
+
+@given(
+    st.lists(st.floats(-30, 30), max_size=5),
+    st.lists(st.tuples(st.floats(0, 100), st.floats(-30, 30)), min_size=1, max_size=4),
+)
+def test_whether_all_agree_is_what_every_reading_says(aheads: list[float], steps: list[tuple[float, float]]) -> None:
+    clocks = Told(TOLERANCE_S, Telemetry())
+    for partition, ahead_s in enumerate(aheads):
+        appended(clocks, partition, ahead_s)
+    for passed_s, step_s in steps:
+        own_s, monotonic_s = clocks.instant
+        clocks.instant = Instant(own_s + passed_s + step_s, monotonic_s + passed_s)
+        worst_s = max((abs(each.difference_s(clocks.instant)) for each in clocks._readings.values()), default=0.0)
+        if abs(worst_s - TOLERANCE_S) > 1e-6:
+            assert clocks._all_agree(clocks.instant) == (worst_s <= TOLERANCE_S)
+
+
+def test_each_request_asks_for_it_and_does_not_go_through_all_partitions(monkeypatch: pytest.MonkeyPatch) -> None:
+    clocks = Told(TOLERANCE_S, Telemetry())
+    for partition in range(512):
+        appended(clocks, partition, 0.0)
+    assert clocks.doubt() is None
+    monkeypatch.setattr(clocks, "_readings", None)
+    monkeypatch.setattr(Reading, "kafka_s", None)
+    assert clocks.doubt() is None
+
+
+def test_the_difference_of_one_role_does_not_hide_that_of_the_other() -> None:
+    telemetry = Telemetry()
+    collector, aggregator = Told(TOLERANCE_S, telemetry, "collector"), Told(TOLERANCE_S, telemetry)
+    appended(collector, 0, 3600.0)
+    appended(aggregator, 0, 0.0)
+    assert b'metrics_app_clock_difference_seconds{role="collector"} 3600.0' in telemetry.exposition()
