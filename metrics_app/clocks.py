@@ -158,6 +158,11 @@ class Clocks:
             return None
         return self._sentence(max((reading.difference_s(now) for reading in against), key=abs))
 
+    @property
+    def is_vouched_for(self) -> bool:
+        """Whether Kafka was asked, and our clock can say which hour it is."""
+        return bool(self._readings) and self.doubt() is None
+
     def _all_agree(self, now: Instant) -> bool:
         """Whether no leader differs by more than the tolerance; quick, for it is asked with each request.
 

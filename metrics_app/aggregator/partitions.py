@@ -76,8 +76,9 @@ class Active:
     gap: Gap | None = None
 
     def show(self, end: End) -> None:
-        """Notes that everything before that end is folded."""
-        self.shown_s, self.complete_at = end.at.monotonic_s, max(self.complete_at, end.both_s)
+        """Notes that everything before that end is folded. What was noted by a clock that was ahead is put right."""
+        shown = self.complete_at if self.complete_at <= end.at.own_s else 0.0
+        self.shown_s, self.complete_at = end.at.monotonic_s, max(shown, end.both_s)
 
     def as_of(self, own_s: float) -> float:
         """Epoch seconds up to which all that was accepted is folded: by our clock and by Kafka's, never by one."""

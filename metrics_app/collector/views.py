@@ -47,7 +47,7 @@ def register(app: faust.App, settings: Settings, telemetry: Telemetry, health: H
     add_view(app, Intake(settings, telemetry, publisher))
 
     async def hide_date(_request: web.Request, response: web.StreamResponse) -> None:
-        if publisher.clocks.doubt() is not None:  # clients set their clocks by it
+        if not publisher.clocks.is_vouched_for:  # clients set their clocks by it
             response.headers.pop("Date", None)
 
     cast(Web, app.web).web_app.on_response_prepare.append(hide_date)

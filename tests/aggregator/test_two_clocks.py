@@ -14,7 +14,7 @@ from metrics_app.aggregator import row as rows
 from metrics_app.aggregator import seal
 from metrics_app.aggregator.fold import HOUR_MS, Limits, PartitionFold
 from metrics_app.aggregator.log_clock import LogClock, Witness
-from metrics_app.aggregator.partitions import Active, Partitions
+from metrics_app.aggregator.partitions import Active, End, Partitions
 from metrics_app.aggregator.reader import TableReader
 from metrics_app.aggregator.role import final_after_s
 from metrics_app.aggregator.row import NOWHERE, Place, Row
@@ -163,6 +163,17 @@ def test_an_hour_is_over_when_both_clocks_say_so(table: Any, times: Times, own_s
     assert clocks.both_s(1, clocks.now()) == NOW_MS / 1000 + min(own_s, kafka_s)
     assert clocks.disputed
     assert str(clocks.warning()).startswith("Kafka's clock is 3,600 s ")
+
+
+def test_as_of_is_put_right_after_both_clocks_were_ahead_together(table: Any, times: Times) -> None:
+    """As on one machine: else every answer is as of now for 40 days, whatever waits."""
+    active = Active(a_fold())
+    for off_s in (40 * 86_400, 0):
+        times.pass_s(1)
+        own_s = times.own_s + off_s
+        active.show(End(1, Instant(own_s, times.monotonic_s), own_s))
+    times.pass_s(60)
+    assert active.as_of(times.own_s) == times.own_s - 60
 
 
 def test_a_step_of_the_own_clock_is_seen_without_an_append_and_a_repair_too(table: Any, times: Times) -> None:

@@ -20,6 +20,7 @@ class Stamped(NamedTuple):
     partition: int
     value: bytes
     at_s: float
+    key: bytes | None = None
 
 
 async def append(bootstrap: str, topic: str, records: Iterable[Stamped]) -> None:
@@ -27,7 +28,7 @@ async def append(bootstrap: str, topic: str, records: Iterable[Stamped]) -> None
     async with _sender_time(bootstrap, topic), AIOKafkaProducer(bootstrap_servers=bootstrap, acks="all") as producer:
         for each in records:
             await producer.send_and_wait(
-                topic, each.value, partition=each.partition, timestamp_ms=int(each.at_s * 1000)
+                topic, each.value, each.key, partition=each.partition, timestamp_ms=int(each.at_s * 1000)
             )
 
 

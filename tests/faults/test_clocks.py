@@ -23,6 +23,7 @@ import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 
+from metrics_app.broker.ports import free_port
 from metrics_app.query.peers import HOP
 from metrics_app.wire import record
 from metrics_app.wire.chunk import Chunk
@@ -31,6 +32,7 @@ from tests.faults.broker_time import Stamped, append
 from tests.faults.clocked import CLOCK_FILE, set_clock
 from tests.faults.installation import Installation, eventually
 from tests.faults.pace import stretched
+from tests.faults.process import Process
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(300)]
 
@@ -39,6 +41,7 @@ AWAY_S = [40 * DAY_S, 25 * HOUR_S, HOUR_S, -2 * HOUR_S, -40 * DAY_S]
 PARTITIONS = len(AWAY_S)
 HOUR = int(time.time()) // HOUR_S
 HOURS = [HOUR - 30, HOUR - 3, HOUR]
+CHANGELOG = "metrics-aggregator-hours-changelog"
 AGGREGATORS, COLLECTORS = ("a", "b"), ("c", "d")
 
 
@@ -182,7 +185,10 @@ def restart(installation: Installation, names: tuple[str, ...]) -> None:
 def test_records_of_brokers_whose_clocks_are_wrong_cost_nobody_anything(
     installation: Installation, books: Books
 ) -> None:
-    """One partition each: 40 days, 25 h and 1 h ahead, 2 h and 40 days behind; before and after a restart of all."""
+    """One partition each: 40 days, 25 h and 1 h ahead, 2 h and 40 days behind; before and after a restart of all.
+
+    In the changelog it is a record that was there already.
+    """
     name = uuid.uuid4().hex
     books.send()
     books.send(name=name)
@@ -192,7 +198,10 @@ def test_records_of_brokers_whose_clocks_are_wrong_cost_nobody_anything(
         Stamped(at, record.encode([Chunk(key.encode(), HOUR, struct.pack("<d", 1.0))]), now + away_s)
         for at, (key, away_s) in enumerate(zip(KEYS, AWAY_S, strict=True))
     ]
-    asyncio.run(append(installation.kafka.bootstrap, "samples", odd))
+    kafka = installation.kafka.bootstrap
+    again = [asyncio.run(last_of(kafka, CHANGELOG, at))._replace(at_s=now + away_s) for at, away_s in enumerate(AWAY_S)]
+    asyncio.run(append(kafka, "samples", odd))
+    asyncio.run(append(kafka, CHANGELOG, again))
     books.accepted.update((key, HOUR) for key in KEYS)
     books.assert_exact()
     for aggregator in AGGREGATORS:
@@ -260,6 +269,32 @@ def test_a_collector_whose_own_clock_is_wrong_takes_nothing_until_it_is_right(
     assert call(here, [[KEYS[0], 1.0]]).headers["Date"]
     books.accepted[KEYS[0], int(time.time()) // HOUR_S] += 1
     books.assert_exact()
+
+
+def test_a_collector_that_has_not_asked_kafka_yet_tells_nobody_the_time(tmp_path: Path) -> None:
+    """Its clock may be wrong, and clients set theirs by the collectors' Date."""
+    file, port = tmp_path / "clock", free_port()
+    settings = {CLOCK_FILE: str(file), "METRICS_KAFKA": f"127.0.0.1:{free_port()}"}
+    alone = Process("alone", ["collector", "--port", str(port), "--data-dir", str(tmp_path)], port, tmp_path, settings)
+    alone.module = "tests.faults.clocked"
+    set_clock(file, 40 * DAY_S)
+    alone.start()
+    try:
+        asyncio.run(eventually(alone.is_listening, 30))
+        reply = call(f"{alone.url}/samples", [["key", 1.0]])
+        assert (reply.status, reply.headers["Date"]) == (503, None), reply
+    finally:
+        alone.end()
+
+
+async def last_of(bootstrap: str, topic: str, partition: int) -> Stamped:
+    """The last record of a partition."""
+    async with AIOKafkaConsumer(bootstrap_servers=bootstrap) as consumer:
+        tp = TopicPartition(topic, partition)
+        consumer.assign([tp])
+        consumer.seek(tp, (await consumer.end_offsets([tp]))[tp] - 1)
+        found = await consumer.getone()
+    return Stamped(partition, found.value, 0.0, found.key)
 
 
 async def delete(bootstrap: str, upto: dict[int, int | None]) -> None:
