@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import math
 import time
+from collections.abc import Collection
 from typing import NamedTuple
 
 from metrics_app.telemetry import Telemetry
@@ -84,12 +85,21 @@ class Clocks:
         """This moment."""
         return Instant(time.time(), time.monotonic())
 
-    def appended(self, partition: int, stamp_ms: int, sent: Instant) -> None:
-        """Takes the stamp of an append that has just been acknowledged; sent to the leader of a partition."""
+    def appended(self, witness: int, stamp_ms: int, sent: Instant) -> None:
+        """Takes the stamp of an append that has just been acknowledged.
+
+        Args:
+            witness: whose it is: the broker's number, or that of a partition, whoever leads it.
+        """
         now = self.now()
-        reading = self._readings[partition] = Reading(stamp_ms / 1000, sent, now)
+        reading = self._readings[witness] = Reading(stamp_ms / 1000, sent, now)
         self._agreeing = None
-        self._note(reading.difference_s(now), f"an append to partition {partition}")
+        self._note(reading.difference_s(now), f"an append that {witness} has stamped")
+
+    def keep(self, witnesses: Collection[int]) -> None:
+        """Forgets what all others have said: no new append of theirs will show that they were set right."""
+        self._readings = {each: self._readings[each] for each in self._readings.keys() & witnesses}
+        self._agreeing = None
 
     def met(self, partition: int, offset: int, stamp_ms: int, after: Instant | None) -> bool:
         """Compares the stamp of a record that was read; whether it differs by more than the tolerance.
@@ -148,7 +158,7 @@ class Clocks:
     def doubt(self) -> str | None:
         """Why our clock cannot say which hour it is, None when it can.
 
-        It can when at least half of the partitions last written to have leaders that agree, or that see the same hour.
+        It can when at least half of the brokers written to agree, or see the same hour.
         """
         now = self.now()
         if self._all_agree(now):

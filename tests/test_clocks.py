@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import time
+from types import SimpleNamespace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from metrics_app.clocks import Clocks, Instant, Reading
+from metrics_app.collector.connection import LOG_APPEND_TIME, Connection
 from metrics_app.telemetry import Telemetry
+from tests.conftest import MakeSettings
 
 TOLERANCE_S = 10.0
 NOON_S = 1_795_651_200.0
@@ -58,3 +63,43 @@ def test_the_difference_of_one_role_does_not_hide_that_of_the_other() -> None:
     appended(collector, 0, 3600.0)
     appended(aggregator, 0, 0.0)
     assert b'metrics_app_clock_difference_seconds{role="collector"} 3600.0' in telemetry.exposition()
+
+
+def test_who_is_not_written_to_any_more_does_not_keep_up_a_difference() -> None:
+    clocks = Told(TOLERANCE_S, Telemetry())
+    appended(clocks, 0, 0.0)
+    appended(clocks, 1, 3600.0)
+    assert clocks.disputed
+    clocks.keep({0, 2})
+    assert not clocks.disputed
+    assert clocks.both_s(0, clocks.instant) is not None
+    assert clocks.both_s(1, clocks.instant) is None
+
+
+class Broker:
+    """A producer that is connected to one broker, which leads all partitions and stamps by its own clock."""
+
+    def __init__(self) -> None:
+        self.ahead_s = 3600.0
+        cluster = SimpleNamespace(leader_for_partition=lambda tp: 1)
+        self.client = SimpleNamespace(cluster=cluster)
+
+    async def partitions_for(self, topic: str) -> set[int]:
+        return set(range(8))
+
+    async def send_and_wait(self, topic: str, record: bytes, partition: int) -> SimpleNamespace:
+        stamp_ms = round((time.time() + self.ahead_s) * 1000)
+        return SimpleNamespace(topic=topic, timestamp=stamp_ms, timestamp_type=LOG_APPEND_TIME)
+
+
+async def test_a_broker_that_is_set_right_is_believed_though_only_one_partition_shows_it(
+    make_settings: MakeSettings,
+) -> None:
+    connection, broker = Connection(make_settings(), Telemetry()), Broker()
+    for partition in range(8):
+        await connection._append(broker, partition, b"")
+    assert connection.clocks.doubt() is not None
+    broker.ahead_s = 0.0
+    await connection._ask_the_time(broker)
+    assert connection.clocks.doubt() is None
+    assert not connection.clocks.disputed

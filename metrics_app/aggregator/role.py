@@ -165,6 +165,7 @@ def _follow_the_group(
     async def on_assigned(_app: Any, /, *assigned: Any, **_: Any) -> None:
         telemetry.rebalances.inc()
         partitions.assign({tp.partition for tp in assigned[0] if tp.topic == settings.samples_topic})
+        partitions.clocks.keep(partitions.owned)
         await asyncio.to_thread(owners.note)  # a disk may take seconds
 
 

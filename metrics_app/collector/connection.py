@@ -96,6 +96,7 @@ class Connection(mode.Service):
                 await topics.ensure(self._settings)
                 self._topics_checked = True
             async with asyncio.timeout(CONNECT_S):
+                self.clocks.keep(())  # there may be other brokers now
                 await self._ask_the_time(producer)
         except BaseException:
             await client.abandon(producer)
@@ -105,8 +106,9 @@ class Connection(mode.Service):
     async def _append(self, producer: Any, partition: int, record: bytes) -> None:
         sent = self.clocks.now()
         kept = await producer.send_and_wait(self._settings.samples_topic, record, partition=partition)
-        if kept.timestamp_type == LOG_APPEND_TIME:
-            self.clocks.appended(partition, kept.timestamp, sent)
+        if kept.timestamp_type == LOG_APPEND_TIME:  # the clock is that of the broker, whatever the partition
+            leader = producer.client.cluster.leader_for_partition(TopicPartition(kept.topic, partition))
+            self.clocks.appended(-1 if leader is None else leader, kept.timestamp, sent)
 
     async def _ask_the_time(self, producer: Any) -> None:
         """Appends a record without samples to one partition of each broker: its stamp is what that broker says."""
