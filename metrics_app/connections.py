@@ -40,7 +40,7 @@ class Listener:
 
     Args:
         server: aiohttp's; knows the connections that are made.
-        limit: most connections.
+        limit: most connections; fewer where the limit of open files leaves less than that for clients.
     Attributes:
         tls: what new connections show; None for plain HTTP.
     """
@@ -49,10 +49,12 @@ class Listener:
         self.tls = tls
         self._sockets = sockets
         self._server = server
-        self._limit = limit
+        # Clients are counted. The number of a new descriptor says too little: what is closed for it leaves a low number
+        # behind, the next one gets that and seems to fit, and so they grow until none is left.
+        in_use = max(sock.fileno() for sock in sockets) + 1
+        self._limit = max(1, min(limit, descriptors.for_clients() - in_use))
         self._arriving: dict[asyncio.Task[None], None] = {}
         self._loop = asyncio.get_running_loop()
-        self._last_descriptor = descriptors.for_clients()
 
     @property
     def sockets(self) -> list[socket.socket]:
@@ -84,16 +86,15 @@ class Listener:
                 self._pause(sock, error)
                 return
             connection.setblocking(False)
-            if self._is_full(connection) and not self._make_room():
+            if self._is_full() and not self._make_room():
                 self._refuse(connection)
             else:
                 task = self._loop.create_task(self._welcome(connection))
                 self._arriving[task] = None
                 task.add_done_callback(self._arriving.pop)
 
-    def _is_full(self, connection: socket.socket) -> bool:
-        clients = len(self._server.connections) + len(self._arriving)
-        return clients >= self._limit or connection.fileno() >= self._last_descriptor
+    def _is_full(self) -> bool:
+        return len(self._server.connections) + len(self._arriving) >= self._limit
 
     def _make_room(self) -> bool:
         """Whether a connection could be closed on which nothing was asked yet."""
@@ -108,7 +109,8 @@ class Listener:
         return False
 
     def _pause(self, sock: socket.socket, error: OSError) -> None:
-        """Waits for a descriptor, say; until then who connects waits in the kernel's queue."""
+        """Waits, say for a descriptor, and makes room for it; until then who connects waits in the kernel's queue."""
+        self._make_room()
         logger.warning("no connection can be accepted for %g s: %s", PAUSE_S, error)
         self._loop.remove_reader(sock)
         self._loop.call_later(PAUSE_S, self._resume, sock)

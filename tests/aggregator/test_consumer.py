@@ -20,6 +20,8 @@ from metrics_app.wire import record as wire
 from metrics_app.wire.chunk import Chunk
 from tests.faults.installation import Installation, eventually
 
+KEYS = (b"k", b"d")  # those of partitions 0 and 1, of four
+
 
 def record(offset: int, size: int) -> Any:
     return ConsumerRecord("samples", 1, offset, 1_700_000_000_000, 1, None, bytes(size), None, -1, size, ())
@@ -69,7 +71,7 @@ async def test_what_is_committed_reaches_the_end_of_the_topic(tmp_path):
         here = Settings(_env_file=None, kafka=f"127.0.0.1:{installation.kafka.port}")  # type: ignore[call-arg]
         async with client.producer(here) as producer:
             for offset in range(500):
-                await producer.send(here.samples_topic, packed(offset), partition=offset % 2)
+                await producer.send(here.samples_topic, packed(KEYS[offset % 2], offset), partition=offset % 2)
         installation.add("a", "aggregator")
         await asyncio.to_thread(installation.restart, "a")
         await eventually(lambda: installation.count("metrics_app_folded_values_total") == 500, 60)
@@ -83,5 +85,5 @@ async def test_what_is_committed_reaches_the_end_of_the_topic(tmp_path):
         assert committed == [250, 250]
 
 
-def packed(value: float) -> bytes:
-    return wire.encode([Chunk(b"k", int(time.time() // 3600), struct.pack("<d", value))])
+def packed(key: bytes, value: float) -> bytes:
+    return wire.encode([Chunk(key, int(time.time() // 3600), struct.pack("<d", value))])
