@@ -108,6 +108,7 @@ class Child:
         self._process: asyncio.subprocess.Process | None = None
         self._environment: Mapping[str, str] = {}
         self._log_from = 0
+        self._probe_failed = ""
 
     async def keep(self) -> None:
         """Runs the program over and over; returns never.
@@ -199,11 +200,11 @@ class Child:
         alive_at, noted = time.monotonic(), False
         while True:
             noted = noted or self._note(process.pid)
-            if not self.ready.is_set() and await self.program.is_ready(process.pid):
+            if not self.ready.is_set() and await self._says(self.program.is_ready, process.pid):
                 self.ready.set()
                 self._say(f"{self.name} is ready")
             patience_s = self._pace.silence_s if self.ready.is_set() else max(START_S, self._pace.silence_s)
-            if await self.program.is_alive(process.pid):
+            if await self._says(self.program.is_alive, process.pid):
                 alive_at = time.monotonic()
             elif time.monotonic() - alive_at > patience_s:
                 self._say(f"{self.name} gave no sign of life for {patience_s:g} s; killed")
@@ -212,6 +213,16 @@ class Child:
                 self._say(f"{self.name} is stopped, as what it was started with has changed")
                 return await self._end_in_order(process)
             await asyncio.sleep(LOOK_INTERVAL_S if self.ready.is_set() else PROBE_INTERVAL_S)
+
+    async def _says(self, probe: Probe, pid: int) -> bool:
+        """What a probe says. One that fails itself says no; nobody else would hear of it."""
+        try:
+            return await probe(pid)
+        except Exception as error:
+            if self._probe_failed != (failure := repr(error)):
+                self._probe_failed = failure
+                self._say(f"{self.name} cannot be probed: {failure}")
+            return False
 
     async def _end_in_order(self, process: asyncio.subprocess.Process) -> None:
         with contextlib.suppress(ProcessLookupError):

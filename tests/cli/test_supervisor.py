@@ -152,6 +152,22 @@ async def test_a_probe_that_swallows_its_cancellation_does_not_keep_a_dead_child
     await running.end()
 
 
+async def test_a_probe_that_fails_is_said_once_and_asked_again(tmp_path: Path) -> None:
+    asked: list[int] = []
+
+    async def failing_at_first(pid: int) -> bool:
+        asked.append(pid)
+        if len(asked) < 4:
+            raise KeyError("pid")
+        return True
+
+    running = Running(tmp_path, [python("a", SLEEPS, failing_at_first)])
+    await running.until(running.ready.is_set)
+    assert [line for line in running.said if "probed" in line] == ["a cannot be probed: KeyError('pid')"]
+    running.stop.set()
+    await running.task
+
+
 async def test_a_child_that_gives_no_sign_of_life_is_killed_and_started_again(tmp_path: Path) -> None:
     """Also one that was ready, and that is deaf to SIGTERM."""
     deaf = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(600)"
