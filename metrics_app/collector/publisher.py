@@ -62,6 +62,10 @@ class Publisher(mode.Service):
         """Why nothing can be published now; None: Kafka is connected."""
         return self._connection.problem() or self._topics()
 
+    def doubt(self) -> str | None:
+        """Why nobody can say what time it is, nor so whether a timestamp is within bounds; None when our clock can."""
+        return None if self.clocks.is_vouched_for else self.clocks.doubt() or self.problem()
+
     async def publish(self, chunks: Sequence[Chunk]) -> None:
         """Returns when Kafka has acknowledged every record with a part of the chunks.
 
@@ -98,13 +102,13 @@ class Publisher(mode.Service):
     def _admit(self, size: int) -> None:
         limit = self._settings.max_pending_bytes
         if self.should_stop:
-            raise _not_kept("this collector is stopping", "stopping")
+            raise not_kept("this collector is stopping", "stopping")
         if (problem := self.problem()) is not None:
-            raise _not_kept(problem, "kafka")
+            raise not_kept(problem, "kafka")
         if (doubt := self.clocks.doubt()) is not None:
-            raise _not_kept(f"the hour of samples cannot be told: {doubt}", "clock")
+            raise not_kept(f"the hour of samples cannot be told: {doubt}", "clock")
         if self._pending_bytes + size > limit:
-            raise _not_kept(f"over {limit:,} bytes would be waiting for Kafka", "memory")
+            raise not_kept(f"over {limit:,} bytes would be waiting for Kafka", "memory")
         self._pending_bytes += size
         if size:
             self._idle.clear()
@@ -122,10 +126,11 @@ class Publisher(mode.Service):
         except TimeoutError:
             failure, reason = f"Kafka did not acknowledge within {deadline_s:g} s", "deadline"
         if failure is not None and not ticket.sent:
-            raise _not_kept(failure, reason)
+            raise not_kept(failure, reason)
         if failure is not None:
             raise OverloadedError(f"{failure}; {MAYBE_KEPT}", reason=reason)
 
 
-def _not_kept(why: str, reason: str) -> OverloadedError:
+def not_kept(why: str, reason: str) -> OverloadedError:
+    """The error that says so."""
     return OverloadedError(f"{why}; {NOTHING_KEPT}", reason=reason, nothing_kept=True)

@@ -16,7 +16,7 @@ from faust.web.drivers.aiohttp import Web
 
 from metrics_app.collector import body
 from metrics_app.collector.parsing import Body, Parsing
-from metrics_app.collector.publisher import Publisher
+from metrics_app.collector.publisher import Publisher, not_kept
 from metrics_app.collector.repeats import Repeats
 from metrics_app.errors import InvalidBodyError, KeyReuseError, OverloadedError
 from metrics_app.settings import Settings
@@ -30,6 +30,7 @@ DAY_S = 86_400
 JSON = {"Content-Type": "application/json"}
 # a value with its id takes 24 bytes of a record; the rest is room for key and header
 BYTES_A_VALUE = 48
+OUT_OF_BOUNDS = {"timestamp", "hour"}  # reasons of what may be right by another clock
 
 _IDEMPOTENCY_KEY = re.compile(r'"([ -~]{1,255})"|([!#-~][ -~]{0,254})')
 
@@ -44,7 +45,7 @@ def register(app: faust.App, settings: Settings, telemetry: Telemetry, health: H
     health.checks["kafka"] = publisher.problem
     health.checks["hour"] = publisher.clocks.doubt
     health.warnings["clock of the collector"] = publisher.clocks.warning
-    add_view(app, Intake(settings, telemetry, publisher))
+    add_view(app, Intake(settings, telemetry, publisher, publisher.doubt))
 
     async def hide_date(_request: web.Request, response: web.StreamResponse) -> None:
         if not publisher.clocks.is_vouched_for:  # clients set their clocks by it
@@ -71,12 +72,17 @@ class Sink(Protocol):
 
 
 class Intake:
-    """What one collector does with a request. Its counters close: received = accepted + rejected + refused."""
+    """What one collector does with a request. Its counters close: received = accepted + rejected + refused.
 
-    def __init__(self, settings: Settings, telemetry: Telemetry, sink: Sink) -> None:
+    Args:
+        doubt: why our clock may be wrong; what it says is out of bounds is then refused for now, not rejected for good.
+    """
+
+    def __init__(self, settings: Settings, telemetry: Telemetry, sink: Sink, doubt: Check = lambda: None) -> None:
         self._settings = settings
         self._telemetry = telemetry
         self._sink = sink
+        self._doubt = doubt
         self._repeats = Repeats(settings.max_remembered_keys)
         limits = bodies.Limits(
             max_items=settings.max_items,
@@ -99,6 +105,7 @@ class Intake:
         gzipped, content_type = body.is_gzipped(request), request.headers.get("Content-Type", "")
         sent = await body.read(request, self._settings.max_body_bytes, self._settings.body_timeout_s)
         inflated, parsed = await self._parsing.parse(Body(sent, content_type, gzipped, request_id), time.time())
+        self._believe(parsed)
         self._count_in(parsed)
         if parsed.reasons and not parsed.accepted:
             raise InvalidBodyError(_none_kept(parsed), [asdict(rejection) for rejection in parsed.rejected])
@@ -111,6 +118,12 @@ class Intake:
         for reason, values in lost.items():  # only now: a client tells it again until it is answered 202
             self._telemetry.client_dropped.labels(reason).inc(values)
         return _reply(parsed)
+
+    def _believe(self, parsed: bodies.Parsed) -> None:
+        if OUT_OF_BOUNDS & parsed.reasons.keys() and (doubt := self._doubt()) is not None:
+            self._telemetry.received.inc(parsed.received)
+            self._telemetry.refused.labels("clock").inc(parsed.received)
+            raise not_kept(f"it cannot be told whether timestamps are within bounds: {doubt}", "clock")
 
     def _count_in(self, parsed: bodies.Parsed) -> None:
         self._telemetry.received.inc(parsed.received)

@@ -15,7 +15,7 @@ from aiohttp.base_protocol import BaseProtocol
 from aiohttp.test_utils import make_mocked_request
 
 from metrics_app.collector.views import Intake
-from metrics_app.errors import OverloadedError
+from metrics_app.errors import InvalidBodyError, OverloadedError
 from metrics_app.telemetry import Telemetry
 from metrics_app.web import PROBLEM
 from tests.conftest import MakeSettings
@@ -281,6 +281,21 @@ async def test_counters_close_when_a_request_is_cancelled(make_settings: MakeSet
         await task
     assert telemetry.registry.get_sample_value("metrics_app_received_values_total") == 1
     assert telemetry.registry.get_sample_value("metrics_app_refused_values_total", {"reason": "disconnect"}) == 1
+
+
+@pytest.mark.parametrize("body", [b'["a",1,1]', b'{"series":[{"key":"a","hour":1,"values":[1]}]}'])
+@pytest.mark.parametrize(("doubt", "kind"), [("Kafka's clock is another", OverloadedError), (None, InvalidBodyError)])
+async def test_what_is_out_of_bounds_by_a_doubtful_clock_is_refused_for_now(
+    make_settings: MakeSettings, body: bytes, doubt: str | None, kind: type[Exception]
+) -> None:
+    telemetry, payload = Telemetry(), StreamReader(BaseProtocol(asyncio.get_running_loop()), 1 << 16)
+    payload.feed_data(body)
+    payload.feed_eof()
+    request = make_mocked_request("POST", "/samples", payload=payload)
+    with pytest.raises(kind):
+        await Intake(make_settings(), telemetry, FakeSink(), lambda: doubt).take(request)
+    refused = telemetry.registry.get_sample_value("metrics_app_refused_values_total", {"reason": "clock"})
+    assert (refused or 0) == (0 if doubt is None else 1)
 
 
 @pytest.mark.parametrize(
