@@ -181,13 +181,15 @@ class PartitionFold:
         agreed = self.clock.agreed_ms(witness.own_ms)
         latest = max(agreed, timestamp_ms, witness.own_ms if witness.disputed else 0)
         not_begun = timestamp_ms + round(self.limits.max_ahead_s * 1000) + self.limits.tolerance_ms
-        claims = self._claims(chunks, offset, agreed // HOUR_MS, latest // HOUR_MS)
+        earliest = min(agreed, timestamp_ms + self.limits.tolerance_ms)  # a stamp before it in a backlog may be wrong
+        claims = self._claims(chunks, offset, earliest // HOUR_MS, latest // HOUR_MS)
         return Arrival(offset, agreed // HOUR_MS, not_begun // HOUR_MS + 1, claims)
 
     def _claims(self, chunks: Sequence[Chunk], offset: int, hour: int, latest_hour: int) -> RecordClaims:
         """What the ids of a record may claim.
 
         Args:
+            hour: the hour before whose horizon ids are not asked for, the earliest that any witness names.
             latest_hour: the hour from which on they are remembered, the latest that any witness names: where clocks
                 differ an id is kept longer, never shorter.
         """

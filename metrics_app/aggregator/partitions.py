@@ -81,8 +81,11 @@ class Active:
         self.shown_s, self.complete_at = end.at.monotonic_s, max(shown, end.both_s)
 
     def as_of(self, own_s: float) -> float:
-        """Epoch seconds up to which all that was accepted is folded: by our clock and by Kafka's, never by one."""
-        return min(own_s, max(self.complete_at, self.fold.clock.confirmed_ms / 1000, self.fold.place.as_of))
+        """Epoch seconds up to which all that was accepted is folded: by our clock and by Kafka's, never by one.
+
+        Stamps of records do not show it: behind one that was ahead when it was set lies what came before that time.
+        """
+        return min(own_s, max(self.complete_at, self.fold.place.as_of))
 
 
 class Partitions:
@@ -284,11 +287,14 @@ class Partitions:
     def expire(self, partition: int, place: Place) -> None:
         """Drops hours beyond retention from a local copy, once an hour of the clock that the log and ours agree on.
 
+        Not by more than the place is as of: what came before that is folded, and none of it needs what is dropped.
+
         Args:
             place: up to which the copy is durable.
         """
         own_ms = int(self.clocks.now().own_s * 1000)
-        hour = LogClock(place.log_ms, place.clock_ms, self.limits.tolerance_ms).agreed_ms(own_ms) // HOUR_MS
+        agreed_ms = LogClock(place.log_ms, place.clock_ms, self.limits.tolerance_ms).agreed_ms(own_ms)
+        hour = min(agreed_ms, int(place.as_of * 1000)) // HOUR_MS
         if self._expired_hour.get(partition) != hour:
             self.table.expire(partition, hour - self.limits.retention_hours, hour - self.limits.id_horizon_hours)
             self._expired_hour[partition] = hour

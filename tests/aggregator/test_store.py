@@ -107,7 +107,7 @@ def test_the_copy_of_a_standby_expires_by_the_clock_of_the_place_it_has_reached(
         return [rows.split_hour_key(row_key)[0] for row_key, _ in stored]
 
     def fill(partition: int, at_hour: int) -> None:
-        place = rows.encode_place(Place(0, 7, 0.0, clock_ms=at_hour * HOUR_MS))
+        place = rows.encode_place(Place(0, 7, at_hour * 3600.0, clock_ms=at_hour * HOUR_MS))
         stored = [(rows.hour_key(hour, b"k"), state(1)) for hour in hours]
         table.store.write(table.changelog_tp(partition), [*stored, (rows.PLACE_KEY, place)], None)
 

@@ -143,7 +143,7 @@ def test_nothing_is_deleted_on_the_word_of_one(table, times, log_off_ms, own_off
     """By the owner and by a standby alike."""
     partitions = Partitions(table, LIMITS)
     partitions.assign({1})
-    place = Place(0, 7, 0.0, NOW_MS + log_off_ms, 0, NOW_MS + log_off_ms)
+    place = Place(0, 7, (NOW_MS + log_off_ms) / 1000, NOW_MS + log_off_ms, 0, NOW_MS + log_off_ms)
     for partition in (1, 2):
         stored = [(rows.hour_key(HOUR - 20, b"k"), b""), (rows.PLACE_KEY, rows.encode_place(place))]
         table.store.write(table.changelog_tp(partition), stored, None)
@@ -152,6 +152,17 @@ def test_nothing_is_deleted_on_the_word_of_one(table, times, log_off_ms, own_off
     partitions.expire_standbys()
     kept = [HOUR - 20] if is_kept else []
     assert (hours_left(table, 1), hours_left(table, 2)) == (kept, kept)
+
+
+def test_nothing_is_deleted_that_records_not_folded_yet_may_need(table, times):
+    """Both clocks are past the bound, but a stamp in a backlog proves nothing about what lies behind it."""
+    partitions = Partitions(table, LIMITS)
+    partitions.assign({1})
+    times.own_s += 40 * DAY_MS / 1000
+    place = Place(0, 7, NOW_MS / 1000, NOW_MS + 40 * DAY_MS, 0, NOW_MS + 40 * DAY_MS)
+    table.store.write(table.changelog_tp(1), [(rows.hour_key(HOUR - 20, b"k"), b"")], None)
+    partitions.expire(1, place)
+    assert hours_left(table, 1) == [HOUR - 20]
 
 
 @pytest.mark.parametrize(("own_s", "kafka_s"), [(3600.0, 0.0), (0.0, 3600.0), (-3600.0, 0.0), (0.0, -3600.0)])

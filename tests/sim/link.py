@@ -54,12 +54,14 @@ class Link:
     """One worker's connection to the broker.
 
     Attributes:
+        now_s: the broker's clock.
         mode: "fast" (lands and is acknowledged at once), "slow" (each step is told), "down".
         wire: batches sent and not acknowledged, oldest first.
         lost: left behind by producers given up or crashed, with the time from which on they cannot arrive any more.
     """
 
     append: Append
+    now_s: Callable[[], float]
     mode: str = "fast"
     wire: list[Sent] = field(default_factory=list)
     lost: list[tuple[float, Sent]] = field(default_factory=list)
@@ -85,7 +87,7 @@ class Link:
 
     def _land(self, sent: Sent) -> None:
         if sent.offset is None:
-            sent.stamp_ms = int(sent.acked.get_loop().time() * 1000)
+            sent.stamp_ms = int(self.now_s() * 1000)
             sent.offset, *_ = [self.append(sent.topic, sent.partition, *each) for each in sent.records]
 
     def give_up(self, until_s: float) -> None:

@@ -100,8 +100,12 @@ class Machine(RuleBasedStateMachine):
 
     @initialize()
     def begin(self) -> None:
-        self.world = World(self.disks.take(), PARTITIONS, start_s=3597.0)
+        self.world = self.new_world()
         self.value = 0.0
+
+    def new_world(self) -> World:
+        """What a story begins with."""
+        return World(self.disks.take(), PARTITIONS, start_s=3597.0)
 
     def teardown(self) -> None:
         """Every story ends with the proof."""
@@ -356,7 +360,8 @@ class Machine(RuleBasedStateMachine):
 
     @step(seconds=st.sampled_from([0.0, 0.0, -1.0, 1.0, -90.0, 90.0]))
     def set_brokers_clock(self, seconds: float) -> None:
-        self.world.broker_ahead_s = seconds
+        if not self.world.is_disputed:
+            self.world.broker_ahead_s = seconds
 
     @step(hours=st.integers(0, 2))
     def compact(self, hours: int) -> None:

@@ -14,20 +14,21 @@ from aiokafka.errors import KafkaConnectionError
 from faust.types import TP
 
 from metrics_app.aggregator import row as rows
-from metrics_app.aggregator.agent import Folding
+from metrics_app.aggregator.agent import Folding, prove_completeness
 from metrics_app.aggregator.flusher import Flusher
 from metrics_app.aggregator.fold import Limits
 from metrics_app.aggregator.local_state import IDENTITY_KEY, MANIFEST_KEY
 from metrics_app.aggregator.partitions import Partitions
 from metrics_app.aggregator.source_log import ReadOffsets
 from metrics_app.aggregator.table import HourlyTable, new_table
+from metrics_app.clocks import Clocks, Instant
 from metrics_app.telemetry import Telemetry
 from tests.sim.link import DEADLINE_S, Link
 
 if TYPE_CHECKING:
     from tests.sim.world import World
 
-# the own clock confirms everything: the model knows the log's only (tests/aggregator/test_two_clocks.py has both)
+# the own clock confirms everything: the model knows the log's only (tests/sim/test_clocks.py has both)
 LIMITS = Limits(
     retention_hours=4, id_horizon_hours=2, exact_distinct=6, max_senders=2, max_clean_rows=2, clock_tolerance_s=1e7
 )
@@ -38,6 +39,19 @@ DEAD = "dead-letters"
 
 class Crash(BaseException):
     """The process ends here."""
+
+
+class OwnClocks(Clocks):
+    """The clocks of a worker whose own may be wrong."""
+
+    def __init__(self, worker: Worker) -> None:
+        super().__init__(worker.world.limits.clock_tolerance_s, TELEMETRY)
+        self._worker = worker
+
+    def now(self) -> Instant:
+        """This moment, as the worker sees it."""
+        honest_s = self._worker.world.loop.now_s
+        return Instant(honest_s + self._worker.ahead_s, honest_s)
 
 
 class Disk:
@@ -67,6 +81,7 @@ class Worker:
 
     Attributes:
         state: "up", "zombie" (up, but the group has gone on without it and it has not noticed), "down".
+        ahead_s: how far its clock is ahead.
         crash_at: where in the settling of the next flush the process ends: "before write", "after write".
     """
 
@@ -74,7 +89,8 @@ class Worker:
         self.world = world
         self.disk = disk
         self.table = disk.table
-        self.link = Link(world.append)
+        self.link = Link(world.append, lambda: world.brokers_s)
+        self.ahead_s = 0.0
         self.state = "down"
         self.zombie_until_s = 0.0
         self.crash_at: str | None = None
@@ -86,7 +102,7 @@ class Worker:
     def start(self) -> None:
         """A new process, in no group."""
         self.state, self.crash_at, self.link.mode = "up", None, "fast"
-        self.partitions = Partitions(self.table, LIMITS)
+        self.partitions = self._nothing_in_memory()
         self.app = cast(Any, SimpleNamespace(consumer_generation_id=-1, consumer=self))
         self.positions: dict[int, int] = {}
         self._read_offset = ReadOffsets()
@@ -101,13 +117,16 @@ class Worker:
         self.flushing: asyncio.Task[None] | None = None
         self.taking: asyncio.Task[None] | None = None
 
+    def _nothing_in_memory(self) -> Partitions:
+        return Partitions(self.table, self.world.limits, clocks=OwnClocks(self))
+
     def crash(self) -> None:
         """Ends the process where it is. What it wrote to RocksDB stays, as after kill -9."""
         for task in (self.flushing, self.taking):
             if task is not None:
                 task.cancel()
         self.link.give_up(self.world.late_s)
-        self.state, self.partitions = "down", Partitions(self.table, LIMITS)
+        self.state, self.partitions = "down", self._nothing_in_memory()
         self.world.loop.settle()
 
     def end(self, why: str) -> NoReturn:
@@ -145,8 +164,21 @@ class Worker:
     def flush(self) -> None:
         """Begins a flush, as the flusher's timer does."""
         if self.state != "down" and not self.is_flushing:
+            self.ask_for_the_end()
             self.flushing = self.world.loop.create_task(self.flusher.flush())
         self.world.settle()
+
+    async def ends(self, partitions: Iterable[int]) -> dict[int, int]:
+        """As the source log's."""
+        return {partition: len(self.world.samples[partition]) for partition in partitions}
+
+    def ask_for_the_end(self) -> None:
+        """Learns how far the log is, as every second."""
+        log: Any = self
+        asking = self.world.loop.create_task(prove_completeness(log, self.partitions, TELEMETRY))
+        self.world.settle()
+        if asking.done() and (error := asking.exception()) is not None and error not in self.world.trouble.raised:
+            raise error
 
     def stop(self) -> None:
         """Ends the process as it is told to: with a last flush, as far as that gets."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from types import SimpleNamespace
 from unittest import mock
@@ -12,17 +12,20 @@ from faust.types import TP
 from metrics_app import clocks
 from metrics_app.aggregator import agent, flusher
 from metrics_app.aggregator.fences import WHOLE
+from metrics_app.aggregator.fold import Limits
 from metrics_app.aggregator.partitions import Partitions
 from metrics_app.errors import FormatError
 from metrics_app.wire import record
 from tests.sim.clock import Clock, SimLoop
 from tests.sim.link import LATE_S
 from tests.sim.logs import Changelog, Sample
-from tests.sim.model import Model, numbers_of
+from tests.sim.model import Model, Numbers, numbers_of
 from tests.sim.trouble import Trouble
 from tests.sim.worker import DEAD, LIMITS, Disk, Worker
 
 HOUR = 498_740
+HOUR_S = 3600
+Where = tuple[bytes, int]
 COMPACTION_LAG_S = 3600.0  # min.compaction.lag.ms of the changelog
 
 
@@ -33,13 +36,14 @@ class World:
         disks: one a worker; the last one is spare: fresh workers are built on it.
         partitions: number of partitions.
         start_s: seconds into the hour at which it begins.
+        limits: of the fold. With a tolerance below an hour one clock may be wrong, and the model has the right one.
 
     Attributes:
         trouble: what is to be raised somewhere.
         broker_ahead_s: how far the broker's clock, which stamps the samples, is ahead of that of the workers.
     """
 
-    def __init__(self, disks: list[Disk], partitions: int, start_s: float = 0.0) -> None:
+    def __init__(self, disks: list[Disk], partitions: int, start_s: float = 0.0, limits: Limits = LIMITS) -> None:
         self.loop = SimLoop(HOUR * 3600.0 + start_s)
         self._patches = ExitStack()
         for module in (agent, clocks, flusher):
@@ -47,8 +51,11 @@ class World:
         self.trouble = Trouble()
         self.trouble.install(self._patches)
         self.broker_ahead_s = 0.0
+        self.limits, self.began_s = limits, self.loop.now_s
+        self.is_disputed = limits.clock_tolerance_s < HOUR_S
+        self.appended_s: list[list[float]] = [[] for _ in range(partitions)]
         self.samples: list[list[Sample]] = [[] for _ in range(partitions)]
-        self.models = [Model(LIMITS) for _ in range(partitions)]
+        self.models = [Model(limits) for _ in range(partitions)]
         self.garbage: set[bytes] = set()
         self.dead: set[bytes] = set()
         self.committed = [0] * partitions
@@ -74,6 +81,11 @@ class World:
     def hour(self) -> int:
         """The hour it is."""
         return int(self.loop.now_s // 3600)
+
+    @property
+    def brokers_s(self) -> float:
+        """What the broker's clock says."""
+        return self.loop.now_s + self.broker_ahead_s
 
     @property
     def late_s(self) -> float:
@@ -110,14 +122,16 @@ class World:
 
     def produce(self, partition: int, value: bytes) -> None:
         """A record of the samples topic, stamped by the broker."""
-        timestamp_ms = int((self.loop.now_s + self.broker_ahead_s) * 1000)
+        timestamp_ms = int(self.brokers_s * 1000)
         try:
             chunks = record.decode(value, record.Place(partition, len(self.samples), self.hour + agent.AHEAD_HOURS))
         except FormatError:
             self.garbage.add(b"%d %d" % (partition, len(self.samples[partition])))
             chunks = []
         self.samples[partition].append(Sample(value, timestamp_ms))
-        self.models[partition].add(timestamp_ms, chunks)
+        self.appended_s[partition].append(self.loop.now_s)
+        right_ms = int(self.loop.now_s * 1000) if self.is_disputed else timestamp_ms
+        self.models[partition].add(right_ms, chunks)
 
     def append(self, topic: str, partition: int, key: bytes, value: bytes) -> int:
         """A record arrives at the broker."""
@@ -187,6 +201,8 @@ class World:
     def drain(self) -> None:
         """Everything heals, everything is folded and flushed; then it must be right, on every copy."""
         self.trouble.clear()
+        if self.is_disputed:
+            self.set_clocks_right()
         for partition in range(len(self.samples)):
             self.produce(partition, record.encode([]))  # a record behind every hole
         self._heal()
@@ -200,6 +216,28 @@ class World:
         assert self.garbage <= self.dead, f"not put aside: {self.garbage - self.dead}"
         for partition in range(len(self.samples)):
             self._check(partition)
+
+    def set_clocks_right(self) -> None:
+        """Ends all disputes."""
+        self.broker_ahead_s = 0.0
+        for worker in self.workers:
+            worker.ahead_s = 0.0
+
+    def check_as_of(self) -> None:
+        """Whatever was accepted before the moment a worker, or a copy, says its answers are of is folded."""
+        for worker in self.workers:
+            for partition, active in worker.partitions.active.items():
+                as_of = active.as_of(worker.partitions.clocks.now().own_s)
+                self._check_as_of("memory", as_of, partition, active.fold.offset)
+            for partition in range(len(self.samples)):
+                with self.trouble.held_back():
+                    place = worker.table.place(partition)
+                self._check_as_of("copy", place.as_of, partition, place.offset)
+
+    def _check_as_of(self, what: str, as_of: float, partition: int, offset: int) -> None:
+        behind = [self.loop.now_s, *self.appended_s[partition][offset + 1 :]]
+        early_s = as_of - min(behind) - self.limits.clock_tolerance_s
+        assert early_s <= 0, f"{what} of partition {partition} is final too early, by {early_s:.0f} s"
 
     def _heal(self) -> None:
         for worker in self.workers:
@@ -237,19 +275,28 @@ class World:
         self._compare("rebuilt", Rebuilt(self, self.spare), partition, fresh=True)
 
     def _compare(self, copy: str, worker: Worker, partition: int, *, fresh: bool = False) -> None:
-        expected, partitions = self.models[partition].visible(), worker.partitions
+        expected: dict[Where, Numbers | None] = {**self.models[partition].visible()}
+        partitions = worker.partitions
         if fresh:
-            partitions = Partitions(worker.table, LIMITS)
+            partitions = Partitions(worker.table, self.limits)
         fold = partitions.of(partition).fold
         assert fold.place.offset == len(self.samples[partition]) - 1, f"{copy}: place {fold.place}"
         found = {at: numbers_of(fold.find(*at)) for at in expected}
+        if self.is_disputed:  # what is late is so by the clock agreed on
+            expected, found = without_late(expected), without_late(found)
+            assert fold.clock.confirmed_ms == self.samples[partition][-1].timestamp_ms, f"{copy}: the clock stands"
         assert found == expected, f"{copy} of partition {partition}: {found} instead of {expected}"
         model = self.models[partition]
         ids = {id_ for _, id_, _ in model.claims}
-        claimed = fold.ids.claimed(ids, fold.place.epoch, fold.offset + 1, model.hour - LIMITS.id_horizon_hours)
+        claimed = fold.ids.claimed(ids, fold.place.epoch, fold.offset + 1, model.hour - self.limits.id_horizon_hours)
         known = {id_: places_of(ranges.edges) for id_, ranges in claimed.items()}
         wanted = {id_: model.known(id_) for id_ in ids}
         assert known == wanted, f"{copy} of partition {partition} has forgotten of {wanted}: {known}"
+
+
+def without_late(numbers: Mapping[Where, Numbers | None]) -> dict[Where, Numbers | None]:
+    """Without the count of late values."""
+    return {at: found and (*found[:6], 0, *found[7:]) for at, found in numbers.items()}
 
 
 def places_of(edges: Sequence[int]) -> set[int]:
