@@ -6,6 +6,8 @@ One broker and one worker for all cases; a step raises while a file says so (`fa
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import http.client
 import struct
 import time
 import urllib.error
@@ -92,11 +94,16 @@ def test_a_flush_that_raises_ends_the_worker_without_another_flush(
     ledger.send(3)
     ledger.assert_exact()
     fail.write_text(f"{step} {15 if step == failing.ENCODE else 2}")
-    ledger.send(7)
+    is_kept = False
+    with contextlib.suppress(OSError, http.client.HTTPException):  # it may end before it has replied
+        ledger.send(7, name=step)
+        is_kept = True
     assert worker._wait(30) == 70
     assert "a flush failed: " in worker.tail()
     assert not fail.exists()
     installation.restart("a")
+    if not is_kept:
+        ledger.send(7, name=step)
     ledger.assert_exact()
 
 

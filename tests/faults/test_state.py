@@ -43,8 +43,12 @@ class Ledger:
         self.hour = int(time.time()) // 3600
         self.counts: Counter[str] = Counter()
 
-    def send(self, values: int = 1, keys: list[str] = KEYS) -> None:
-        """Some values for each key, accepted by Kafka when this returns."""
+    def send(self, values: int = 1, keys: list[str] = KEYS, name: str = "") -> None:
+        """Some values for each key, accepted by Kafka when this returns.
+
+        Args:
+            name: idempotency key, under which the same may be sent again when this has raised.
+        """
         samples = [
             {"key": key, "value": float(self.counts[key] + number), "timestamp": self.hour * 3600 + 1}
             for key in keys
@@ -52,6 +56,8 @@ class Ledger:
         ]
         request = urllib.request.Request(f"{self.worker.url}/samples", json.dumps(samples).encode())
         request.add_header("Content-Type", "application/json")
+        if name:
+            request.add_header("Idempotency-Key", name)
         with urllib.request.urlopen(request, timeout=10) as reply:
             assert reply.status == 202
         self.counts.update(dict.fromkeys(keys, values))
