@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import random
 import struct
+import sys
 import time
 import uuid
 from collections import Counter
@@ -31,7 +32,21 @@ DAY_S = 24 * HOUR_S
 KEPT_WITHIN_S = 240.0  # a request is sent again, as the same one, for so long
 SAMPLES, CHANGELOG = "samples", "metrics-aggregator-hours-changelog"
 NUMBER_MAX = 2**64 - 1
-SUPERVISED = {0, 3, 9, 70, -9}  # exit codes after which a worker is started again; anything else is a finding
+SUPERVISED = {0, 3, 9, 70, -9, -15}  # exit codes after which a worker is started again; anything else is a finding
+
+# an app that waits for its values to be taken, however long that lasts, and then says what has become of them
+APP = """
+import sys, time
+from metrics_app import MetricsClient
+client = MetricsClient(sys.argv[1].split(","))
+for number in range(500):
+    client.record(sys.argv[2], float(number))
+give_up = time.monotonic() + 120
+while not client.flush(timeout_s=10) and time.monotonic() < give_up:
+    pass
+stats = client.stats()
+print(stats.sent, sum(stats.dropped.values()))
+"""
 
 Incident = Callable[[], Awaitable[None]]
 
@@ -52,7 +67,11 @@ class Strangers:
         self.done: Counter[str] = Counter()
         self.incidents: list[Incident] = [
             self.poisoned_record,
+            self.transaction,
+            self.garbage_flood,
             self.damaged_changelog,
+            self.ids_flood,
+            self.app_with_a_client,
             self.clock_jumps,
             self.partly_rejected,
             self.half_closed,
@@ -95,6 +114,27 @@ class Strangers:
         partition, value = self.random.choice(hostile)
         async with self._producer() as producer:
             await producer.send_and_wait(SAMPLES, value, partition=partition)
+
+    async def transaction(self) -> None:
+        """A transaction of nothing but markers, whose offsets hold no record."""
+        async with AIOKafkaProducer(
+            bootstrap_servers=self.installation.kafka.bootstrap, transactional_id=f"stranger-{uuid.uuid4().hex[:6]}"
+        ) as producer:
+            for end in (producer.commit_transaction, producer.abort_transaction):
+                await producer.begin_transaction()
+                await producer.send_and_wait(SAMPLES, b"junk", partition=self.random.randrange(self.partitions))
+                await end()
+
+    async def garbage_flood(self) -> None:
+        """So much garbage in a partition that it stops; the aggregators are started again, as somebody would."""
+        partition = self.random.randrange(self.partitions)
+        async with self._producer() as producer:
+            for _ in range(101):
+                await producer.send_and_wait(SAMPLES, b"garbage", partition=partition)
+        await asyncio.sleep(2)
+        for name, worker in self.installation.workers.items():
+            if self.installation.roles[name] == "aggregator" and worker.is_running:
+                await asyncio.to_thread(worker.stop, 60)
 
     async def damaged_changelog(self) -> None:
         """A changelog record of an existing row whose header is whole and whose checksum is not."""
@@ -159,6 +199,24 @@ class Strangers:
             await self._keep(body, name)
         self.accepted[key, hour] += len(names)
 
+    async def ids_flood(self) -> None:
+        """A request of many samples, each with an id, and the same samples again at whatever collector."""
+        key, hour, run = f"stranger-ids-{self.random.randrange(4)}", int(time.time()) // HOUR_S, uuid.uuid4().hex
+        body = [{"key": key, "value": 1.0, "timestamp": hour * HOUR_S, "id": f"{run}-{i}"} for i in range(5000)]
+        for _ in range(2):
+            await self._keep(body, "")
+        self.accepted[key, hour] += len(body)
+
+    async def app_with_a_client(self) -> None:
+        """An app that records with the client, and is told to end as soon as it has."""
+        key, hour = f"stranger-app-{uuid.uuid4().hex[:6]}", int(time.time()) // HOUR_S
+        urls = ",".join(self.installation.tell)
+        app = await asyncio.create_subprocess_exec(sys.executable, "-c", APP, urls, key, stdout=asyncio.subprocess.PIPE)
+        said, _ = await app.communicate()
+        sent, dropped = map(int, said.split())
+        if int(time.time()) // HOUR_S == hour and sent and not dropped:
+            self.accepted[key, hour] += sent
+
     async def silent_connections(self) -> None:
         """Several hundred clients that connect and say nothing, for some seconds."""
         host, port = self._collector().removeprefix("http://").split(":")
@@ -202,7 +260,7 @@ class Strangers:
         async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=10)) as session:
             while True:
                 with contextlib.suppress(aiohttp.ClientError, TimeoutError):
-                    headers = {"Idempotency-Key": name}
+                    headers = {"Idempotency-Key": name} if name else {}
                     async with session.post(f"{self._collector()}/samples", json=body, headers=headers) as reply:
                         if reply.status == 202:
                             document: dict[str, Any] = await reply.json()
