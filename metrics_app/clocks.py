@@ -138,10 +138,6 @@ class Clocks:
         """Whether the two are known to differ by more than the tolerance."""
         return abs(self.difference_s) > self.tolerance_s
 
-    def agree_on(self, partition: int) -> bool:
-        """Whether an append to that partition has shown that the two do not differ by more than the tolerance."""
-        return partition in self._readings and not self.disputed
-
     def warning(self) -> str | None:
         """The difference, as a sentence, when it is more than the tolerance."""
         difference_s = self.difference_s

@@ -122,7 +122,7 @@ class Folding:
 
     async def _fold(self, run: Message) -> None:
         stretch = 0
-        witness = self.partitions.witness(run.partition)  # all in the run was appended before
+        witness = self.partitions.witness()  # all in the run was appended before
         for record in cast("list[Record]", run.value):
             await self.partitions.all_compared.wait()
             if not self._is_ours(run):
@@ -213,7 +213,7 @@ class Folding:
         """The witness, after the record's stamp was compared with our clock."""
         after = active.asked.at if active.asked is not None and record.offset >= active.asked.offset else None
         is_odd = self.partitions.clocks.met(record.partition, record.offset, record.timestamp, after)
-        return witness._replace(agrees=False) if is_odd else witness
+        return witness._replace(disputed=True) if is_odd else witness
 
     async def _seek_back(self, tp: TP, active: Active, before_s: float) -> None:
         """Asks for the next offset again; what retention has deleted before it could be read is noted as lost.

@@ -179,7 +179,7 @@ class PartitionFold:
     def _arrived(self, offset: int, timestamp_ms: int, witness: Witness, chunks: Sequence[Chunk]) -> Arrival:
         self.clock.read(timestamp_ms, witness.own_ms)
         agreed = self.clock.agreed_ms(witness.own_ms)
-        latest = max(agreed, timestamp_ms, 0 if witness.agrees else witness.own_ms)
+        latest = max(agreed, timestamp_ms, witness.own_ms if witness.disputed else 0)
         not_begun = timestamp_ms + round(self.limits.max_ahead_s * 1000) + self.limits.tolerance_ms
         earliest = min(agreed, timestamp_ms + self.limits.tolerance_ms)  # a stamp before it in a backlog may be wrong
         claims = self._claims(chunks, offset, earliest // HOUR_MS, latest // HOUR_MS)

@@ -16,12 +16,11 @@ class Witness(NamedTuple):
 
     Attributes:
         own_ms: its own clock, epoch milliseconds.
-        agrees: whether Kafka's clock is known not to differ from it by more than the tolerance. Before the first append
-            of a worker is acknowledged it is not known.
+        disputed: whether that clock and Kafka's are known to differ by more than the tolerance.
     """
 
     own_ms: int
-    agrees: bool = True
+    disputed: bool = False
 
 
 ANY_TIME = Witness(1 << 62)  # confirms every append time: for a fold without a worker around it

@@ -280,9 +280,9 @@ class Partitions:
         ]
         return max(0.0, min([horizon_s, *known_s]))
 
-    def witness(self, partition: int) -> Witness:
-        """What this worker knows of the time when it folds a record of that partition."""
-        return Witness(int(self.clocks.now().own_s * 1000), self.clocks.agree_on(partition))
+    def witness(self) -> Witness:
+        """What this worker knows of the time."""
+        return Witness(int(self.clocks.now().own_s * 1000), self.clocks.disputed)
 
     def expire(self, partition: int, place: Place) -> None:
         """Drops hours beyond retention from a local copy, once an hour of the clock that the log and ours agree on.

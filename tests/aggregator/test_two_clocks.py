@@ -71,7 +71,7 @@ def test_a_worker_whose_own_clock_is_wrong_neither_drops_nor_forgets(off_ms):
 def test_an_id_that_came_while_clocks_differed_is_remembered_for_the_whole_horizon_once_they_do_not(stamp_ms):
     """Whichever side the broker is on: when it is set right, the log's clock moves by days at once."""
     fold = a_fold(Place(0, -1, 0.0, NOW_MS - DAY_MS, 0, NOW_MS - 3 * DAY_MS))
-    fold.apply(0, stamp_ms, [chunk(1, ids=ID)], Witness(NOW_MS, agrees=False))
+    fold.apply(0, stamp_ms, [chunk(1, ids=ID)], Witness(NOW_MS, disputed=True))
     later_ms = NOW_MS + (LIMITS.id_horizon_hours - 1) * HOUR_MS
     tally = fold.apply(1, later_ms, [chunk(2, ids=ID)], Witness(later_ms))
     assert tally.duplicate_ids == 1
