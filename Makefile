@@ -55,7 +55,7 @@ test-python-%: FORCE
 	@python="$(call find_python,$*)"; if [ -z "$$python" ]; then echo "Python $*: not on this machine, NOT TESTED"; else \
 	  $(MAKE) --no-print-directory VENV=.venv-$* PYTHON=$$python TOGETHER=2 test ARGS="$(PYTHON_TESTS) $(ARGS)" && \
 	  echo "Python $*: passed"; fi
-PYTHON_TESTS ?= tests/wire tests/aggregator tests/client/test_client.py tests/client/test_signals.py tests/test_half_closed.py tests/cli/test_send.py tests/cli/test_up.py
+PYTHON_TESTS ?= tests/wire tests/client/test_client.py tests/client/test_signals.py tests/test_half_closed.py tests/cli/test_send.py tests/cli/test_up.py
 
 test-slow: setup-dev ## the long tests that are no faults: fuzzing, false alarms, ten thousand steps of the simulation
 	$(BIN)/pytest -m slow --ignore=tests/faults --durations=12 $(ARGS)
