@@ -171,7 +171,8 @@ def test_the_spool_is_bounded_and_the_newest_are_kept(tmp_path: Path, connect: C
     assert stats.sent + stats.dropped["overflow"] == stats.recorded == 300_000
     assert collector.counted("a") == stats.sent > 80_000
     assert collector.missing("a") == stats.dropped["overflow"]
-    assert collector.rows()["a"][0].summary.min > 30
+    summary = collector.rows()["a"][0].summary
+    assert summary.sum / summary.count > 40, "the newest, but for a batch that was on its way"
 
 
 OWNER = "0123456789abcdef" * 2
