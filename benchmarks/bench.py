@@ -16,7 +16,7 @@ import psutil
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from metrics_app.broker.embedded import EmbeddedKafka
+from metrics_app.kafka.embedded import EmbeddedKafka
 
 _numbers = itertools.count(1)
 

@@ -12,9 +12,9 @@ from typing import Any
 from benchmarks.bench import Bench
 from benchmarks.meter import cpu_s
 from benchmarks.services import Service, service
-from metrics_app.load.plan import Form, Plan
-from metrics_app.load.report import report
-from metrics_app.load.run import Run, perform
+from metrics_app.verify.load_report import report
+from metrics_app.verify.plan import Form, Plan
+from metrics_app.verify.run import Run, perform
 
 KEYS = 10
 # values a second; the first of each is the one asked of the product

@@ -18,9 +18,9 @@ import psutil
 from benchmarks.bench import Bench
 from benchmarks.meter import cpu_s, rss_mb
 from benchmarks.services import service
-from metrics_app.load.plan import Form, Plan
-from metrics_app.load.report import report
-from metrics_app.load.run import Run, perform
+from metrics_app.verify.load_report import report
+from metrics_app.verify.plan import Form, Plan
+from metrics_app.verify.run import Run, perform
 
 BASELINE = 10_000
 LINEAR_UP_TO = 100  # times the baseline, within which a value must not get dearer

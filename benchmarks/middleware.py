@@ -19,7 +19,7 @@ from typing import Any
 
 from benchmarks.bench import Bench
 from benchmarks.services import READY_S, service
-from metrics_app.broker.ports import free_port
+from metrics_app.kafka.ports import free_port
 
 RATE = 100.0  # requests a second of each copy
 CONNECTIONS = 4  # to each copy

@@ -22,7 +22,7 @@ import numpy as np
 
 from benchmarks.bench import Bench
 from benchmarks.services import Service, service
-from metrics_app.load.open_loop import OpenLoop
+from metrics_app.verify.sender import OpenLoop
 
 VALUES_PER_S, KEYS = 10_000, 10
 RATES = (500, 1_000, 2_000)  # questions a second; the first is the one asked of the product

@@ -17,7 +17,7 @@ from typing import Literal
 import psutil
 
 from benchmarks.bench import Bench
-from metrics_app.broker.ports import free_port
+from metrics_app.kafka.ports import free_port
 from metrics_app.settings import PREFIX
 
 Role = Literal["all", "collector", "aggregator"]

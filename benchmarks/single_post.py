@@ -18,7 +18,7 @@ from benchmarks import ingest
 from benchmarks.bench import Bench
 from benchmarks.flood import flood, post
 from benchmarks.services import await_ready, service
-from metrics_app.broker.ports import free_port
+from metrics_app.kafka.ports import free_port
 
 CONNECTIONS = 256  # so many that the 25 ms of gathering do not bound the rate
 TURNS = 4

@@ -19,21 +19,21 @@ import mode
 from faust.app import base
 from faust.types import ConsumerT, ServiceT
 
-from metrics_app import elsewhere, tls
 from metrics_app.aggregator import role as aggregator
-from metrics_app.aggregator.assignor import Assignor
-from metrics_app.aggregator.consumer import RunConsumer
 from metrics_app.aggregator.replica import Tables
-from metrics_app.broker import client, topics
-from metrics_app.broker.watch import TopicsWatch
 from metrics_app.collector import views as collector
-from metrics_app.connections import BoundedWeb
-from metrics_app.health import register_health
+from metrics_app.faust_runtime.consumer import RunConsumer
+from metrics_app.faust_runtime.group import Assignor
+from metrics_app.faust_runtime.web_server import BoundedWeb
+from metrics_app.http import problems, tls
+from metrics_app.http.health import register_health
+from metrics_app.http.problems import HANDLER_ARGS, Health, problem_middleware
+from metrics_app.kafka import connections, topics
+from metrics_app.kafka.watch import TopicsWatch
 from metrics_app.query import views as query
-from metrics_app.query.keys_view import PATH as KEYS_PATH
+from metrics_app.query.keys import PATH as KEYS_PATH
 from metrics_app.settings import Settings
 from metrics_app.telemetry import Telemetry
-from metrics_app.web import HANDLER_ARGS, Health, problem_middleware
 
 logger = logging.getLogger(__name__)
 
@@ -150,11 +150,11 @@ def create_app(settings: Settings, role: Role) -> MetricsApp:
     watch = TopicsWatch(settings)
     app.health.checks["topics"] = watch.problem
     if role == "aggregator":
-        elsewhere.register(app, "POST", [collector.PATH], "collector", settings.collector_url)
+        problems.register(app, "POST", [collector.PATH], "collector", settings.collector_url)
     else:
         app.before_kafka.append(collector.register(app, settings, telemetry, app.health, watch.problem))
     if role == "collector":
-        elsewhere.register(app, "GET", (KEYS_PATH, *query.PATHS), "aggregator", settings.aggregator_url)
+        problems.register(app, "GET", (KEYS_PATH, *query.PATHS), "aggregator", settings.aggregator_url)
     else:
         parts = aggregator.register(app, settings, telemetry, app.health, watch)
         app.trusted = query.register(app, settings, telemetry, parts.reader, parts.owners).peers.tls
@@ -167,7 +167,7 @@ def create_app(settings: Settings, role: Role) -> MetricsApp:
 
 def _options(settings: Settings, telemetry: Telemetry) -> dict[str, Any]:
     """Faust's settings; those that keep the promises are set here and nowhere else (docs/adr/0001)."""
-    urls, credentials = client.faust_broker(settings)
+    urls, credentials = connections.faust_broker(settings)
     return {
         "broker": urls,
         "broker_credentials": credentials,
@@ -189,7 +189,7 @@ def _options(settings: Settings, telemetry: Telemetry) -> dict[str, Any]:
         "broker_commit_interval": 1.0,
         "stream_buffer_maxsize": 64,  # runs of records, each of which may be half a megabyte
         "stream_wait_empty": False,  # what is not flushed is replayed; waiting for it could last for ever
-        "consumer_max_fetch_size": client.READ_AHEAD_BYTES,
+        "consumer_max_fetch_size": connections.READ_AHEAD_BYTES,
         "consumer_auto_offset_reset": "earliest",
         "producer_acks": -1,
         "producer_request_timeout": 0.8 * settings.session_timeout_s,

@@ -14,12 +14,12 @@ import logging
 import threading
 from typing import NamedTuple, NoReturn
 
-from metrics_app import descriptors, signals
+from metrics_app import process
 from metrics_app.app import MetricsApp
-from metrics_app.broker import belonging
 from metrics_app.errors import BrokerError, SettingsError
-from metrics_app.last_resort import EXIT_CRASHED, EXIT_UNUSABLE, LOG_S, leave
+from metrics_app.kafka import belonging
 from metrics_app.logs import configure_logging
+from metrics_app.process import EXIT_CRASHED, EXIT_UNUSABLE, LOG_S, leave
 from metrics_app.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -47,7 +47,7 @@ def serve(app: MetricsApp, settings: Settings) -> NoReturn:
     cannot be used as configured.
     """
     configure_logging(settings)
-    descriptors.raise_limit()
+    process.raise_limit()
     belonging.guard(settings)
     # what has been made so far stays; rows in memory are many, and to go through them each 700 objects took a fifth of
     # the time of a fold of many keys
@@ -74,7 +74,7 @@ async def _run(app: MetricsApp, settings: Settings) -> End:
     def renew() -> None:
         loop.call_soon_threadsafe(_renew_certificates, app)
 
-    signals.listen(stop, None if settings.tls_cert_file is None else renew)
+    process.listen(stop, None if settings.tls_cert_file is None else renew)
     starting = asyncio.create_task(app.start(), name="start")
     crashed = asyncio.create_task(_until_crashed(app, starting))
     await asyncio.wait([asyncio.create_task(asked.wait()), crashed], return_when=asyncio.FIRST_COMPLETED)

@@ -1,7 +1,7 @@
 """The app as `faust -A metrics_app.worker worker` loads it: role `all`, settings from the environment."""
 
 from metrics_app.app import create_app
-from metrics_app.broker import belonging
+from metrics_app.kafka import belonging
 from metrics_app.settings import load
 
 settings = load()

@@ -5,18 +5,24 @@ from __future__ import annotations
 import itertools
 import os
 import shutil
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from metrics_app.broker.embedded import EmbeddedKafka
-from metrics_app.broker.ports import free_port
+from metrics_app.kafka.embedded import EmbeddedKafka
+from metrics_app.kafka.ports import free_port
 from metrics_app.settings import PREFIX, Settings
 
 ARTIFACTS = Path(__file__).parent / "artifacts"
 numbers = itertools.count(1)
+
+# A shell that starts the tests in the background (`nohup make test &`) has them ignore these, and children inherit it.
+for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, signal.default_int_handler if number is signal.SIGINT else signal.SIG_DFL)
 
 
 @pytest.fixture(scope="session")

@@ -9,36 +9,29 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "metrics_app"
 
-SHARED = {"clocks", "errors", "last_resort", "settings", "telemetry", "web"}
-# part of the package -> what of ours it may import; a part always may import itself
+VOCABULARY = {"clocks", "errors", "holdings", "process", "settings", "telemetry"}
+# room -> what of ours it may import; a room always may import itself
 ALLOWED = {
     "errors": set(),
-    "last_resort": set(),
+    "process": set(),
     "settings": {"errors"},
     "telemetry": set(),
     "clocks": {"telemetry"},
-    "web": {"errors", "telemetry"},
-    "health": {"telemetry", "web"},
-    "logs": {"settings"},
-    "descriptors": set(),
-    "half_closed": set(),
-    "elsewhere": {"errors"},
-    "connections": {"descriptors", "half_closed"},
     "holdings": {"errors", "stats"},
-    "tls": {"errors", "settings"},
+    "logs": {"settings"},
     "stats": {"errors"},
     "wire": {"errors", "stats"},
+    "http": {"errors", "settings", "telemetry"},
+    "kafka": {"errors", "faust_runtime", "settings"},
+    "faust_runtime": {"aggregator", "kafka", "process"},
     "client": {"errors", "stats", "wire"},
-    "broker": {"errors", "settings"},
-    "collector": SHARED | {"wire", "broker"},
-    "aggregator": SHARED | {"stats", "wire", "broker", "holdings"},
-    "query": SHARED | {"stats", "wire", "holdings", "tls"},
-    "load": {"errors"},
-    "drill": {"errors", "load"},
-    "app": SHARED | {"collector", "aggregator", "query", "broker", "health", "connections", "elsewhere", "tls"},
-    "signals": set(),
-    "serving": {"app", "broker", "descriptors", "errors", "last_resort", "logs", "settings", "signals"},
-    "worker": {"app", "broker", "settings"},
+    "collector": VOCABULARY - {"holdings"} | {"http", "kafka", "wire"},
+    "aggregator": VOCABULARY | {"faust_runtime", "http", "kafka", "stats", "wire"},
+    "query": VOCABULARY | {"http", "stats", "wire"},
+    "verify": {"cli", "errors", "kafka", "settings"},
+    "app": VOCABULARY | {"aggregator", "collector", "faust_runtime", "http", "kafka", "query"},
+    "serving": {"app", "errors", "kafka", "logs", "process", "settings"},
+    "worker": {"app", "kafka", "settings"},
 }
 
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from metrics_app.clocks import Clocks, Instant, Reading
-from metrics_app.collector.connection import LOG_APPEND_TIME, Connection
+from metrics_app.collector.producer import LOG_APPEND_TIME, Connection
 from metrics_app.telemetry import Telemetry
 from tests.conftest import MakeSettings
 

@@ -10,9 +10,9 @@ from contextlib import asynccontextmanager
 import pytest
 from aiohttp import ClientSession, web
 
-from metrics_app import connections
-from metrics_app.broker.ports import free_port
-from metrics_app.connections import BoundedSite
+from metrics_app.faust_runtime import web_server
+from metrics_app.faust_runtime.web_server import BoundedSite
+from metrics_app.kafka.ports import free_port
 
 SILENCE_S = 0.3
 
@@ -108,7 +108,7 @@ async def test_without_a_descriptor_those_who_connect_wait_and_are_then_accepted
         return accept(sock)
 
     monkeypatch.setattr(socket.socket, "accept", failing)
-    monkeypatch.setattr(connections, "PAUSE_S", 0.05)
+    monkeypatch.setattr(web_server, "PAUSE_S", 0.05)
     reader, writer = await asyncio.open_connection("127.0.0.1", patient)
     writer.write(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
     assert (await asyncio.wait_for(reader.readline(), 20)).startswith(b"HTTP/1.1 200")

@@ -23,7 +23,7 @@ def test_the_same_line_of_a_library_is_written_once_in_a_while() -> None:
 
 def test_our_own_lines_are_all_written() -> None:
     repeats = Repeats()
-    assert all(said(repeats, "metrics_app.broker.watch", "changed", 100.0) for _ in range(3))
+    assert all(said(repeats, "metrics_app.kafka.watch", "changed", 100.0) for _ in range(3))
 
 
 def test_what_is_remembered_is_bounded() -> None:

@@ -68,5 +68,5 @@ def test_a_deleted_module_is_in_no_later_wheel_and_building_leaves_nothing_behin
     (source / "metrics_app" / "gone.py").unlink()
     second = wheel_of(source, tmp_path / "second")
     assert first - second == {"metrics_app/gone.py"}
-    assert {"metrics_app/py.typed", "metrics_app/broker/kafka.lock"} <= second
+    assert {"metrics_app/py.typed", "metrics_app/kafka/kafka.lock"} <= second
     assert sorted(path.name for path in source.iterdir()) == before

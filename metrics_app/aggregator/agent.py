@@ -6,6 +6,8 @@ offsets are replays, a higher one is a hole, which is sought back.
 
 A record is put aside only for what is in it. What else goes wrong on the way, a disk that cannot be read say, is tried
 again from the last place.
+
+Warnings of accepted values that were left out, or are of an hour that had not begun; one a minute of each kind.
 """
 
 from __future__ import annotations
@@ -24,15 +26,13 @@ from faust.exceptions import ConsumerNotStarted
 from faust.streams import Stream
 from faust.types import TP, Message, StreamT
 
-from metrics_app.aggregator.consumer import Record
 from metrics_app.aggregator.dead_letters import StopRule
-from metrics_app.aggregator.fold import HOUR_MS
-from metrics_app.aggregator.log_clock import Witness
-from metrics_app.aggregator.notices import Notices
+from metrics_app.aggregator.fold import HOUR_MS, Tally
 from metrics_app.aggregator.partitions import Active, End, Partitions
-from metrics_app.aggregator.source_log import SourceLog, seek
+from metrics_app.aggregator.source_log import SourceLog, Witness, seek
 from metrics_app.errors import FormatError
-from metrics_app.last_resort import EXIT_CRASHED, leave
+from metrics_app.faust_runtime.consumer import Record
+from metrics_app.process import EXIT_CRASHED, leave
 from metrics_app.telemetry import Telemetry
 from metrics_app.wire import record as wire
 from metrics_app.wire.chunk import Chunk
@@ -291,3 +291,30 @@ async def prove_completeness(log: SourceLog, partitions: Partitions, telemetry: 
             active.show(active.asked)
         active.asked = end
     return lags
+
+
+SAY_AGAIN_S = 60.0
+EXPIRED = "values were left out: their hour is beyond METRICS_RETENTION_DAYS"
+AHEAD = "values are of an hour that had not begun by Kafka's clock: that of a collector is ahead, or Kafka's behind"
+
+
+class Notices:
+    """Adds values up until the next warning is due."""
+
+    def __init__(self) -> None:
+        self._unsaid: dict[str, int] = {}
+        self._said_s: dict[str, float] = {}
+
+    def folded(self, partition: int, offset: int, tally: Tally) -> None:
+        """Takes what became of the values of one record."""
+        for what, values in ((EXPIRED, tally.expired), (AHEAD, tally.ahead)):
+            if values:
+                self._say(what, values, partition, offset)
+
+    def _say(self, what: str, values: int, partition: int, offset: int) -> None:
+        self._unsaid[what] = self._unsaid.get(what, 0) + values
+        if time.monotonic() - self._said_s.get(what, -SAY_AGAIN_S) >= SAY_AGAIN_S:
+            self._said_s[what] = time.monotonic()
+            logger.warning(
+                "%s %s; the last ones at partition %s, offset %s", self._unsaid.pop(what), what, partition, offset
+            )

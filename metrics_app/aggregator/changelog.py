@@ -16,7 +16,7 @@ from metrics_app.aggregator import row as rows
 from metrics_app.aggregator.row import NO_STAMP, Row, Version
 from metrics_app.errors import FormatError, NewerFormatError
 from metrics_app.stats.summary import HourlySummary
-from metrics_app.wire.keys import fault_of
+from metrics_app.wire.metric_key import fault_of
 
 OLDEST = Version(-1, -1)
 ALL_DISTINCT = 1 << 31  # a row is decoded as it is

@@ -22,17 +22,16 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 from faust.types import TP
 
+from metrics_app.aggregator import fencing
 from metrics_app.aggregator import row as rows
-from metrics_app.aggregator import seal
 from metrics_app.aggregator.dead_letters import LEFT_OUT
+from metrics_app.aggregator.fencing import Gap, ReadChangelog, Records, Slice, Span
 from metrics_app.aggregator.fold import Flush, Tally
-from metrics_app.aggregator.gaps import Gap, ReadChangelog, Records, Span
 from metrics_app.aggregator.origin import Reached
 from metrics_app.aggregator.partitions import Active, Partitions
-from metrics_app.aggregator.seal import Slice
 from metrics_app.aggregator.table import HourlyTable
-from metrics_app.broker import client
-from metrics_app.last_resort import EXIT_CRASHED, leave
+from metrics_app.kafka import connections
+from metrics_app.process import EXIT_CRASHED, leave
 from metrics_app.telemetry import Telemetry
 
 logger = logging.getLogger(__name__)
@@ -156,10 +155,10 @@ class Flusher(mode.Service):
         fold = active.fold
         idle_s = time.monotonic() - self._last_place_s.get(partition, 0.0)
         is_due = bool(fold.dirty) or fold.offset != fold.place.offset or idle_s >= PLACE_INTERVAL_S
-        return is_due or seal.is_due(active) or bool(self.table.store.outvoted[partition])
+        return is_due or fencing.is_due(active) or bool(self.table.store.outvoted[partition])
 
     def _take_all(self) -> list[Taken]:
-        taken, room = [], seal.MOST_ROWS
+        taken, room = [], fencing.MOST_ROWS
         for partition, active in self.partitions.active.items():
             if self._is_due(partition, active):
                 taken.append(self._take(partition, active, room))
@@ -167,7 +166,7 @@ class Flusher(mode.Service):
         return taken
 
     def _take(self, partition: int, active: Active, room: int) -> Taken:
-        sealing = seal.next_slice(self.table.store, partition, active, room)
+        sealing = fencing.next_slice(self.table.store, partition, active, room)
         stored = dict([*sealing.rows, *self._outvoted(partition, room - len(sealing.rows))])
         flush = active.fold.take(active.as_of(self.partitions.clocks.now().own_s))
         tally, active.tally = active.tally, Tally()
@@ -304,7 +303,7 @@ class Flusher(mode.Service):
                 try:
                     await producer.start()
                 except BaseException:
-                    await client.abandon(producer)
+                    await connections.abandon(producer)
                     raise
                 self.producer = producer
             return self.producer
@@ -330,4 +329,4 @@ class Flusher(mode.Service):
     async def _drop_producer(self) -> None:
         producer, self.producer = self.producer, None
         if producer is not None:
-            await client.abandon(producer)
+            await connections.abandon(producer)

@@ -16,10 +16,10 @@ from typing import NamedTuple
 import numpy as np
 
 from metrics_app.aggregator import row as rows
-from metrics_app.aggregator.fences import Ranges
-from metrics_app.aggregator.ids import Parts, RecordClaims, SeenIds, ids_of
-from metrics_app.aggregator.log_clock import ANY_TIME, LogClock, Witness
+from metrics_app.aggregator.deduplication import Parts, RecordClaims, SeenIds, ids_of
+from metrics_app.aggregator.ranges import Ranges
 from metrics_app.aggregator.row import Place, Row, with_loss
+from metrics_app.aggregator.source_log import ANY_TIME, LogClock, Witness
 from metrics_app.errors import FormatError
 from metrics_app.holdings import Loss
 from metrics_app.stats import codec

@@ -19,11 +19,11 @@ from faust.stores import rocksdb
 from faust.types import TP, CollectionT
 
 from metrics_app.aggregator import local_state
-from metrics_app.aggregator.id_index import IdIndex
+from metrics_app.aggregator.deduplication import IdIndex
 from metrics_app.aggregator.local_state import DamagedError
 from metrics_app.aggregator.origin import Origin, Reached
 from metrics_app.errors import FormatError, NewerFormatError
-from metrics_app.last_resort import EXIT_CRASHED, EXIT_UNUSABLE, leave
+from metrics_app.process import EXIT_CRASHED, EXIT_UNUSABLE, leave
 
 logger = logging.getLogger(__name__)
 

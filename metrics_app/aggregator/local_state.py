@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import rocksdict
 
-from metrics_app.last_resort import EXIT_UNUSABLE, leave
+from metrics_app.process import EXIT_UNUSABLE, leave
 
 IDENTITY_KEY = b"__metrics\0identity"
 MANIFEST_KEY = b"__metrics\0manifest"

@@ -18,7 +18,7 @@ from aiokafka.errors import UnknownTopicOrPartitionError
 from faust.types import TP
 
 from metrics_app.aggregator.local_state import AHEAD, DIVERGED, FOREIGN
-from metrics_app.broker.identity import ClusterIdentity
+from metrics_app.kafka.identity import ClusterIdentity
 
 if TYPE_CHECKING:
     from metrics_app.aggregator.store import HourStore

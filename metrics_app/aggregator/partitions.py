@@ -8,12 +8,11 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
+from metrics_app.aggregator.deduplication import SeenIds, Sights
+from metrics_app.aggregator.fencing import Gap
 from metrics_app.aggregator.fold import HOUR_MS, Limits, PartitionFold, Tally
-from metrics_app.aggregator.gaps import Gap
-from metrics_app.aggregator.ids import SeenIds, Sights
-from metrics_app.aggregator.log_clock import LogClock, Witness
 from metrics_app.aggregator.row import NOWHERE, Place, with_loss
-from metrics_app.aggregator.source_log import Span, continued
+from metrics_app.aggregator.source_log import LogClock, Span, Witness, continued
 from metrics_app.aggregator.table import HourlyTable
 from metrics_app.clocks import Clocks, Instant
 from metrics_app.holdings import Loss

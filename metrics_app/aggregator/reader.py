@@ -1,21 +1,33 @@
-"""Answers the query role's question: what is in a row."""
+"""Answers the query role's question: what is in a row.
+
+Which keys have rows: those in memory, flushed or not, and those in the store, hour by hour.
+
+Memory is looked at before the store, so that a row written meanwhile is found at least once. Rows that count no value
+are left out, for a question about such a key is answered 404. So are rows whose key is no valid key (an older release
+took keys that are no UTF-8), for nobody can ask for them.
+
+Whether a worker that has taken partitions over answers questions about them yet.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Protocol
 
 import faust
+import rocksdict
 
-from metrics_app.aggregator import listing
 from metrics_app.aggregator import row as rows
+from metrics_app.aggregator.fold import PartitionFold
 from metrics_app.aggregator.partitions import Partitions
 from metrics_app.aggregator.row import Row
+from metrics_app.aggregator.store import HourStore
 from metrics_app.aggregator.table import HourlyTable
 from metrics_app.errors import NotYetError, OwnerUnavailableError, Progress
 from metrics_app.holdings import ACTIVE, FINAL_AFTER_S, RECOVERING, STANDBY, Found, Loss, Stretch
+from metrics_app.wire.metric_key import fault_of
 
 FRESH_S = 5.0  # an active copy that has not been shown complete for this long says that it may be stale
 BEHIND_S = 1.0  # and one that has not folded for this long what is known to wait
@@ -101,7 +113,7 @@ class TableReader:
         if self.holds(partition) != ACTIVE:
             return set()
         with self._readable(partition):
-            return listing.recent_keys(self.partitions.of(partition).fold, hours.start, hours.stop, prefix)
+            return recent_keys(self.partitions.of(partition).fold, hours.start, hours.stop, prefix)
 
     def stored_keys(
         self, partition: int, hour: int, prefix: bytes, after: bytes, upto: bytes | None, most: int
@@ -114,7 +126,7 @@ class TableReader:
         if self.holds(partition) is None:
             raise OwnerUnavailableError(f"partition {partition} is not held here now")
         with self._readable(partition):
-            return listing.stored_keys(self.table.store, partition, hour, prefix, after, upto, most)
+            return stored_keys(self.table.store, partition, hour, prefix, after, upto, most)
 
     def behind(self, partition: int) -> str | None:
         """Why the copy here may lack what was accepted a moment ago; None for an active one that has been shown not to.
@@ -172,3 +184,82 @@ class TableReader:
             )
         fences = row.missing, row.duplicates, row.late
         return Found(row.summary, *fences, as_of, stale, role, row.stamp, self.final_after_s)
+
+
+STRETCH_ROWS = 1000  # looked at in one go, which takes about two milliseconds
+
+
+def recent_keys(fold: PartitionFold, first: int, end: int, prefix: bytes) -> set[bytes]:
+    """Keys with a prefix that have a row in memory in the hours from `first` up to `end`."""
+    start, stop, skipped = rows.hour_key(first, b""), rows.hour_key(end, b""), len(rows.hour_key(0, b""))
+    found = {
+        row_key[skipped:]
+        for row_key, row in fold.cache.items()
+        if start <= row_key < stop and row_key.startswith(prefix, skipped) and row.summary.count
+    }
+    return {key for key in found if fault_of(key) is None}
+
+
+def stored_keys(
+    store: HourStore, partition: int, hour: int, prefix: bytes, after: bytes, upto: bytes | None, most: int
+) -> Stretch:
+    """Keys with a prefix that have a row in the store in an hour, ascending.
+
+    Args:
+        after: greater ones only.
+        upto: none above it; None for no such bound.
+        most: it ends after so many keys, and after STRETCH_ROWS rows, of which not all may have one.
+    """
+    db = store.held(partition)
+    if db is None:
+        return Stretch([], None)
+    begin = rows.hour_key(hour, prefix)
+    skipped = len(begin) - len(prefix)
+    with store.sound(partition):
+        each = db.iter()
+        each.seek(max(begin, rows.hour_key(hour, after + b"\0")))
+        stretch = _stretch(each, begin, skipped, upto, most)
+        each.status()  # at a damaged block an iterator just ends
+    return stretch
+
+
+def _stretch(each: rocksdict.RdictIter, begin: bytes, skipped: int, upto: bytes | None, most: int) -> Stretch:
+    found: list[bytes] = []
+    key = b""
+    for _ in range(STRETCH_ROWS):
+        if len(found) == most or not each.valid() or not (row_key := each.key()).startswith(begin):
+            return Stretch(found, None)
+        key = row_key[skipped:]
+        if upto is not None and key > upto:
+            return Stretch(found, None)
+        if rows.counts_values(each.value()) and fault_of(key) is None:
+            found.append(key)
+        each.next()
+    return Stretch(found, key)
+
+
+PATIENCE_S = 10.0
+
+
+class CaughtUp:
+    """A check of readiness: what was accepted before is folded, so that a key without a row is known to have none.
+
+    It does not wait for that for ever. With a long backlog a worker takes samples meanwhile, and says of such keys that
+    it cannot tell yet.
+    """
+
+    def __init__(self, partitions: Partitions, clock: Callable[[], float] = time.monotonic) -> None:
+        self._partitions = partitions
+        self._clock = clock
+        self._since: float | None = None
+
+    def problem(self) -> str | None:
+        """What is still to be folded; None when nothing is, or when it takes long."""
+        if not (behind := self._partitions.unproven):
+            self._since = None
+            return None
+        now = self._clock()
+        self._since = now if self._since is None else self._since
+        if now - self._since > PATIENCE_S:
+            return None
+        return f"folding what was accepted before, of partitions {', '.join(map(str, sorted(behind)))}"

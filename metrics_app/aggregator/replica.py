@@ -25,8 +25,7 @@ from faust.types import TP, AppT
 from faust.types.tables import CollectionT
 
 from metrics_app.aggregator.origin import AskIdentity, Matching
-from metrics_app.aggregator.rewrite import rewrite
-from metrics_app.aggregator.store import HourStore
+from metrics_app.aggregator.store import HourStore, rewrite
 from metrics_app.aggregator.table import HourlyTable
 from metrics_app.errors import Progress
 

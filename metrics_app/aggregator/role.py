@@ -1,41 +1,43 @@
-"""Puts the aggregator together: table, agent, flusher, and the reader the query role asks."""
+"""Puts the aggregator together: table, agent, flusher, and the reader the query role asks.
+
+Keeps two workers out of one data folder.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import logging
 from collections.abc import Callable
-from typing import Any, NamedTuple, cast
+from pathlib import Path
+from typing import IO, Any, NamedTuple, cast
 
 import faust
 import mode
 from faust.exceptions import ConsumerNotStarted
 
 from metrics_app.aggregator.agent import Folding
-from metrics_app.aggregator.caught_up import CaughtUp
-from metrics_app.aggregator.consumer import Record, rejoin
 from metrics_app.aggregator.dead_letters import StopRule, headers_of, kind_of
+from metrics_app.aggregator.fencing import changelog_reader
 from metrics_app.aggregator.flusher import Flusher
 from metrics_app.aggregator.fold import Limits
-from metrics_app.aggregator.gaps import changelog_reader
-from metrics_app.aggregator.owners import GroupOwners
 from metrics_app.aggregator.partitions import Partitions
-from metrics_app.aggregator.reader import TableReader
+from metrics_app.aggregator.reader import CaughtUp, TableReader
 from metrics_app.aggregator.replica import Tables
-from metrics_app.aggregator.sole_use import SoleUse
 from metrics_app.aggregator.source_log import SourceLog
-from metrics_app.aggregator.symptoms import Symptoms
 from metrics_app.aggregator.table import new_table
 from metrics_app.aggregator.upkeep import Upkeep
-from metrics_app.aggregator.watchdog import LoopGuard, Watchdog
-from metrics_app.broker import client
-from metrics_app.broker.identity import cluster_identity
-from metrics_app.broker.watch import TopicsWatch
+from metrics_app.aggregator.watchdog import LoopGuard, Symptoms, Watchdog
 from metrics_app.clocks import Clocks
-from metrics_app.last_resort import EXIT_UNUSABLE, leave
+from metrics_app.faust_runtime.consumer import Record, rejoin
+from metrics_app.faust_runtime.group import GroupOwners
+from metrics_app.http.problems import Health
+from metrics_app.kafka import connections
+from metrics_app.kafka.identity import cluster_identity
+from metrics_app.kafka.watch import TopicsWatch
+from metrics_app.process import EXIT_UNUSABLE, leave
 from metrics_app.settings import Settings
 from metrics_app.telemetry import Telemetry
-from metrics_app.web import Health
 
 logger = logging.getLogger(__name__)
 
@@ -64,8 +66,8 @@ def register(
     table.on_rebuild = lambda reason: telemetry.state_rebuilds.labels(reason).inc()
     tables = cast(Tables, app.tables)
     table.on_bad = telemetry.bad_rows.inc
-    tables.new_consumer = lambda: client.reader(settings)
-    tables.new_producer = lambda: client.producer(settings, linger_ms=5)
+    tables.new_consumer = lambda: connections.reader(settings)
+    tables.new_producer = lambda: connections.producer(settings, linger_ms=5)
     tables.ask = lambda: cluster_identity(settings)
     log = SourceLog(app, settings.samples_topic)
     clocks = Clocks(settings.clock_tolerance_s, telemetry)
@@ -77,8 +79,8 @@ def register(
         partitions,
         telemetry,
         interval_s=settings.flush_interval_s,
-        deadline_s=client.REQUEST_SHARE * settings.session_timeout_s,
-        new_producer=lambda: client.producer(settings, linger_ms=5),
+        deadline_s=connections.REQUEST_SHARE * settings.session_timeout_s,
+        new_producer=lambda: connections.producer(settings, linger_ms=5),
         read_changelog=changelog_reader(settings),
     )
 
@@ -94,7 +96,7 @@ def register(
         return StopRule(settings.dead_letters_in_row, settings.dead_letters_percent)
 
     folding = Folding(app, partitions, telemetry, settings.max_dirty_rows, dead_letter, flusher.flush, new_rule)
-    folding.first_record = lambda partition, offset: client.first_record(
+    folding.first_record = lambda partition, offset: connections.first_record(
         settings, settings.samples_topic, partition, offset
     )
     topic = app.topic(
@@ -138,7 +140,7 @@ async def _begin_anew(app: faust.App, names: set[str]) -> None:
 
 def final_after_s(settings: Settings) -> float:
     """How long after an hour what a collector took in it may still be on its way into Kafka, and clocks may differ."""
-    return client.PATIENCE * settings.request_deadline_s + settings.clock_tolerance_s
+    return connections.PATIENCE * settings.request_deadline_s + settings.clock_tolerance_s
 
 
 def limits_of(settings: Settings) -> Limits:
@@ -185,3 +187,36 @@ def _recovering(app: faust.App, partitions: Partitions, tables: Tables) -> str |
     if not partitions.all_compared.is_set():
         return "comparing what is folded with the samples topic"
     return None
+
+
+WAIT_S = 5.0  # a predecessor may be on its way out
+POLL_S = 0.1
+
+
+class SoleUse(mode.Service):
+    """Holds a data folder from its start to the end of the process; the kernel frees it, however that ends."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        self.folder = folder
+        self._held: IO[str] | None = None
+
+    async def on_start(self) -> None:
+        """Returns when the folder is ours; ends the process when it does not become so."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._held = (self.folder / "aggregator.lock").open("w")
+        waited_s = 0.0
+        while not self._lock(self._held):
+            if waited_s >= WAIT_S:
+                leave(
+                    EXIT_UNUSABLE, f"another worker uses {self.folder}; give each its own --data-dir (METRICS_DATA_DIR)"
+                )
+            await self.sleep(POLL_S)
+            waited_s += POLL_S
+
+    def _lock(self, file: IO[str]) -> bool:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True

@@ -22,7 +22,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from metrics_app.aggregator.fences import WHOLE, Ranges
+from metrics_app.aggregator.ranges import WHOLE, Ranges
 from metrics_app.errors import FormatError, other_version
 from metrics_app.holdings import Loss
 from metrics_app.stats import codec

@@ -6,15 +6,21 @@ meet (recovery, standby, a worker that was presumed dead), the one with the high
 
 Rows that a newer release has written end the process: to leave them out would be to lose them. Records that are no
 whole rows of the partition are never taken in (`changelog.py`), so a copy that is rebuilt is a sound one.
+
+Writes a whole local copy to the changelog, when that was deleted and made anew: the copy is what is left of it.
+
+The place comes last, as its key is the greatest: who reads a changelog half written folds the samples topic once more.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
+from aiokafka import AIOKafkaProducer
 from faust.types import TP
 
 from metrics_app.aggregator import changelog
@@ -22,7 +28,7 @@ from metrics_app.aggregator.changelog import OLDEST, Bad, Good
 from metrics_app.aggregator.local_copies import LocalCopies
 from metrics_app.aggregator.row import HOUR, PLACE_KEY, Version, is_incomplete, version_of
 from metrics_app.errors import NewerFormatError
-from metrics_app.wire.keys import partition_of
+from metrics_app.wire.metric_key import partition_of
 
 logger = logging.getLogger(__name__)
 
@@ -155,3 +161,29 @@ class HourStore(LocalCopies):
         elif row_key != PLACE_KEY:  # a place that goes back costs a replay, and is written every few seconds anyway
             self.outvoted[partition].add(row_key)
         return is_newest
+
+
+MOST_ROWS = 1000  # at a time
+MOST_BYTES = 1 << 20
+
+
+async def rewrite(
+    store: HourStore, tp: TP, producer: AIOKafkaProducer, goes_on: Callable[[], bool], note: Callable[[TP, int], None]
+) -> None:
+    """Returns when the changelog has acknowledged every row, or the partition is not ours any more.
+
+    Args:
+        goes_on: whether it still is.
+        note: told how many rows have been written so far.
+    """
+    start, written = b"", 0
+    while goes_on():
+        found = store.scan(tp.partition, start, PLACE_KEY + b"\0", MOST_ROWS, MOST_BYTES)
+        if not found:
+            logger.warning("%s: wrote %s rows of the local copy", tp, written)
+            store.attached(tp.partition)
+            return
+        acks = [await producer.send(tp.topic, value, row_key, tp.partition) for row_key, value in found]
+        await asyncio.gather(*acks)
+        start, written = found[-1][0] + b"\0", written + len(found)
+        note(tp, written)

@@ -2,17 +2,23 @@
 
 No trouble around it may end the supervisor: a disk without space, a full process table or a log that cannot be written
 is reported, waited out, and tried again.
+
+Child processes that do not outlive us, not even when we are killed with SIGKILL.
+
+Linux only (`PR_SET_PDEATHSIG`); elsewhere a killed parent leaves its children behind, and the next start says so.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import math
 import os
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Container, Mapping, Sequence
@@ -20,7 +26,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from metrics_app.cli.lifeline import dies_with_parent
 from metrics_app.cli.reasons import rotate, tail, why_it_ended
 from metrics_app.errors import ProcessError
 
@@ -260,3 +265,26 @@ async def cancel(tasks: Sequence[asyncio.Task[object]]) -> None:
 def describe(status: int) -> str:
     """How a process ended, in words, from its return code."""
     return f"was killed by {signal.Signals(-status).name}" if status < 0 else f"ended with code {status}"
+
+
+PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
+
+def dies_with_parent() -> Callable[[], None] | None:
+    """A `preexec_fn` that makes the kernel kill the child as soon as the thread that started it has ended.
+
+    Start such children from the main thread: the kernel watches the thread that forked. None where there is no prctl.
+    """
+    if sys.platform != "linux":
+        return None
+    prctl = ctypes.CDLL(
+        None, use_errno=True
+    ).prctl  # looked up before the fork: the child must not take the import lock
+    parent = os.getpid()
+
+    def watch_parent() -> None:
+        prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:  # it died before the line above
+            os._exit(1)
+
+    return watch_parent

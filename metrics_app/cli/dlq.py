@@ -64,7 +64,7 @@ def replay(
 def _where_kafka_is() -> Settings:
     """Our settings, with the Kafka that `up` started in the data folder unless METRICS_KAFKA names one."""
     from metrics_app import settings
-    from metrics_app.broker.storage import Storage
+    from metrics_app.kafka.storage import Storage
 
     ours = settings.load()
     address = Storage(ours.data_dir / "kafka").address()
@@ -99,25 +99,25 @@ async def _open_letters(settings: Settings) -> list[Letter]:
 
 async def _records(settings: Settings) -> list[tuple[Any, bytes | None]]:
     """Headers and value of everything in the dead-letter topic."""
-    from metrics_app.broker import client, topics
+    from metrics_app.kafka import connections, topics
 
     await topics.wait(settings, say, PATIENCE_S)
     await topics.ensure(settings)
     async with topics.admin_client(settings) as admin:
         (topic,) = [topic for topic in await admin.describe_topics() if topic["topic"] == settings.dead_letter_topic]
     partitions = [partition["partition"] for partition in topic["partitions"]]
-    records = await client.everything(settings, settings.dead_letter_topic, partitions)
+    records = await connections.everything(settings, settings.dead_letter_topic, partitions)
     return [(record.headers, record.value) for record in records]
 
 
 async def _replay(settings: Settings, only: str | None, dry_run: bool) -> Counter[str]:
     from metrics_app.aggregator.dead_letters import replayed_headers, revived
-    from metrics_app.broker import client
     from metrics_app.errors import FormatError
+    from metrics_app.kafka import connections
 
     done: Counter[str] = Counter()
     letters = await _open_letters(settings)
-    async with client.producer(settings) as producer:
+    async with connections.producer(settings) as producer:
         for letter in letters:
             if only is not None and letter.kind != only:
                 done["other"] += 1

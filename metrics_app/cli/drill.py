@@ -1,24 +1,31 @@
-"""`metrics-app drill`: kills the processes of a running installation in turn, under load, and counts every value."""
+"""`metrics-app drill`: kills the processes of a running installation in turn, under load, and counts every value.
+
+How a drill stands, while it runs: a table that renews itself on a terminal, else a line now and then.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import random
 import sys
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import AsyncIterator, Sequence
+from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.live import Live
+from rich.table import Table
 
-from metrics_app.cli.terminal import examples, out, print_json, print_line, say
-from metrics_app.load.plan import Form, Plan
+from metrics_app.cli.child import cancel
+from metrics_app.cli.terminal import err, examples, out, print_json, print_line, say
+from metrics_app.verify.plan import Form, Plan
 
 if TYPE_CHECKING:
-    from metrics_app.drill.outcome import Drilled
-    from metrics_app.drill.targets import Kind, Target
+    from metrics_app.verify.course import Drill
+    from metrics_app.verify.drill_report import Drilled
+    from metrics_app.verify.targets import Kind, Target
 
 EXAMPLES = examples(
     "metrics-app drill",
@@ -75,8 +82,8 @@ def drill(
     The last line is `sent N counted N lost 0 double 0`. Exit code 1 when it is not, or when anything is wrong.
     """
     from metrics_app import settings
-    from metrics_app.cli.private_up import PrivateUp
-    from metrics_app.drill.report import pretty, report
+    from metrics_app.verify.drill_report import pretty, report
+    from metrics_app.verify.private_up import PrivateUp
 
     chosen = _kinds(faults)
     if fresh and (data_dir or url):
@@ -110,8 +117,8 @@ def find(folder: Path, kinds: set[Kind], urls: tuple[str, ...], is_explicit: boo
         DrillError: nothing runs there, or not what was asked to be killed, or it is not known where to send load.
     """
     from metrics_app.cli.supervisor import is_in_use
-    from metrics_app.drill import targets as processes
     from metrics_app.errors import DrillError
+    from metrics_app.verify import targets as processes
 
     found = processes.find(folder)
     missing = kinds - {target.kind for target in found}
@@ -129,7 +136,7 @@ def find(folder: Path, kinds: set[Kind], urls: tuple[str, ...], is_explicit: boo
 
 
 def _kinds(faults: str | None) -> set[Kind]:
-    from metrics_app.drill.targets import Kind
+    from metrics_app.verify.targets import Kind
 
     names = list(Kind) if faults is None else faults.split(",")
     try:
@@ -160,10 +167,59 @@ def _confirm(scene: Scene, plan: Plan, yes: bool) -> None:
 async def _perform(scene: Scene, plan: Plan, kills: int) -> Drilled:
     import aiohttp
 
-    from metrics_app.cli.drill_view import shown
-    from metrics_app.drill.course import Drill
+    from metrics_app.verify.course import Drill
 
     async with aiohttp.ClientSession() as session:
         course = Drill(session, scene.targets, scene.ready_urls, plan, kills, say)
         async with shown(course):
             return await course.run()
+
+
+RENEW_S = 0.25
+LINE_S = 5.0
+
+
+@asynccontextmanager
+async def shown(drill: Drill) -> AsyncIterator[None]:
+    """Shows the drill while the block runs."""
+    showing = asyncio.create_task(_renewed(drill) if err.is_terminal else _told(drill))
+    try:
+        yield
+    finally:
+        await cancel([showing])
+
+
+async def _renewed(drill: Drill) -> None:
+    # renewed here and not by rich's own thread: what it reads changes only between two steps of the loop
+    with Live(console=err, auto_refresh=False, transient=True) as live:
+        while True:
+            live.update(table(drill), refresh=True)
+            await asyncio.sleep(RENEW_S)
+
+
+async def _told(drill: Drill) -> None:
+    while True:
+        await asyncio.sleep(LINE_S)
+        say(f"{drill.clock} {'; '.join(f'{name} {text}' for name, text in _facts(drill).items())}")
+
+
+def table(drill: Drill) -> Table:
+    """How it stands, as two columns."""
+    grid = Table(box=None, show_header=False)
+    grid.add_column(style="dim")
+    grid.add_column()
+    for name, text in ({"elapsed": drill.clock} | _facts(drill)).items():
+        grid.add_row(name, f"[bold red]{text}[/]" if name == "fault" and drill.fault else text)
+    return grid
+
+
+def _facts(drill: Drill) -> dict[str, str]:
+    up = list(drill.readiness.up.values())
+    asked = drill.probe.availability()
+    return {
+        "phase": drill.phase,
+        "fault": drill.fault or "none",
+        "values": f"{drill.sent:,} sent, {drill.accepted:,} accepted, {drill.counted:,} counted",
+        "queries": f"{asked.share:.2%} answered, longest gap {asked.gap_s:.1f} s, {asked.stale_share:.1%} stale",
+        "workers": f"{sum(up)} up, {len(up) - sum(up)} down",
+    }

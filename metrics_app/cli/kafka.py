@@ -33,8 +33,8 @@ def kafka(
     Needs no Java: the first start downloads 45 MB of jars, checked against their sha256. Ctrl-C stops it cleanly.
     """
     from metrics_app import settings
-    from metrics_app.broker.embedded import DEFAULT_PORT, EmbeddedKafka
     from metrics_app.errors import BrokerDiedError
+    from metrics_app.kafka.embedded import DEFAULT_PORT, EmbeddedKafka
 
     folder = settings.load(data_dir=data_dir).data_dir
     folder = folder if data_dir else folder / "kafka"

@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from metrics_app.cli.service import DEFAULT_URL
+from metrics_app.cli.query import DEFAULT_URL
 from metrics_app.cli.terminal import examples, out, print_json, progress_bar
-from metrics_app.load.plan import Form, Plan
+from metrics_app.verify.plan import Form, Plan
 
 EXAMPLES = examples(
     "metrics-app load --rate 10000 --keys 10 --duration 60",
@@ -47,8 +47,8 @@ def load(
     The rate never waits for replies. Afterwards every statistic of every key and hour is read back and compared with
     what was sent. Exit code 1 when anything is lost, counted twice, or off by more than the answer says.
     """
-    from metrics_app.load.report import pretty, report  # with numpy and aiohttp behind them: only here
-    from metrics_app.load.run import perform
+    from metrics_app.verify.load_report import pretty, report  # with numpy and aiohttp behind them: only here
+    from metrics_app.verify.run import perform
 
     urls = tuple(url or [DEFAULT_URL])
     plan = Plan(

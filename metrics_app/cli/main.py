@@ -17,7 +17,7 @@ except ModuleNotFoundError:  # an app that only sends
         "error: only the client is installed, and the command line comes with the service\n  see metrics-app[server]"
     )
 
-from metrics_app.cli import aggregator, all_roles, collector, dlq, drill, kafka, keys, load, query, send, settings, up
+from metrics_app.cli import dlq, drill, kafka, load, query, roles, send, settings, up
 from metrics_app.cli.terminal import examples, print_line, say
 from metrics_app.errors import (
     BrokerDiedError,
@@ -28,7 +28,7 @@ from metrics_app.errors import (
     PortTakenError,
     SettingsError,
 )
-from metrics_app.last_resort import EXIT_CRASHED, EXIT_SETTINGS, EXIT_UNUSABLE
+from metrics_app.process import EXIT_CRASHED, EXIT_SETTINGS, EXIT_UNUSABLE
 
 HINTS: dict[type, tuple[int, str]] = {
     SettingsError: (EXIT_SETTINGS, "`metrics-app settings` shows every value and where it comes from"),
@@ -100,12 +100,12 @@ KAFKA_EXAMPLES = examples("metrics-app kafka", "metrics-app kafka --port 9092 --
 for name, command, panel, epilog in (
     ("up", up.up, SERVICE, up.EXAMPLES),
     ("kafka", kafka.kafka, SERVICE, KAFKA_EXAMPLES),
-    ("collector", collector.collector, SERVICE, collector.EXAMPLES),
-    ("aggregator", aggregator.aggregator, SERVICE, aggregator.EXAMPLES),
-    ("all", all_roles.all_roles, SERVICE, all_roles.EXAMPLES),
+    ("collector", roles.collector, SERVICE, roles.COLLECTOR_EXAMPLES),
+    ("aggregator", roles.aggregator, SERVICE, roles.AGGREGATOR_EXAMPLES),
+    ("all", roles.all_roles, SERVICE, roles.ALL_EXAMPLES),
     ("send", send.send, USE, send.EXAMPLES),
     ("query", query.query, USE, query.EXAMPLES),
-    ("keys", keys.keys, USE, keys.EXAMPLES),
+    ("keys", query.keys, USE, query.KEYS_EXAMPLES),
     ("load", load.load, USE, load.EXAMPLES),
     ("drill", drill.drill, USE, drill.EXAMPLES),
     ("settings", settings.settings, USE, settings.EXAMPLES),

@@ -1,18 +1,55 @@
-"""`metrics-app query`: what was recorded for one key in an hour, a day or a range."""
+"""`metrics-app query`: what was recorded for one key in an hour, a day or a range.
+
+`metrics-app keys`: the keys recorded on a day, one a line.
+
+One request to a running service, for the commands that make a single one.
+"""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
 from http import HTTPStatus
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 from urllib.parse import quote, urlencode
 
+import msgspec
 import typer
+import urllib3
 
 from metrics_app.cli.answers import pretty
-from metrics_app.cli.service import DEFAULT_URL, Url, ask
-from metrics_app.cli.terminal import examples, out, print_json
-from metrics_app.errors import ClientError, InvalidQueryError, NoDataError
+from metrics_app.cli.terminal import examples, out, print_json, print_line, say
+from metrics_app.errors import ClientError, InvalidQueryError, NoDataError, reason
+
+TIMEOUT_S = 10.0  # above the service's own deadlines, so that its answer is seen rather than our timeout
+
+Url = Annotated[str, typer.Option(envvar="METRICS_URL", help="Where the service is.")]
+DEFAULT_URL = "http://127.0.0.1:8080"
+
+
+class Reply(NamedTuple):
+    """A status and the decoded JSON document that came with it."""
+
+    status: int
+    document: dict[str, Any]
+
+
+def ask(method: str, url: str, body: bytes | None = None, content_type: str = "application/json") -> Reply:
+    """The reply of the service, whatever its status.
+
+    Raises:
+        ClientError: nobody answered, or with something other than a JSON document.
+    """
+    timeout = urllib3.Timeout(TIMEOUT_S)
+    try:
+        reply = urllib3.request(
+            method, url, body=body, headers={"Content-Type": content_type}, timeout=timeout, retries=False
+        )
+        return Reply(reply.status, msgspec.json.decode(reply.data, type=dict[str, Any]))
+    except urllib3.exceptions.HTTPError as error:
+        raise ClientError(f"no answer from {url}: {reason(error)}") from error
+    except msgspec.MsgspecError as error:
+        raise ClientError(f"{url} did not answer with JSON, so it is not this service") from error
+
 
 EXAMPLES = examples(
     "metrics-app query checkout median",
@@ -79,3 +116,42 @@ def _when(date: str | None, hour: str | None, in_path: bool) -> list[str]:
         return [date] if hour is None else [date, hour]
     now = datetime.now(UTC)
     return [f"{now:%Y-%m-%d}", str(now.hour)] if in_path else []
+
+
+KEYS_EXAMPLES = examples(
+    "metrics-app keys",
+    "metrics-app keys --date 2026-11-23 --prefix checkout",
+    "metrics-app keys | wc -l",
+)
+
+
+def keys(
+    date: Annotated[str | None, typer.Option(help="UTC date, YYYY-MM-DD.", show_default="today")] = None,
+    prefix: Annotated[str, typer.Option(help="Only keys that begin so.")] = "",
+    limit: Annotated[int | None, typer.Option(min=1, help="At most so many.", show_default="all")] = None,
+    url: Url = DEFAULT_URL,
+    json: Annotated[bool, typer.Option("--json", help="Print one document with all of them.")] = False,
+) -> None:
+    """List the keys recorded on a day. Exits with 1 when a part of the service did not answer."""
+    asked = {name: value for name, value in (("date", date), ("prefix", prefix)) if value}
+    found: list[str] = []
+    unanswered: set[int] = set()
+    while True:
+        left = {} if limit is None else {"limit": str(min(limit - len(found), 100))}
+        page = fetch(url, ["keys"], asked | left)
+        asked |= {"date": page["date"], "after": page["next"]}
+        found += page["keys"]
+        unanswered.update(page["unanswered"])
+        if not json:
+            for key in page["keys"]:
+                print_line(key)
+        if page["next"] is None or len(found) == limit:
+            break
+    if json:
+        whole = {"complete": not unanswered, "unanswered": sorted(unanswered), "lost_records": page["lost_records"]}
+        print_json({"date": page["date"], "keys": found, **whole})
+    if page["lost_records"] != 0:
+        say("Kafka deleted records of that time before they were counted; keys that only they had are not listed")
+    if unanswered:
+        say(f"not complete: nobody answered for partitions {', '.join(map(str, sorted(unanswered)))}; try again")
+        raise typer.Exit(1)

@@ -9,7 +9,7 @@ from pydantic import SecretStr
 from rich.markup import escape
 from rich.table import Table
 
-from metrics_app.cli.role import DataDir, Host, Port
+from metrics_app.cli.roles import DataDir, Host, Port
 from metrics_app.cli.terminal import examples, out, print_json, print_line
 
 EXAMPLES = examples(

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import msgspec
 
-from metrics_app.broker import belonging
-from metrics_app.broker.ports import broker_at, is_free
-from metrics_app.broker.storage import Storage
 from metrics_app.cli.child import Probe, Program
 from metrics_app.errors import SettingsError
-from metrics_app.last_resort import EXIT_SETTINGS, EXIT_UNUSABLE
+from metrics_app.kafka import belonging
+from metrics_app.kafka.ports import broker_at, is_free
+from metrics_app.kafka.storage import Storage
+from metrics_app.process import EXIT_SETTINGS, EXIT_UNUSABLE
 from metrics_app.settings import Settings
 
 PROBE_TIMEOUT_S = 5.0

@@ -16,7 +16,7 @@ from rich.status import Status
 
 from metrics_app.cli.child import Child, Pace, Program, cancel
 from metrics_app.cli.reasons import size_of, tail
-from metrics_app.cli.role import Host
+from metrics_app.cli.roles import Host
 from metrics_app.cli.supervisor import Supervisor, sole_use
 from metrics_app.cli.terminal import err, examples, print_line, say
 from metrics_app.settings import Settings
@@ -51,8 +51,8 @@ def up(
     Logs are in <data-dir>/logs, process ids in <data-dir>/run.
     """
     from metrics_app import settings
-    from metrics_app.broker import jars
     from metrics_app.cli.stages import plan
+    from metrics_app.kafka import jars
 
     effective = settings.load(port=port, data_dir=data_dir, host=host)
     embedded = settings.origins()["kafka"] == "default"

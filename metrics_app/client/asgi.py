@@ -1,12 +1,23 @@
-"""ASGI middleware: how long each request of an app took, errors included."""
+"""ASGI middleware: how long each request of an app took, errors included.
+
+The lifespan of an ASGI app: its end is the last event that a server reports before the process ends.
+
+Servers that put back the signal handlers they found, and end by the signal they got: uvicorn, from 0.29 on.
+
+A client that is made while such a server runs finds the server's handler, and not the one that will be there at the
+end. So what waits is sent at the end of the server's own shutdown, its last step before that signal.
+
+Runs what blocks outside of the event loop.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import sys
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from time import perf_counter
-from typing import Any
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
-from metrics_app.client.lifespan import Lifespan
 from metrics_app.client.routes import AsgiRoutes, request_key
 from metrics_app.client.timer import MS, Recorder
 
@@ -68,3 +79,97 @@ class TimingMiddleware:
         except Exception:
             key = request_key(scope.get("method", ""), None)
         self._client.record(key, took_ms)
+
+
+_OVER = ("lifespan.shutdown.complete", "lifespan.shutdown.failed")
+
+
+@runtime_checkable
+class Sends(Protocol):
+    """A client."""
+
+    def send_now(self) -> None:
+        """Sends what it has; takes a while."""
+
+
+class Lifespan:
+    """That of an app, at the end of which a client sends what it has. An app that knows of none gets one.
+
+    Args:
+        app: the ASGI app.
+        client: the client; what cannot send is left alone.
+    """
+
+    def __init__(self, app: Callable[..., Awaitable[None]], client: object) -> None:
+        self._app = app
+        self._client = client
+        self._app_takes_part = False
+
+    async def __call__(
+        self,
+        scope: MutableMapping[str, Any],
+        receive: Callable[[], Awaitable[Message]],
+        send: Callable[[Message], Awaitable[None]],
+    ) -> None:
+        """Runs it to its end."""
+
+        async def received() -> Message:
+            self._app_takes_part = True
+            return await receive()
+
+        async def sent(message: Message) -> None:
+            if message["type"] in _OVER:
+                await self._send_now()
+            await send(message)
+
+        try:
+            await self._app(scope, received, sent)
+        except Exception:
+            if self._app_takes_part:
+                raise
+        if not self._app_takes_part:
+            await self._alone(receive, sent)
+
+    async def _alone(
+        self, receive: Callable[[], Awaitable[Message]], send: Callable[[Message], Awaitable[None]]
+    ) -> None:
+        for phase in ("lifespan.startup", "lifespan.shutdown"):
+            while (await receive())["type"] != phase:
+                pass
+            await send({"type": f"{phase}.complete"})
+
+    async def _send_now(self) -> None:
+        if isinstance(self._client, Sends):
+            await aside(self._client.send_now)
+
+
+def follow(handler: object, last_words: Callable[[], None]) -> None:
+    """Has it called when the server to which a handler belongs has shut down; nothing, if it is no such server's."""
+    server: Any = getattr(handler, "__self__", None)
+    module: Any = sys.modules.get("uvicorn.server")
+    if module is None or not isinstance(server, module.Server):
+        return
+    shutdown = server.shutdown
+
+    async def shut_down(*arguments: Any, **named: Any) -> None:
+        try:
+            await shutdown(*arguments, **named)
+        finally:
+            await aside(last_words)
+
+    server.shutdown = shut_down
+
+
+R = TypeVar("R")
+
+
+async def aside(function: Callable[[], R]) -> R:
+    """The function's result, from another thread.
+
+    From this one where none can be had: as the interpreter ends, or in a loop that is not asyncio's.
+    """
+    try:
+        future = asyncio.get_running_loop().run_in_executor(None, function)
+    except RuntimeError:
+        return function()
+    return await future

@@ -10,11 +10,10 @@ from typing import Self
 from urllib.parse import urlsplit
 
 from metrics_app.client import lifecycle
-from metrics_app.client.aside import aside
+from metrics_app.client.asgi import aside
 from metrics_app.client.engine import Engine
 from metrics_app.client.intake import Intake
-from metrics_app.client.options import Options
-from metrics_app.client.stats import Stats
+from metrics_app.client.options import Options, Stats
 from metrics_app.client.timer import Timer
 
 DEFAULT_URL = "http://127.0.0.1:8080"

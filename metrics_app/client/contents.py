@@ -1,8 +1,16 @@
-"""Reads a batch again: to divide it, to tell which numbers it holds, to correct its hours."""
+"""Reads a batch again: to divide it, to tell which numbers it holds, to correct its hours.
+
+What collectors have to be told of values that will not arrive, or not soon, so that answers call them missing.
+
+A number that was given out and is not there is a hole only when a higher one has arrived. So a sender says how far its
+numbers reach, in a batch without values: after it has dropped some, before it sends a backlog, and before its process
+ends with more than one batch to send. Should it be killed meanwhile, answers say what is missing.
+"""
 
 from __future__ import annotations
 
 import gzip
+import threading
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -11,7 +19,7 @@ from uuid import UUID
 from msgspec import Struct, msgpack
 from msgspec.structs import replace
 
-from metrics_app.client.batch import Batch, Series, batch_of
+from metrics_app.client.buffer import Batch, Series, Waiting, batch_of
 from metrics_app.wire.chunk import VALUE_BYTES
 
 
@@ -116,3 +124,44 @@ def _halves(series: Series) -> list[Series]:
         Series(series.key, series.hour, series.first, series.values[:cut]),
         Series(series.key, series.hour, series.first + middle, series.values[cut:]),
     ]
+
+
+MOST = 20_000  # keys and hours; beyond it the first are forgotten
+
+
+class Tidings:
+    """How far numbers reach, as far as it has to be told."""
+
+    def __init__(self) -> None:
+        self._guard = threading.Lock()
+        self._ends: dict[Numbered, int] = {}
+
+    @property
+    def owed(self) -> bool:
+        """Whether there is something to tell."""
+        return bool(self._ends)
+
+    def note(self, waiting: Waiting) -> None:
+        """The numbers of a batch have to be told; nothing, if it cannot be read any more."""
+        try:
+            batch = waiting.load()
+        except OSError:
+            return
+        if batch is None:
+            return
+        ends = ends_of(batch)
+        with self._guard:
+            for what, end in ends.items():
+                self._ends[what] = max(end, self._ends.pop(what, 0))
+            for what in list(self._ends)[:-MOST]:
+                del self._ends[what]
+
+    def batches(self) -> list[Batch]:
+        """What has to be told, as bodies of requests."""
+        with self._guard:
+            return tidings_of(self._ends)
+
+    def told(self) -> None:
+        """A collector has taken note of all of it."""
+        with self._guard:
+            self._ends.clear()

@@ -16,18 +16,14 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 from metrics_app.client import signals
-from metrics_app.client.addresses import Addresses
-from metrics_app.client.batch import MAX_ITEMS, Batch
-from metrics_app.client.buffer import Buffer, Waiting
+from metrics_app.client.buffer import MAX_ITEMS, Batch, Buffer, Waiting
+from metrics_app.client.contents import Tidings
 from metrics_app.client.delivery import Delivery
 from metrics_app.client.gathering import Gathering
 from metrics_app.client.intake import Intake
-from metrics_app.client.options import Options
-from metrics_app.client.outcome import Outcome
-from metrics_app.client.skew import Skew
-from metrics_app.client.stats import Dropped, Stats, states
-from metrics_app.client.tidings import Tidings
-from metrics_app.client.transport import Transport
+from metrics_app.client.options import Dropped, Options, Stats, states
+from metrics_app.client.outcome import Outcome, Skew
+from metrics_app.client.transport import Addresses, Transport
 
 if TYPE_CHECKING:
     from metrics_app.client.spool import Spool

@@ -1,20 +1,33 @@
-"""Values become series, and series batches: what the client's own thread does 20 times a second."""
+"""Values become series, and series batches: what the client's own thread does 20 times a second.
+
+Running numbers of values: what lets the aggregator tell what is missing from what came twice.
+
+A histogram of scale 6 in plain Python: what a client sends instead of values when there are too many of them.
+
+It has the same buckets as `stats/histogram.py` and sums of the same exactness as `stats/exact_sum.py`, so that the
+aggregator merges it without loss. Per value it costs 0.4 us, all of it in loops of the interpreter's own C code.
+"""
 
 from __future__ import annotations
 
+import math
 import sys
+import uuid
 from array import array
-from collections import Counter
-from collections.abc import Iterator
-from itertools import groupby
+from bisect import bisect_left
+from collections import Counter, OrderedDict
+from collections.abc import Iterator, Sequence
+from itertools import groupby, repeat
+from operator import mul
 from time import monotonic
+from typing import Any, NamedTuple
 from uuid import UUID
 
-from metrics_app.client.batch import MAX_BODY_BYTES, MAX_ITEMS, SERIES_BYTES, Batch, Series, batch_of
-from metrics_app.client.histogram import Histogram
+from metrics_app.client.buffer import MAX_BODY_BYTES, MAX_ITEMS, SERIES_BYTES, Batch, Series, batch_of
 from metrics_app.client.intake import Taken
-from metrics_app.client.numbering import Numbering, Place
 from metrics_app.client.options import Options
+from metrics_app.stats.exact_sum import UNIT_BITS
+from metrics_app.stats.scale6 import END_BUCKET, FIRST_BUCKET, bound
 from metrics_app.wire.chunk import VALUE_BYTES
 
 SLICE = 1024  # values handled in one step of C code, during which no other thread of the app runs
@@ -155,3 +168,120 @@ def _little_endian(values: array[float]) -> bytes:
     if sys.byteorder == "big":
         values.byteswap()
     return values.tobytes()
+
+
+KEPT_HOURS = 4  # whose numbers are remembered: those used last
+
+
+class Place(NamedTuple):
+    """The number of a value: a sender's, and which one it is of a key and hour."""
+
+    sender: UUID
+    first: int
+
+
+class _Hour:
+    """The numbers given out in an hour: by key, the next one."""
+
+    __slots__ = ("next", "sender")
+
+    def __init__(self, sender: UUID) -> None:
+        self.sender = sender
+        self.next: Counter[str] = Counter()
+
+
+class Numbering:
+    """Numbers per key and hour, from 0 without a hole, under a sender of its own.
+
+    A value gets its number when it leaves the app's threads. One that is dropped later leaves a hole, which answers
+    show as `missing`: it was recorded, and it is not counted.
+
+    Only the hours used last are remembered. An hour that comes back after it was forgotten, because the clock was set
+    back, is numbered from 0 under a sender of its own: no number is given out twice.
+
+    Attributes:
+        sender: names this numbering; no other process, nor this one after a fork, has the same.
+    """
+
+    def __init__(self) -> None:
+        self.sender = uuid.uuid4()
+        self._hours: OrderedDict[int, _Hour] = OrderedDict()
+        self._newest_forgotten = -1
+        self._void: set[int] = set()
+
+    def take(self, key: str, hour: int, count: int) -> Place:
+        """The first of `count` numbers for values of a key and hour."""
+        numbers = self._hour(hour)
+        first = numbers.next[key]
+        numbers.next[key] = first + count
+        return Place(numbers.sender, first)
+
+    def void(self, hour: int) -> None:
+        """The numbers of an hour went with values that belong to another one; from any thread."""
+        self._void.add(hour)
+
+    def _hour(self, number: int) -> _Hour:
+        is_void = number in self._void
+        hour = None if is_void else self._hours.get(number)
+        if hour is None:
+            self._void.discard(number)
+            may_be_known = is_void or number <= self._newest_forgotten
+            hour = self._hours[number] = _Hour(uuid.uuid4() if may_be_known else self.sender)
+        self._hours.move_to_end(number)
+        if len(self._hours) > KEPT_HOURS:
+            forgotten, _ = self._hours.popitem(last=False)
+            self._newest_forgotten = max(self._newest_forgotten, forgotten)
+        return hour
+
+
+_UNIT = 2.0**UNIT_BITS
+_BOUNDS = [bound(bucket) for bucket in range(FIRST_BUCKET, END_BUCKET + 1)]
+
+
+class Histogram:
+    """Counts of values, finite, 0 to 2**44; 100 bytes a bucket in use, 300 on their own.
+
+    Attributes:
+        count: number of values.
+    """
+
+    __slots__ = ("_above", "_high", "_low", "_squares", "_units", "_zeros", "count")
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._above: Counter[int] = Counter()  # by number of bounds below the value; 0 is the zero bucket
+        self._zeros = 0
+        self._low = math.inf
+        self._high = -math.inf
+        self._units = 0
+        self._squares = 0
+
+    def add(self, values: Sequence[float]) -> None:
+        """Counts each value once; at least one."""
+        self.count += len(values)
+        self._low, self._high = min(self._low, *values), max(self._high, *values)
+        self._zeros += values.count(0.0)
+        self._above.update(map(bisect_left, repeat(_BOUNDS), values))
+        units = list(map(int, map(_UNIT.__mul__, values)))
+        self._units += sum(units)
+        self._squares += sum(map(mul, units, units))
+
+    @property
+    def buckets(self) -> int:
+        """Number of buckets in use."""
+        return len(self._above)
+
+    def body(self) -> dict[str, Any]:
+        """The member `histogram` of a series of `POST /samples`, for JSON or MessagePack."""
+        used = self._above.keys() - {0}
+        first, end = (min(used), max(used) + 1) if used else (1, 1)
+        return {
+            "min": float(self._low),
+            "max": float(self._high),
+            "sum": f"{self._units:x}",
+            "squares": f"{self._squares:x}",
+            "zeros": self._zeros,
+            "tiny": self._above[0] - self._zeros,
+            "offset": FIRST_BUCKET + first - 1,
+            "counts": [self._above[above] for above in range(first, end)],
+        }

@@ -15,7 +15,7 @@ from time import monotonic, time_ns
 from typing import NamedTuple
 
 from metrics_app.wire.chunk import VALUE_MAX
-from metrics_app.wire.keys import key_bytes
+from metrics_app.wire.metric_key import key_bytes
 
 HOUR_NS = 3600 * 10**9  # whole nanoseconds, so that an hour is never rounded up
 MAX_FAULTS = 100_000  # faults noted between two collections; more are not counted

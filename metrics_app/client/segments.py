@@ -32,7 +32,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from metrics_app.client.batch import Batch
+from metrics_app.client.buffer import Batch
 
 LOCK, SEGMENT, FIRST_SEGMENT = ".lock", ".spool1", ".spool"
 MAGIC = b"\x89MASP"

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Any
 
-from metrics_app.client import servers
+from metrics_app.client import asgi
 
 # what ends a process unless it is handled; SIGINT raises KeyboardInterrupt, which runs the exit handlers anyway
 _DEADLY = [number for name in ("SIGTERM", "SIGHUP", "SIGINT", "SIGQUIT") if (number := getattr(signal, name, None))]
@@ -92,5 +92,5 @@ def guard(last_words: Callable[[], None]) -> bool:
         if present == signal.SIG_DFL or is_handled:
             with contextlib.suppress(ValueError):  # a main thread, but of an interpreter within another
                 signal.signal(number, _Handler(present, last_words))
-                servers.follow(present, last_words)
+                asgi.follow(present, last_words)
     return True

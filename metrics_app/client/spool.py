@@ -11,8 +11,7 @@ import contextlib
 import logging
 from pathlib import Path
 
-from metrics_app.client.batch import Batch
-from metrics_app.client.buffer import Waiting
+from metrics_app.client.buffer import Batch, Waiting
 from metrics_app.client.segments import Segments, Stored, owners
 
 logger = logging.getLogger("metrics_app.client")

@@ -1,17 +1,18 @@
 """The way of chunks into one partition: gathered for a moment, then one record at a time, in the order they came.
 
 Chunks that are made one (`merging.py`) go where the first of them would.
+
+Makes one chunk of several where that changes no count: what a chunk costs to fold hardly depends on its length.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
-from metrics_app.collector.merging import merged
 from metrics_app.wire import record
 from metrics_app.wire.chunk import Chunk
 
@@ -109,3 +110,34 @@ class Lane:
         for waiting in batch:
             self._release(waiting)
             waiting.ticket.settle(failure)
+
+
+def merged(chunks: Iterable[Chunk]) -> list[Chunk]:
+    """The chunks, those of a key and hour made one that nothing identifies, or whose numbers follow each other.
+
+    A merged chunk stands where its first part stood. What has ids is known by them as it is, a histogram cannot be
+    joined to anything, and values stay on their side of a histogram of the same sender, as the fences are to see them.
+    """
+    runs: list[list[Chunk]] = []
+    latest: dict[tuple[bytes, int, bytes], list[Chunk]] = {}
+    for chunk in chunks:
+        if chunk.ids:
+            runs.append([chunk])
+            continue
+        whose = chunk.key, chunk.hour, chunk.sender
+        run = latest.get(whose)
+        if run is None or not _follows(run[-1], chunk):
+            run = latest[whose] = []
+            runs.append(run)
+        run.append(chunk)
+    return [_joined(run) for run in runs]
+
+
+def _follows(before: Chunk, chunk: Chunk) -> bool:
+    if before.histogram or chunk.histogram:
+        return False
+    return not chunk.sender or chunk.first == before.first + before.count
+
+
+def _joined(run: list[Chunk]) -> Chunk:
+    return run[0] if len(run) == 1 else run[0]._replace(values=b"".join([chunk.values for chunk in run]))

@@ -4,26 +4,29 @@
 
 A request is refused at once when Kafka is known to be away or the memory is used up, and after the deadline when an
 ack does not come. Then its outcome is unknown as far as it was sent, and the answer says so.
+
+One timer for all requests that wait, in place of one for each.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
+from typing import Any
 
 import mode
 
-from metrics_app.collector.connection import Connection
-from metrics_app.collector.deadlines import Deadlines
 from metrics_app.collector.lane import Lane, Ticket, Waiting
+from metrics_app.collector.producer import Connection
 from metrics_app.errors import OverloadedError
+from metrics_app.http.problems import Check
 from metrics_app.settings import Settings
 from metrics_app.telemetry import Telemetry
-from metrics_app.web import Check
 from metrics_app.wire import record
 from metrics_app.wire.chunk import Chunk
-from metrics_app.wire.keys import partition_of
+from metrics_app.wire.metric_key import partition_of
 
 PLACED_A_TURN = 2_000  # chunks, before others have the event loop
 HELD_BYTES = 512  # what a waiting chunk takes in memory besides its bytes, about
@@ -134,3 +137,30 @@ class Publisher(mode.Service):
 def not_kept(why: str, reason: str) -> OverloadedError:
     """The error that says so."""
     return OverloadedError(f"{why}; {NOTHING_KEPT}", reason=reason, nothing_kept=True)
+
+
+class Deadlines:
+    """Ends what has waited for `limit_s`; as all wait equally long, the first to come is the first to be ended."""
+
+    def __init__(self, limit_s: float) -> None:
+        self._limit_s = limit_s
+        self._waiting: deque[tuple[float, asyncio.Future[Any]]] = deque()
+        self._timer: asyncio.TimerHandle | None = None
+
+    def watch(self, outcome: asyncio.Future[Any]) -> None:
+        """Fails the future with TimeoutError if it is not done in time. It is kept until then."""
+        loop = outcome.get_loop()
+        self._waiting.append((loop.time() + self._limit_s, outcome))
+        if self._timer is None:
+            self._timer = loop.call_later(self._limit_s, self._sweep, loop)
+
+    def _sweep(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._timer = None
+        while self._waiting:
+            due, outcome = self._waiting[0]
+            if not outcome.done():
+                if due > loop.time():
+                    self._timer = loop.call_at(due, self._sweep, loop)
+                    return
+                outcome.set_exception(TimeoutError())
+            self._waiting.popleft()

@@ -1,12 +1,18 @@
-"""`POST /samples`: a body in, 202 with what was taken, after Kafka has it."""
+"""`POST /samples`: a body in, 202 with what was taken, after Kafka has it.
+
+Which body came under which idempotency key, as far as this collector has seen and remembers.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import re
 import time
-from collections.abc import Sequence
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
+from hashlib import blake2b
 from http import HTTPStatus
 from typing import Any, Protocol, cast
 
@@ -15,13 +21,12 @@ from aiohttp import web
 from faust.web.drivers.aiohttp import Web
 
 from metrics_app.collector import body
-from metrics_app.collector.parsing import Body, Parsing
+from metrics_app.collector.body import Body, Parsing
 from metrics_app.collector.publisher import Publisher, not_kept
-from metrics_app.collector.repeats import Repeats
 from metrics_app.errors import InvalidBodyError, KeyReuseError, OverloadedError
+from metrics_app.http.problems import Check, Health, json_reply
 from metrics_app.settings import Settings
 from metrics_app.telemetry import Telemetry
-from metrics_app.web import Check, Health, json_reply
 from metrics_app.wire import bodies, dropped
 from metrics_app.wire.chunk import Chunk
 
@@ -173,3 +178,55 @@ def _refusal(error: BaseException) -> str:
     if isinstance(error, OverloadedError):
         return error.reason
     return "disconnect" if isinstance(error, asyncio.CancelledError) else "bug"
+
+
+DIGEST_BYTES = 16
+
+
+class Repeats:
+    """The digests of the last bodies sent under an idempotency key, the least recently seen forgotten first.
+
+    A key with another body is a mistake of the client: its values would be taken for a repetition and left out. It is
+    only found where the same collector has seen the key; every body counts at most once in any case. What is compared
+    are the bytes: none are samples in more than one of the forms a body may have, so its content type says nothing new.
+
+    Args:
+        limit: keys remembered; each takes about 200 bytes.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._digests: OrderedDict[bytes, bytes] = OrderedDict()
+
+    @contextmanager
+    def under(self, request_id: bytes, body: bytes) -> Iterator[None]:
+        """Within it a usable body is kept under its key, if it has one; what was not is not remembered.
+
+        Raises:
+            KeyReuseError: the key came with another body.
+        """
+        if not request_id:
+            yield
+            return
+        name, digest = _digest(request_id), _digest(body)
+        before = self._digests.get(name)
+        if before not in (None, digest):
+            raise KeyReuseError
+        self._note(name, digest)
+        try:
+            yield
+        except OverloadedError as error:
+            if error.nothing_kept and before is None:
+                self._digests.pop(name, None)
+            raise
+        self._note(name, digest)
+
+    def _note(self, name: bytes, digest: bytes) -> None:
+        self._digests[name] = digest
+        self._digests.move_to_end(name)
+        if len(self._digests) > self._limit:
+            self._digests.popitem(last=False)
+
+
+def _digest(text: bytes) -> bytes:
+    return blake2b(text, digest_size=DIGEST_BYTES).digest()

@@ -10,8 +10,7 @@ from typing import Any, NamedTuple, Self
 
 from metrics_app.errors import InvalidQueryError
 from metrics_app.query.answer import Document, answering, counts, is_final, when
-from metrics_app.query.parameters import SHOWN
-from metrics_app.query.question import Policy, Question, Window
+from metrics_app.query.question import SHOWN, Policy, Question, Window
 from metrics_app.query.reading import Rows
 from metrics_app.query.reply import Sheet, Table
 from metrics_app.stats import hour as hours

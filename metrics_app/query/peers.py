@@ -28,8 +28,8 @@ from mode import Service
 from yarl import URL
 
 from metrics_app.errors import Progress
+from metrics_app.http.problems import PROBLEM
 from metrics_app.telemetry import Telemetry
-from metrics_app.web import PROBLEM
 
 logger = logging.getLogger(__name__)
 

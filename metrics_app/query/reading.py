@@ -2,19 +2,21 @@
 
 All hours of a key are in one partition, so one worker has them all. Many hours are read in steps, between which other
 requests are served; a row is used up before the next step, for the fold may change it then.
+
+Long questions take turns: a month of hours is read for half a second, and thirty such at once would all be late.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from metrics_app.errors import MetricsError, NoDataError, NotYetError, OwnerUnavailableError
 from metrics_app.holdings import ACTIVE, BEST_FIRST, RECOVERING, Found, SummaryReader, loss_of
 from metrics_app.query.question import Window
-from metrics_app.query.turns import Turns
 from metrics_app.stats.summary import HourlySummary
 
 STEP_HOURS = 4  # of a summary of all statistics they take about 3 ms, else 1 ms
@@ -119,3 +121,40 @@ def _joined(whole: Found | None, found: Found) -> Found:
         role=found.role,
         offset=max(whole.offset, found.offset),
     )
+
+
+LONG_HOURS = 24  # what is longer is a long question
+AT_ONCE = 2
+
+
+class Turns:
+    """The turns of a worker.
+
+    Attributes:
+        patience_s: longest wait for one.
+        free: those that nobody has.
+    """
+
+    def __init__(self, patience_s: float) -> None:
+        self.patience_s = patience_s
+        self.free = asyncio.Semaphore(AT_ONCE)
+
+    @asynccontextmanager
+    async def take(self, window: Window) -> AsyncIterator[None]:
+        """Within it, a window may be read.
+
+        Raises:
+            OwnerUnavailableError: it is a long one, and others were before it for too long.
+        """
+        if window.end - window.first <= LONG_HOURS:
+            yield
+            return
+        try:
+            async with asyncio.timeout(self.patience_s):
+                await self.free.acquire()
+        except TimeoutError:
+            raise OwnerUnavailableError("other long questions are being answered here") from None
+        try:
+            yield
+        finally:
+            self.free.release()

@@ -18,8 +18,8 @@ from typing import Any, NamedTuple
 import msgspec
 from aiohttp import web
 
-from metrics_app.query.parameters import FORMAT
-from metrics_app.web import json_reply
+from metrics_app.http.problems import json_reply
+from metrics_app.query.question import FORMAT
 
 JSON = "json"
 CSV = "csv"

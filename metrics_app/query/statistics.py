@@ -10,8 +10,7 @@ from urllib.parse import urlencode
 
 from metrics_app.errors import InvalidQueryError
 from metrics_app.query.answer import Document, Measure, cell, document, measure_of, share_under
-from metrics_app.query.parameters import SHOWN, whole_number
-from metrics_app.query.question import Policy, Question
+from metrics_app.query.question import SHOWN, Policy, Question, whole_number
 from metrics_app.query.reading import Rows
 from metrics_app.query.reply import Sheet, Table
 from metrics_app.stats import hour as hours

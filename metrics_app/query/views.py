@@ -8,27 +8,25 @@ import faust
 from aiohttp import web
 from faust.web import View
 
-from metrics_app import tls
 from metrics_app.errors import NoDataError
 from metrics_app.holdings import Owners, SummaryReader
+from metrics_app.http import tls
+from metrics_app.http.problems import problem_of
 from metrics_app.query.answer import UNDER
 from metrics_app.query.compared import COMPARE, Compared
 from metrics_app.query.exported import FORMATS as EXPORT_FORMATS
 from metrics_app.query.exported import HISTOGRAM, Exported
-from metrics_app.query.keys_view import PATH as KEYS_PATH
-from metrics_app.query.keys_view import KeysView
-from metrics_app.query.parameters import FORMAT, one_of
+from metrics_app.query.keys import PATH as KEYS_PATH
+from metrics_app.query.keys import KeysView
 from metrics_app.query.peers import ROLE, Peers, most_bytes
-from metrics_app.query.question import Policy, Question, question_of
-from metrics_app.query.reading import Rows
+from metrics_app.query.question import FORMAT, Policy, Question, one_of, question_of
+from metrics_app.query.reading import Rows, Turns
 from metrics_app.query.reply import FORMATS, Sheet, format_of, respond
 from metrics_app.query.routing import CONSISTENCY, Router
 from metrics_app.query.statistics import Share, Statistic
-from metrics_app.query.turns import Turns
 from metrics_app.settings import Settings
 from metrics_app.telemetry import Telemetry
-from metrics_app.web import problem_of
-from metrics_app.wire.keys import key_bytes, partition_of
+from metrics_app.wire.metric_key import key_bytes, partition_of
 
 # aiohttp's own `{key}` takes no braces, not even encoded ones
 RANGE_PATH = "/{key:[^/]+}/{stat}"

@@ -8,8 +8,7 @@ from collections.abc import Callable
 
 from metrics_app.errors import BodyTooLargeError, InvalidBodyError, UnsupportedTypeError
 from metrics_app.wire import columnar_body, json_body
-from metrics_app.wire.gathering import Gathering, Limits, Parsed, Rejection, shown
-from metrics_app.wire.json_text import EXPECTED, WHITESPACE
+from metrics_app.wire.gathering import EXPECTED, WHITESPACE, Gathering, Limits, Parsed, Rejection, shown
 
 __all__ = ["Limits", "Parsed", "Rejection", "inflate", "parse"]
 

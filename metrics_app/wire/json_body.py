@@ -2,25 +2,153 @@
 
 A body is first decoded whole into typed structures, which is fast; only when that fails is it taken apart to find
 the items at fault.
+
+One sample in JSON, as an object or as a pair, and what is wrong with what is neither.
+
+Nothing here is lenient: no number in a string, no true for 1, no unknown member. Of a member given twice the last
+counts.
+
+The moment of a sample lies in the hour that its text says: no rounding puts it into the next one.
+
+A float64 holds 0.2 us of today's seconds, a datetime 1 us; more digits are rounded. That matters only where the result
+is the start of an hour: then the text is looked at.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
+from decimal import Decimal
 from functools import cache
 from itertools import pairwise
 from struct import pack
+from typing import Annotated, Any, ClassVar
 
-from msgspec import Raw
+from msgspec import Meta, Raw, Struct, ValidationError, json
 from msgspec.json import Decoder
 
-from metrics_app.wire.chunk import Chunk
-from metrics_app.wire.gathering import HOUR_S, NOW, Gathering, sample_id, shown, why_not_then
-from metrics_app.wire.json_sample import MEMBERS, PAIR, SAMPLE, Item, Pair, Sample, read_item
-from metrics_app.wire.json_text import UNREADABLE, WHITESPACE, check_encoding, check_size, malformed, opening
-from metrics_app.wire.keys import key_bytes
-from metrics_app.wire.timestamp import unrounded
+from metrics_app.wire.chunk import VALUE_MAX, Chunk
+from metrics_app.wire.gathering import (
+    HOUR_S,
+    NOW,
+    UNREADABLE,
+    WHITESPACE,
+    Gathering,
+    check_encoding,
+    check_size,
+    malformed,
+    opening,
+    sample_id,
+    shown,
+    why_not_then,
+)
+from metrics_app.wire.metric_key import EXPECTED as A_KEY
+from metrics_app.wire.metric_key import key_bytes
+
+Value = Annotated[float, Meta(ge=0, le=VALUE_MAX)]
+Timestamp = float | Annotated[datetime, Meta(tz=True)] | None
+Id = Annotated[str, Meta(min_length=1, max_length=255)] | None
+
+
+class Sample(Struct, forbid_unknown_fields=True):
+    """The object form."""
+
+    key: str
+    value: Value
+    timestamp: Timestamp = None
+    id: Id = None
+
+
+class Pair(Struct, array_like=True, forbid_unknown_fields=True):
+    """The array form."""
+
+    key: str
+    value: Value
+    timestamp: Timestamp = None
+    id: ClassVar[None] = None
+
+
+Item = Sample | Pair
+
+SAMPLE, PAIR = Decoder(Sample), Decoder(Pair)
+MEMBERS = Decoder(dict[str, Raw] | list[Raw])
+
+_FIELDS: dict[str, tuple[Decoder[Any], str]] = {
+    "key": (Decoder(str), A_KEY),
+    "value": (Decoder(Value), "a number from 0 to 2^44"),
+    "timestamp": (Decoder(Timestamp), "epoch seconds or RFC 3339 text with an offset"),
+    "id": (Decoder(Id), "a text of 1 to 255 characters"),
+}
+_REQUIRED = ("key", "value")
+PAIRED = ("key", "value", "timestamp")
+
+
+def read_item(index: int, text: bytes | memoryview, gathering: Gathering) -> Item | None:
+    """The sample that a JSON text is; None when it is none, which is then among the rejections."""
+    try:
+        return PAIR.decode(text) if opening(text)[0] else SAMPLE.decode(text)
+    except UNREADABLE:
+        gathering.reject(index, *_fault(text))
+        return None
+
+
+def _fault(text: bytes | memoryview) -> tuple[str, str]:
+    try:
+        members = MEMBERS.decode(text)
+    except ValidationError:
+        return "shape", f"expected an object or a pair, got {shown(text)}"
+    except UNREADABLE as error:
+        return "json", str(error)
+    if isinstance(members, list):
+        if not len(_REQUIRED) <= len(members) <= len(PAIRED):
+            return "shape", f"expected a pair of key and value, or these and a timestamp, got {len(members)} members"
+        members = dict(zip(PAIRED, members, strict=False))
+    return _member_fault(members)
+
+
+def _member_fault(members: dict[str, Raw]) -> tuple[str, str]:
+    for name in members:
+        if name not in _FIELDS:
+            return "shape", f"member {shown(name)!r} is unknown; known are {', '.join(_FIELDS)}"
+    for name, (decoder, expected) in _FIELDS.items():
+        if name not in members:
+            if name in _REQUIRED:
+                return name, f"{name} is missing: expected {expected}"
+            continue
+        try:
+            decoder.decode(members[name])
+        except UNREADABLE:
+            return name, f"{name}: expected {expected}, got {shown(memoryview(members[name]))}"
+    return "shape", "a member is given twice, once with something else than expected"
+
+
+_PLACE = PAIRED.index("timestamp")
+_SECONDS = slice(17, 19)  # of RFC 3339, YYYY-MM-DDTHH:MM:SS
+
+
+def unrounded(at: float, sample: bytes | Raw) -> float:
+    """The start of an hour, or the last float64 before it where the text of the sample says that it was before.
+
+    Args:
+        at: epoch seconds of the sample's timestamp, as they were decoded; the start of an hour.
+        sample: its JSON.
+    """
+    # there is no hour before 1970
+    return math.nextafter(at, -math.inf) if at > 0.0 and _is_before(at, _written(sample)) else at
+
+
+def _written(sample: bytes | Raw) -> bytes:
+    members = MEMBERS.decode(sample)
+    return bytes(members["timestamp"] if isinstance(members, dict) else members[_PLACE])
+
+
+def _is_before(at: float, written: bytes) -> bool:
+    """Whether a timestamp was rounded up to get there."""
+    if not written.startswith(b'"'):
+        return Decimal(written.decode()) < Decimal(at)
+    return json.decode(written, type=str)[_SECONDS] != "00"  # offsets are of whole minutes
+
 
 _SAMPLES, _PAIRS = Decoder(list[Sample]), Decoder(list[Pair])
 _ITEMS = Decoder(list[Raw])

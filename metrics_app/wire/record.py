@@ -32,7 +32,7 @@ from metrics_app.errors import FormatError
 from metrics_app.stats import codec
 from metrics_app.stats.summary import EXACT_DISTINCT
 from metrics_app.wire.chunk import FIRST_MAX, HOUR_MAX, ID_BYTES, SENDER_BYTES, VALUE_BYTES, VALUE_MAX, Chunk
-from metrics_app.wire.keys import MAX_KEY_BYTES, fault_of, partition_of
+from metrics_app.wire.metric_key import MAX_KEY_BYTES, fault_of, partition_of
 
 MAGIC = b"MR"
 VERSION = 1

@@ -16,9 +16,8 @@ from metrics_app.aggregator import agent
 from metrics_app.aggregator import row as rows
 from metrics_app.aggregator.agent import AHEAD_HOURS, TRIES, Folding
 from metrics_app.aggregator.dead_letters import StopRule
+from metrics_app.aggregator.deduplication import IdIndex, Sights
 from metrics_app.aggregator.fold import HOUR_MS, Limits, PartitionFold
-from metrics_app.aggregator.id_index import IdIndex
-from metrics_app.aggregator.ids import Sights
 from metrics_app.aggregator.partitions import Partitions
 from metrics_app.aggregator.source_log import ReadOffsets
 from metrics_app.telemetry import Telemetry

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
-from metrics_app.aggregator.caught_up import PATIENCE_S, CaughtUp
+from metrics_app.aggregator.reader import PATIENCE_S, CaughtUp
 
 
 def test_it_waits_for_the_first_proof_of_every_partition_but_not_for_ever() -> None:

@@ -12,8 +12,8 @@ import pytest
 
 from metrics_app.aggregator import row as rows
 from metrics_app.aggregator.changelog import Bad, Good, check
+from metrics_app.aggregator.deduplication import EVERYTHING
 from metrics_app.aggregator.fold import Limits, PartitionFold
-from metrics_app.aggregator.ids import EVERYTHING
 from metrics_app.aggregator.row import NOWHERE, Place, Row
 from metrics_app.aggregator.table import HourlyTable
 from metrics_app.stats.summary import HourlySummary

@@ -12,9 +12,9 @@ import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.structs import ConsumerRecord
 
-from metrics_app.aggregator.consumer import RUN_BYTES, RunConsumer, runs
 from metrics_app.app import create_app
-from metrics_app.broker import client
+from metrics_app.faust_runtime.consumer import RUN_BYTES, RunConsumer, runs
+from metrics_app.kafka import connections
 from metrics_app.settings import Settings, load
 from metrics_app.wire import record as wire
 from metrics_app.wire.chunk import Chunk
@@ -34,7 +34,7 @@ def offsets(found: list[Any]) -> list[list[int]]:
 async def test_no_partition_waits_long_for_others_that_have_nothing_new():
     app = create_app(load(), "aggregator")
     consumer = cast(RunConsumer, app.consumer)._new_consumer_thread()._create_worker_consumer(app.transport)
-    assert consumer._fetch_max_wait_ms == client.FETCH_WAIT_MS
+    assert consumer._fetch_max_wait_ms == connections.FETCH_WAIT_MS
     await consumer.stop()
     assert "fetch_max_wait_ms=self._fetch_max_wait_ms" in inspect.getsource(AIOKafkaConsumer.start), "and it is used"
 
@@ -69,7 +69,7 @@ async def test_what_is_committed_reaches_the_end_of_the_topic(tmp_path):
     """Whoever watches the lag of the group sees none once everything is durable; a backlog is folded in runs."""
     with Installation(tmp_path, {"c": "collector"}) as installation:
         here = Settings(_env_file=None, kafka=f"127.0.0.1:{installation.kafka.port}")  # type: ignore[call-arg]
-        async with client.producer(here) as producer:
+        async with connections.producer(here) as producer:
             for offset in range(500):
                 await producer.send(here.samples_topic, packed(KEYS[offset % 2], offset), partition=offset % 2)
         installation.add("a", "aggregator")

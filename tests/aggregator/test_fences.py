@@ -3,7 +3,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from metrics_app.aggregator.fences import Ranges
+from metrics_app.aggregator.ranges import Ranges
 
 claims = st.lists(st.tuples(st.integers(0, 60), st.integers(1, 20)), max_size=30)
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
+from metrics_app.aggregator.fencing import Records, Span, changelog_reader
 from metrics_app.aggregator.flusher import Flusher
 from metrics_app.aggregator.fold import Limits
-from metrics_app.aggregator.gaps import Records, Span, changelog_reader
 from metrics_app.aggregator.partitions import Partitions
-from metrics_app.broker import client, topics
+from metrics_app.kafka import connections, topics
 from metrics_app.settings import Settings
 from metrics_app.telemetry import Telemetry
 
@@ -30,7 +30,13 @@ async def flusher(table, here):
     await topics.ensure(here)
     table.changelog_topic.topics = [here.changelog_topic]
     flusher = Flusher(
-        table, Partitions(table, Limits()), Telemetry(), 1.0, 8.0, lambda: client.producer(here), changelog_reader(here)
+        table,
+        Partitions(table, Limits()),
+        Telemetry(),
+        1.0,
+        8.0,
+        lambda: connections.producer(here),
+        changelog_reader(here),
     )
     yield flusher
     await flusher._drop_producer()

@@ -13,11 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from metrics_app.aggregator import row as rows
-from metrics_app.aggregator.fences import Ranges
+from metrics_app.aggregator.deduplication import SeenIds, Sight, Sights
 from metrics_app.aggregator.fold import HOUR_MS, Limits, PartitionFold, Tally
-from metrics_app.aggregator.ids import SeenIds, Sight, Sights
+from metrics_app.aggregator.ranges import Ranges
 from metrics_app.aggregator.row import NOWHERE, Place, Row
-from metrics_app.broker.client import MAX_REQUEST_BYTES
+from metrics_app.kafka.connections import MAX_REQUEST_BYTES
 from metrics_app.stats import codec
 from metrics_app.stats.summary import HourlySummary, value_of
 from metrics_app.wire.chunk import Chunk

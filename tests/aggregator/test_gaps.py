@@ -12,9 +12,9 @@ from aiokafka.errors import KafkaConnectionError
 from faust.types import TP
 
 from metrics_app.aggregator import row as rows
+from metrics_app.aggregator.fencing import Records, Span
 from metrics_app.aggregator.flusher import Flusher
 from metrics_app.aggregator.fold import HOUR_MS, Limits
-from metrics_app.aggregator.gaps import Records, Span
 from metrics_app.aggregator.partitions import Partitions
 from metrics_app.aggregator.row import NO_STAMP, Place, Row
 from metrics_app.stats.summary import HourlySummary

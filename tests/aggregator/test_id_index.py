@@ -13,11 +13,10 @@ from typing import Any
 import pytest
 
 from metrics_app.aggregator import row as rows
-from metrics_app.aggregator.fences import WHOLE, Ranges
+from metrics_app.aggregator.deduplication import BUCKET_HOURS, BUILT_KEY, ENTRY, EVERYTHING, SeenIds, Sight
 from metrics_app.aggregator.fold import HOUR_MS, Limits, PartitionFold, Tally
-from metrics_app.aggregator.id_index import BUCKET_HOURS, BUILT_KEY, ENTRY
-from metrics_app.aggregator.ids import EVERYTHING, SeenIds, Sight
 from metrics_app.aggregator.partitions import Partitions
+from metrics_app.aggregator.ranges import WHOLE, Ranges
 from metrics_app.aggregator.row import Place
 from metrics_app.aggregator.source_log import Span
 from metrics_app.aggregator.table import HourlyTable

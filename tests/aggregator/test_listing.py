@@ -8,14 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from metrics_app.aggregator import listing
+from metrics_app.aggregator import reader
 from metrics_app.aggregator import row as rows
-from metrics_app.aggregator.fences import Ranges
+from metrics_app.aggregator.deduplication import EVERYTHING
 from metrics_app.aggregator.fold import Limits, PartitionFold
-from metrics_app.aggregator.ids import EVERYTHING
-from metrics_app.aggregator.listing import recent_keys, stored_keys
 from metrics_app.aggregator.partitions import Partitions
-from metrics_app.aggregator.reader import TableReader
+from metrics_app.aggregator.ranges import Ranges
+from metrics_app.aggregator.reader import TableReader, recent_keys, stored_keys
 from metrics_app.aggregator.row import NOWHERE, Row
 from metrics_app.errors import FormatError, OwnerUnavailableError
 from metrics_app.stats.summary import HourlySummary
@@ -79,7 +78,7 @@ def test_row_without_a_value_is_no_key(table):
 @pytest.mark.parametrize("numbered", [False, True])
 def test_keys_behind_rows_without_a_value_are_not_missed(table, monkeypatch, numbered):
     """It ends after so many keys, and after so many rows says where to go on. Numbers alone are no value either."""
-    monkeypatch.setattr(listing, "STRETCH_ROWS", 10)
+    monkeypatch.setattr(reader, "STRETCH_ROWS", 10)
     empty = row_of(duplicates=1)
     if numbered:
         empty.senders = {bytes(16): Ranges([0, 5]), bytes(15) + b"1": Ranges([0, 2, 4, 9])}

@@ -16,7 +16,7 @@ import rocksdict
 
 from metrics_app.aggregator import local_state
 from metrics_app.aggregator import row as rows
-from metrics_app.aggregator.ids import EVERYTHING
+from metrics_app.aggregator.deduplication import EVERYTHING
 from metrics_app.aggregator.local_copies import options
 from metrics_app.aggregator.local_state import DamagedError, Manifest
 from metrics_app.aggregator.row import Place

@@ -21,8 +21,7 @@ from metrics_app.errors import NoDataError
 from metrics_app.holdings import ACTIVE, Loss, loss_of
 from metrics_app.query.answer import counts, is_final
 from metrics_app.query.question import Window
-from metrics_app.query.reading import Reading, Rows
-from metrics_app.query.turns import Turns
+from metrics_app.query.reading import Reading, Rows, Turns
 from metrics_app.wire.chunk import Chunk
 from tests.aggregator.test_source_log import Log
 from tests.query.fakes import FakeReader, row

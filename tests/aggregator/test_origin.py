@@ -9,12 +9,12 @@ import pytest
 from faust.types import TP
 
 from metrics_app.aggregator import row as rows
-from metrics_app.aggregator.ids import EVERYTHING
+from metrics_app.aggregator.deduplication import EVERYTHING
 from metrics_app.aggregator.local_state import ORIGIN_KEY
 from metrics_app.aggregator.origin import Matching, Origin, Reached, difference
 from metrics_app.aggregator.row import Place
 from metrics_app.aggregator.table import HourlyTable
-from metrics_app.broker.identity import ClusterIdentity, TopicIdentity
+from metrics_app.kafka.identity import ClusterIdentity, TopicIdentity
 
 HERE = Origin("here", "first")
 PLACE_ROW = (rows.PLACE_KEY, rows.encode_place(Place(0, 7, 1.0)))

@@ -7,8 +7,7 @@ from typing import Any
 
 import pytest
 
-from metrics_app.aggregator.assignor import STANDBY_SUFFIX, Assignor
-from metrics_app.aggregator.owners import MAX_AGE_S, NOTE, GroupOwners
+from metrics_app.faust_runtime.group import MAX_AGE_S, NOTE, STANDBY_SUFFIX, Assignor, GroupOwners
 
 TOPIC = "changelog"
 A, B = "http://a:1", "http://b:2"

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from metrics_app.aggregator.fold import Limits, PartitionFold
 from metrics_app.aggregator.row import NOWHERE
-from metrics_app.client.histogram import Histogram
+from metrics_app.client.gathering import Histogram
 from metrics_app.wire import bodies, record
 
 NOW_S = 498_740 * 3600.0 + 1800.0

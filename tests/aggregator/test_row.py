@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from metrics_app.aggregator import row as rows
-from metrics_app.aggregator.fences import WHOLE, Ranges
+from metrics_app.aggregator.ranges import WHOLE, Ranges
 from metrics_app.aggregator.row import Place, Row, Version
 from metrics_app.errors import FormatError
 from metrics_app.holdings import Loss

@@ -7,18 +7,18 @@ from typing import Any
 
 import pytest
 
+from metrics_app.aggregator import fencing
 from metrics_app.aggregator import row as rows
-from metrics_app.aggregator import seal
+from metrics_app.aggregator.fencing import Records, Span
 from metrics_app.aggregator.flusher import Flusher
 from metrics_app.aggregator.fold import HOUR_MS, Limits
-from metrics_app.aggregator.gaps import Records, Span
 from metrics_app.aggregator.partitions import Partitions
 from metrics_app.telemetry import Telemetry
 from metrics_app.wire.chunk import Chunk
 
 HOUR = 498_740
 IN_HOUR_MS = HOUR * HOUR_MS + 1000
-CLOSED_MS = (HOUR + 1) * HOUR_MS + seal.GRACE_MS
+CLOSED_MS = (HOUR + 1) * HOUR_MS + fencing.GRACE_MS
 KEYS = [b"a", b"b", b"c", b"d", b"e"]
 
 
@@ -107,13 +107,13 @@ async def test_a_row_that_changes_in_the_same_flush_is_not_followed_by_its_older
 
 
 async def test_sealing_goes_on_slice_by_slice(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(seal, "MOST_ROWS", 2)
+    monkeypatch.setattr(fencing, "MOST_ROWS", 2)
     worker.fold(CLOSED_MS, b"x", hour=HOUR + 1)
     assert [await worker.flush() for _ in range(4)] == [KEYS[:2], KEYS[2:4], KEYS[4:], []]
 
 
 async def test_large_rows_make_small_slices(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(seal, "MOST_BYTES", 1)
+    monkeypatch.setattr(fencing, "MOST_BYTES", 1)
     worker.fold(CLOSED_MS, b"x", hour=HOUR + 1)
     assert [await worker.flush() for _ in range(6)] == [[key] for key in KEYS] + [[]]
 
@@ -122,7 +122,7 @@ async def test_large_rows_make_small_slices(worker: Worker, monkeypatch: pytest.
 async def test_an_owner_that_takes_over_in_the_middle_seals_the_hour_again(
     worker: Worker, monkeypatch: pytest.MonkeyPatch, flushes: int
 ) -> None:
-    monkeypatch.setattr(seal, "MOST_ROWS", 2)
+    monkeypatch.setattr(fencing, "MOST_ROWS", 2)
     worker.fold(CLOSED_MS, b"x", hour=HOUR + 1)
     for _ in range(flushes):
         await worker.flush()
@@ -135,7 +135,7 @@ async def test_an_owner_that_takes_over_goes_by_the_clock_its_predecessor_had_re
     worker: Worker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No record may come for hours."""
-    monkeypatch.setattr(seal, "MOST_ROWS", 2)
+    monkeypatch.setattr(fencing, "MOST_ROWS", 2)
     worker.fold(CLOSED_MS, b"x", hour=HOUR + 1)
     await worker.flush()
     successor = Worker(worker.partitions.table, Changelog(), monkeypatch)

@@ -10,9 +10,8 @@ import rocksdict
 from faust.types import TP
 
 from metrics_app.aggregator import row as rows
+from metrics_app.aggregator.deduplication import ENTRY, EVERYTHING
 from metrics_app.aggregator.fold import HOUR_MS, Limits
-from metrics_app.aggregator.id_index import ENTRY
-from metrics_app.aggregator.ids import EVERYTHING
 from metrics_app.aggregator.local_state import MARK
 from metrics_app.aggregator.origin import Origin
 from metrics_app.aggregator.partitions import Partitions

@@ -10,9 +10,8 @@ from typing import Any
 import pytest
 from faust.types import TP
 
-from metrics_app.aggregator.symptoms import BUSY_S, ITS_TURN, Symptoms
-from metrics_app.aggregator.watchdog import Watchdog
-from metrics_app.broker import topics
+from metrics_app.aggregator.watchdog import BUSY_S, ITS_TURN, Symptoms, Watchdog
+from metrics_app.kafka import topics
 from tests.conftest import MakeSettings
 
 CHANGELOG = TP("changelog", 1)

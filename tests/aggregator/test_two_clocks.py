@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 
 from metrics_app import clocks as module
+from metrics_app.aggregator import fencing
 from metrics_app.aggregator import row as rows
-from metrics_app.aggregator import seal
 from metrics_app.aggregator.fold import HOUR_MS, Limits, PartitionFold
-from metrics_app.aggregator.log_clock import LogClock, Witness
 from metrics_app.aggregator.partitions import Active, End, Partitions
 from metrics_app.aggregator.reader import TableReader
 from metrics_app.aggregator.role import final_after_s
 from metrics_app.aggregator.row import NOWHERE, Place, Row
+from metrics_app.aggregator.source_log import LogClock, Witness
 from metrics_app.aggregator.table import HourlyTable
 from metrics_app.clocks import Instant
 from metrics_app.holdings import ACTIVE
@@ -86,8 +86,8 @@ def test_a_place_that_met_a_broker_40_days_ahead_is_set_back_by_the_next_record(
     assert (tally.folded, tally.expired) == (1, 0)
     place = fold.take(0.0).place
     assert (place.log_ms, place.clock_ms) == (poisoned, NOW_MS), "the highest stamp still tells this log from another"
-    assert seal.sealed_before(fold) == HOUR - 1
-    assert not seal.is_due(Active(fold))
+    assert fencing.sealed_before(fold) == HOUR - 1
+    assert not fencing.is_due(Active(fold))
 
 
 def test_while_the_broker_stays_ahead_nothing_is_dropped_for_it():

@@ -14,7 +14,7 @@ import numpy as np
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from metrics_app.load.bag import QUANTILES, Bag
+from metrics_app.verify.ledger import QUANTILES, Bag
 
 Item = tuple[str, int, list[float]]
 Fault = Callable[["FakeService", list[Item]], list[Item]]

@@ -13,10 +13,10 @@ import pytest
 from typer.testing import CliRunner
 
 from metrics_app.aggregator.dead_letters import headers_of
-from metrics_app.broker import client, topics
-from metrics_app.broker.embedded import EmbeddedKafka
-from metrics_app.broker.storage import Storage
 from metrics_app.cli.main import app
+from metrics_app.kafka import connections, topics
+from metrics_app.kafka.embedded import EmbeddedKafka
+from metrics_app.kafka.storage import Storage
 from metrics_app.settings import PREFIX, Settings
 from metrics_app.wire import record
 from metrics_app.wire.chunk import Chunk
@@ -41,7 +41,7 @@ def installation(settings: MakeSettings) -> Settings:
 
 async def fill(here: Settings) -> None:
     await topics.ensure(here)
-    async with client.producer(here) as producer:
+    async with connections.producer(here) as producer:
         await producer.send_and_wait(here.dead_letter_topic, b"not a letter")
         for offset, reason, value in [*LETTERS, LETTERS[0]]:
             message = SimpleNamespace(
@@ -51,7 +51,7 @@ async def fill(here: Settings) -> None:
 
 
 async def samples(here: Settings) -> list[Chunk]:
-    sent = await client.everything(here, here.samples_topic, [PARTITION])
+    sent = await connections.everything(here, here.samples_topic, [PARTITION])
     return [chunk for message in sent for chunk in record.decode(message.value)]
 
 

@@ -11,10 +11,10 @@ from typer.testing import CliRunner, Result
 
 from metrics_app.cli import drill
 from metrics_app.cli.main import app
-from metrics_app.drill import course
+from metrics_app.verify import course
 from tests.cli.fake_service import FakeService
 from tests.cli.test_load import doubles_one, loses_one, swaps_one
-from tests.drill.stage import installation, kafka_command, running, worker_command
+from tests.verify.stage import installation, kafka_command, running, worker_command
 
 runner = CliRunner()
 

@@ -5,9 +5,9 @@ import dataclasses
 import pytest
 
 from metrics_app.errors import ClientError
-from metrics_app.load.plan import Form, Plan
-from metrics_app.load.report import report
-from metrics_app.load.run import Run, perform
+from metrics_app.verify.load_report import report
+from metrics_app.verify.plan import Form, Plan
+from metrics_app.verify.run import Run, perform
 from tests.cli.fake_service import FakeService, Item
 
 SMALL = Plan(rate=20_000, keys=3, duration_s=0.2, batch=100, form=Form.PAIRS, urls=(), drain_s=0.5)

@@ -11,10 +11,10 @@ import typer
 from typer.testing import CliRunner
 
 from metrics_app import __version__
-from metrics_app.broker.topics import LateBrokerError
 from metrics_app.cli.main import app, outcome_of
 from metrics_app.errors import BrokerError
-from metrics_app.last_resort import EXIT_CRASHED, EXIT_UNUSABLE
+from metrics_app.kafka.topics import LateBrokerError
+from metrics_app.process import EXIT_CRASHED, EXIT_UNUSABLE
 
 COMMANDS = ["up", "kafka", "collector", "aggregator", "all", "send", "query", "keys", "load", "drill", "settings"]
 HEAVY = {"faust", "numpy", "aiohttp", "aiokafka"}

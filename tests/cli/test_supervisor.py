@@ -18,7 +18,7 @@ from metrics_app.cli.child import CRASHES, MB, Pace, Probe, Program, describe
 from metrics_app.cli.reasons import MAX_LOG_BYTES, rotate, tail
 from metrics_app.cli.supervisor import Supervisor, is_in_use, sole_use
 from metrics_app.errors import ProcessError, SettingsError
-from metrics_app.last_resort import EXIT_UNUSABLE
+from metrics_app.process import EXIT_UNUSABLE
 
 SLEEPS = "import time; print('up', flush=True); time.sleep(600)"
 BACKOFF_S = 0.01

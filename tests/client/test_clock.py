@@ -10,7 +10,7 @@ from itertools import count
 import pytest
 
 from metrics_app.client.intake import HOUR_NS, Intake
-from metrics_app.client.skew import Skew
+from metrics_app.client.outcome import Skew
 from metrics_app.client.transport import Heard
 
 from .collector import Collector

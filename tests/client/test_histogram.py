@@ -7,16 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import msgpack
 
-from metrics_app.client import batch
-from metrics_app.client.gathering import BUCKET_BYTES
-from metrics_app.client.histogram import Histogram
+from metrics_app.client import buffer
+from metrics_app.client.gathering import BUCKET_BYTES, Histogram
 from metrics_app.settings import Settings
 from metrics_app.stats import codec
 from metrics_app.stats.scale6 import END_BUCKET, FIRST_BUCKET, ZERO_MAX, bound
 from metrics_app.stats.summary import HourlySummary
 from metrics_app.wire.chunk import VALUE_MAX
-from metrics_app.wire.columnar_body import HISTOGRAM_ITEMS
-from metrics_app.wire.histogram_body import HistogramBody, packed
+from metrics_app.wire.columnar_body import HISTOGRAM_ITEMS, HistogramBody, packed
 
 EDGES = [0.0, ZERO_MAX, VALUE_MAX, *(bound(bucket) for bucket in range(FIRST_BUCKET, END_BUCKET + 1, 37))]
 values = st.floats(0, VALUE_MAX) | st.sampled_from(EDGES) | st.floats(0.1, 10_000) | st.integers(0, 2**44)
@@ -45,6 +43,6 @@ def test_every_bound_belongs_to_the_bucket_below_it_and_the_next_value_does_not(
 
 
 def test_the_fullest_request_of_histograms_stays_below_what_a_collector_takes() -> None:
-    most = batch.MAX_BODY_BYTES // (batch.SERIES_BYTES + len("k") + BUCKET_BYTES)
+    most = buffer.MAX_BODY_BYTES // (buffer.SERIES_BYTES + len("k") + BUCKET_BYTES)
     limit = Settings.model_fields["max_items"].default
-    assert batch.MAX_ITEMS + most * HISTOGRAM_ITEMS <= limit
+    assert buffer.MAX_ITEMS + most * HISTOGRAM_ITEMS <= limit

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from metrics_app.client.addresses import Addresses, RetryBudget
-from metrics_app.client.pace import Pace
+from metrics_app.client.delivery import Pace
+from metrics_app.client.transport import Addresses, RetryBudget
 
 
 def drained_s(pace: Pace, now: float, batches: list[int], inflow: int) -> list[tuple[float, int]]:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from metrics_app.broker.ports import free_port
+from metrics_app.kafka.ports import free_port
 from tests.faults import pace
 from tests.faults.pace import stretched
 

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from metrics_app.broker.ports import free_port
 from metrics_app.client import signals
+from metrics_app.kafka.ports import free_port
 from tests.faults.pace import stretched
 
 from .collector import Collector

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from metrics_app.client.batch import Batch, Series, batch_of
+from metrics_app.client.buffer import Batch, Series, batch_of
 from metrics_app.client.contents import body_of
 from metrics_app.client.segments import MAGIC, SEGMENT, VERSION, Segments, Stored
 from metrics_app.client.spool import Spool

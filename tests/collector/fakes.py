@@ -13,9 +13,9 @@ import msgspec
 from aiohttp import ClientSession
 
 from metrics_app.collector.views import Intake, Sink, add_view
+from metrics_app.http.problems import HANDLER_ARGS, problem_middleware
 from metrics_app.settings import Settings
 from metrics_app.telemetry import Telemetry
-from metrics_app.web import HANDLER_ARGS, problem_middleware
 from metrics_app.wire.chunk import Chunk
 
 

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from metrics_app.collector.deadlines import Deadlines
+from metrics_app.collector.publisher import Deadlines
 
 
 async def test_what_is_not_done_in_time_fails_and_what_is_does_not():

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from metrics_app.aggregator.fold import HOUR_MS, Limits, PartitionFold
 from metrics_app.aggregator.row import NOWHERE
-from metrics_app.collector.merging import merged
+from metrics_app.collector.lane import merged
 from metrics_app.stats import codec
 from metrics_app.stats.summary import HourlySummary
 from metrics_app.wire.chunk import Chunk

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from metrics_app.collector.parsing import SMALL_BYTES, TURN_BYTES, Body, Parsing
+from metrics_app.collector.body import SMALL_BYTES, TURN_BYTES, Body, Parsing
 from metrics_app.errors import OverloadedError
 from metrics_app.wire import bodies
 from metrics_app.wire.bodies import Limits

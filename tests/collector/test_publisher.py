@@ -17,16 +17,16 @@ from aiokafka import TopicPartition
 from aiokafka.errors import KafkaConnectionError
 
 from metrics_app import clocks
-from metrics_app.broker import client, topics
-from metrics_app.broker.client import PATIENCE
-from metrics_app.broker.embedded import EmbeddedKafka
 from metrics_app.collector.publisher import MAYBE_KEPT, NOTHING_KEPT, Publisher
 from metrics_app.errors import OverloadedError
+from metrics_app.kafka import connections, topics
+from metrics_app.kafka.connections import PATIENCE
+from metrics_app.kafka.embedded import EmbeddedKafka
 from metrics_app.settings import Settings
 from metrics_app.telemetry import Telemetry
 from metrics_app.wire import record
 from metrics_app.wire.chunk import Chunk
-from metrics_app.wire.keys import partition_of
+from metrics_app.wire.metric_key import partition_of
 from tests.conftest import MakeSettings
 
 from .fakes import collector, until
@@ -56,7 +56,7 @@ def chunk(key: str, *values: float) -> Chunk:
 async def stored(settings: Settings) -> dict[int, list[list[Chunk]]]:
     """The records of the samples topic, by partition."""
     found: dict[int, list[list[Chunk]]] = {partition: [] for partition in range(settings.partitions)}
-    for message in await client.everything(settings, settings.samples_topic, found):
+    for message in await connections.everything(settings, settings.samples_topic, found):
         if chunks := record.decode(message.value):  # one without any asks the time
             found[message.partition].append(chunks)
     return found
@@ -236,14 +236,14 @@ async def test_an_abandoned_producer_fails_what_it_holds_at_once_and_leaves_no_t
     here = make_settings(kafka=own_kafka.bootstrap, partitions=2)
     await topics.ensure(here)
     tasks = asyncio.all_tasks()
-    producer = client.producer(here)
+    producer = connections.producer(here)
     await producer.start()
     await producer.send_and_wait(here.samples_topic, b"x", partition=0)
     with frozen(own_kafka):
         held = [await producer.send(here.samples_topic, b"x", partition=partition) for partition in (0, 1, 0)]
         await asyncio.sleep(0.1)
         async with asyncio.timeout(1):
-            await client.abandon(producer)
+            await connections.abandon(producer)
         outcomes = await asyncio.gather(*held, return_exceptions=True)
         assert [type(outcome) for outcome in outcomes] == [KafkaConnectionError] * 3
         await asyncio.sleep(0)

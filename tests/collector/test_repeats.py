@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from metrics_app.collector.repeats import Repeats
+from metrics_app.collector.views import Repeats
 from metrics_app.errors import KeyReuseError, OverloadedError
 
 

@@ -16,8 +16,8 @@ from aiohttp.test_utils import make_mocked_request
 
 from metrics_app.collector.views import Intake
 from metrics_app.errors import InvalidBodyError, OverloadedError
+from metrics_app.http.problems import PROBLEM
 from metrics_app.telemetry import Telemetry
-from metrics_app.web import PROBLEM
 from tests.conftest import MakeSettings
 
 from .fakes import Collector, FakeSink, collector

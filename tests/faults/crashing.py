@@ -18,7 +18,7 @@ from metrics_app.__main__ import run
 from metrics_app.aggregator import flusher, partitions, store, table
 from metrics_app.aggregator import row as rows
 from metrics_app.aggregator.agent import Folding
-from metrics_app.collector import connection
+from metrics_app.collector import producer
 from metrics_app.wire import bodies
 from tests.faults import points as at
 
@@ -121,8 +121,8 @@ def in_a_flush() -> None:
 def install() -> None:
     """Puts all points in; an unknown name raises, so that no point can get lost when the product changes."""
     before(bodies, "parse", at.PARSE)
-    before(connection.Connection, "send", at.BEFORE_PRODUCE)
-    after_awaited(connection.Connection, "send", at.PRODUCED)
+    before(producer.Connection, "send", at.BEFORE_PRODUCE)
+    after_awaited(producer.Connection, "send", at.PRODUCED)
     before(Folding, "_apply", at.POLLED)
     after_awaited(Folding, "_apply", at.APPLIED)
     in_a_flush()

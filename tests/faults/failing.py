@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from metrics_app.__main__ import run
-from metrics_app.aggregator import row, seal
+from metrics_app.aggregator import fencing, row
 from metrics_app.aggregator.store import HourStore
 
 FAIL_FILE = "FAIL_FILE"
 ENCODE, READ, WRITE, SEAL = "encode", "read", "write", "seal"
-STEPS = {ENCODE: (row, "encode_row"), READ: (HourStore, "read"), WRITE: (HourStore, "write"), SEAL: (seal, "is_due")}
+STEPS = {ENCODE: (row, "encode_row"), READ: (HourStore, "read"), WRITE: (HourStore, "write"), SEAL: (fencing, "is_due")}
 
 
 _calls: Counter[str] = Counter()

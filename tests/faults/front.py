@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from metrics_app.broker.ports import free_port
+from metrics_app.kafka.ports import free_port
 
 CONFIGURATION = Path(__file__).parents[2] / "docker" / "haproxy.cfg"
 READY_S = 10.0

@@ -16,12 +16,12 @@ from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Self
 
-from metrics_app.broker.embedded import EmbeddedKafka
-from metrics_app.broker.ports import free_port
-from metrics_app.load.plan import Form, Plan
-from metrics_app.load.run import Advance, Run, keys_of, perform
-from metrics_app.load.verdict import Verdict
-from metrics_app.wire.keys import partition_of
+from metrics_app.kafka.embedded import EmbeddedKafka
+from metrics_app.kafka.ports import free_port
+from metrics_app.verify.plan import Form, Plan
+from metrics_app.verify.run import Advance, Run, keys_of, perform
+from metrics_app.verify.verdict import Verdict
+from metrics_app.wire.metric_key import partition_of
 from tests.conftest import ARTIFACTS
 from tests.faults import pace
 from tests.faults.pace import stretched

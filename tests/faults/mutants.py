@@ -11,10 +11,10 @@ from collections.abc import Callable
 from typing import Any
 
 from metrics_app.__main__ import run
-from metrics_app.aggregator import fold, ids
+from metrics_app.aggregator import deduplication, fold
 from metrics_app.aggregator import row as rows
+from metrics_app.aggregator.fencing import Records, Span
 from metrics_app.aggregator.flusher import Flusher
-from metrics_app.aggregator.gaps import Records, Span
 from metrics_app.collector.publisher import Publisher
 from tests.faults import crashing
 from tests.faults.installation import MUTANT
@@ -36,9 +36,9 @@ def reply_before_ack() -> None:
 
 def no_dedupe() -> None:
     """What arrives twice counts twice: neither ids nor numbers are looked at."""
-    assert hasattr(ids.RecordClaims, "claim")
+    assert hasattr(deduplication.RecordClaims, "claim")
     assert hasattr(fold.PartitionFold, "_unclaimed")
-    setattr(ids.RecordClaims, "claim", lambda self, chunk: None)  # noqa: B010
+    setattr(deduplication.RecordClaims, "claim", lambda self, chunk: None)  # noqa: B010
     setattr(fold.PartitionFold, "_unclaimed", lambda self, chunk, row, values, tally: values)  # noqa: B010
 
 

@@ -10,7 +10,7 @@ from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import Self
 
-from metrics_app.broker.ports import HOST
+from metrics_app.kafka.ports import HOST
 
 PART_BYTES = 64 << 10
 RESET = struct.pack("ii", 1, 0)  # SO_LINGER of 0 s: closing sends a reset

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from metrics_app.load.plan import Form
-from metrics_app.load.run import read_back
+from metrics_app.verify.plan import Form
+from metrics_app.verify.run import read_back
 from tests.faults.installation import (
     SESSION_S,
     TAKEOVER_S,

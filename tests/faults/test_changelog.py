@@ -17,11 +17,11 @@ from aiokafka import AIOKafkaProducer
 
 from metrics_app.aggregator import row as rows
 from metrics_app.aggregator.row import Row
-from metrics_app.broker import client
+from metrics_app.kafka import connections
 from metrics_app.settings import Settings
 from metrics_app.stats.summary import HourlySummary
 from metrics_app.wire.chunk import Chunk
-from metrics_app.wire.keys import partition_of
+from metrics_app.wire.metric_key import partition_of
 from metrics_app.wire.record import encode
 from tests.faults.installation import Installation
 from tests.faults.pace import stretched
@@ -68,7 +68,7 @@ async def spoil(installation: Installation, hour: int) -> int:
     settings = Settings(_env_file=None, kafka=bootstrap)  # type: ignore[call-arg]  # pydantic's own
     last = {
         (record.partition, record.key): record.value
-        for record in await client.everything(settings, CHANGELOG, range(PARTITIONS))
+        for record in await connections.everything(settings, CHANGELOG, range(PARTITIONS))
     }
     home = partition_of(NEVER_SENT.encode(), PARTITIONS)
     empty = rows.encode_row(Row(HourlySummary(), 0, 0))

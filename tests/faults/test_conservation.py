@@ -9,7 +9,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from metrics_app.load.plan import Form
+from metrics_app.verify.plan import Form
 from tests.faults.installation import Installation, assert_exact, eventually
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(300)]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from metrics_app.load.run import read_back
+from metrics_app.verify.run import read_back
 from tests.faults import points
 from tests.faults.crashing import CRASH_FILE, CRASHED
 from tests.faults.installation import MUTANT, Installation, assert_exact, assert_right, eventually

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from metrics_app.broker.ports import free_port
+from metrics_app.kafka.ports import free_port
 from tests import certificates
 from tests.faults.installation import Installation
 from tests.faults.limited import OPEN_FILES

@@ -10,7 +10,7 @@ import pytest
 from aiokafka import AIOKafkaProducer
 
 from metrics_app.aggregator import row as rows
-from metrics_app.broker import client
+from metrics_app.kafka import connections
 from metrics_app.settings import Settings
 from tests.faults.installation import Installation, eventually
 from tests.faults.test_state import PARTITIONS, Ledger
@@ -51,5 +51,5 @@ def resealed(value: bytes) -> bytes:
 async def last_rows(bootstrap: str) -> dict[tuple[int, bytes], bytes]:
     """The newest state of each row in the changelog."""
     settings = Settings(_env_file=None, kafka=bootstrap)  # type: ignore[call-arg]  # pydantic's own
-    records = await client.everything(settings, CHANGELOG, range(PARTITIONS))
+    records = await connections.everything(settings, CHANGELOG, range(PARTITIONS))
     return {(record.partition, record.key): record.value for record in records}

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from metrics_app.broker.ports import free_port
-from metrics_app.last_resort import EXIT_CRASHED
+from metrics_app.kafka.ports import free_port
+from metrics_app.process import EXIT_CRASHED
 from tests import certificates
 from tests.faults.dying import BLOCKED, DYING, FAULTS
 from tests.faults.process import Process

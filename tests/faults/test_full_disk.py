@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from metrics_app.last_resort import EXIT_CRASHED
+from metrics_app.process import EXIT_CRASHED
 from tests.faults.installation import Installation
 from tests.faults.test_ready import status
 

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from metrics_app.broker.ports import HOST
+from metrics_app.kafka.ports import HOST
 from tests.faults.proxy import BLACK_HOLE, Proxy, Weather
 
 

@@ -20,9 +20,9 @@ from typing import Any
 import pytest
 from aiokafka.admin import NewTopic
 
-from metrics_app.broker import layout, topics
+from metrics_app.kafka import topics
 from metrics_app.settings import Settings
-from metrics_app.wire.keys import key_bytes, partition_of
+from metrics_app.wire.metric_key import key_bytes, partition_of
 from tests.faults.installation import Installation
 from tests.faults.pace import stretched
 from tests.faults.process import Process
@@ -263,7 +263,7 @@ def test_a_second_worker_on_the_folder_says_so_and_leaves_the_first_alone(
 
 def recreate_samples(installation: Installation) -> None:
     settings = Settings(_env_file=None, partitions=PARTITIONS, kafka=f"127.0.0.1:{installation.kafka.port}")  # type: ignore[call-arg]
-    topic = next(topic for topic in layout.topics(settings) if topic.name == settings.samples_topic)
+    topic = next(topic for topic in topics.topics(settings) if topic.name == settings.samples_topic)
 
     async def recreate() -> None:
         async with topics.admin_client(settings) as admin:

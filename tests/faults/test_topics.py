@@ -13,7 +13,7 @@ from http import HTTPStatus
 import pytest
 from aiokafka.admin import NewPartitions
 
-from metrics_app.broker import topics
+from metrics_app.kafka import topics
 from metrics_app.settings import Settings
 from tests.faults.installation import Installation
 from tests.faults.pace import stretched

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from metrics_app.load.plan import Form
-from metrics_app.load.run import read_back
+from metrics_app.verify.plan import Form
+from metrics_app.verify.run import read_back
 from tests.faults.installation import Fault, Installation, assert_exact, assert_right
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(600)]

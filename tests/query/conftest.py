@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from metrics_app.broker.ports import free_port
+from metrics_app.kafka.ports import free_port
 from tests.faults.process import Process
 from tests.query.asking import record
 

@@ -17,18 +17,18 @@ from aiohttp import ClientSession, web
 from aiohttp.test_utils import TestServer
 from yarl import URL
 
-from metrics_app import tls
 from metrics_app.errors import OwnerUnavailableError
 from metrics_app.holdings import ACTIVE, STANDBY, Found, Loss, Stretch
+from metrics_app.http import tls
+from metrics_app.http.problems import problem_middleware
 from metrics_app.query import views
+from metrics_app.query.reading import Turns
 from metrics_app.query.routing import Router
-from metrics_app.query.turns import Turns
 from metrics_app.settings import Settings
 from metrics_app.stats import hour as hours
 from metrics_app.stats.summary import HourlySummary
 from metrics_app.telemetry import Telemetry
-from metrics_app.web import problem_middleware
-from metrics_app.wire.keys import partition_of
+from metrics_app.wire.metric_key import partition_of
 
 HOUR = hours.of_date("2025-11-23") + 22
 PATH = "average/2025-11-23/22"

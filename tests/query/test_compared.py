@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from metrics_app.holdings import STANDBY
-from metrics_app.web import PROBLEM
+from metrics_app.http.problems import PROBLEM
 
 from .fakes import END_S, HOUR, Worker, ask, closed_url, row, worker
 

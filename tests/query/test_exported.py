@@ -16,7 +16,7 @@ from opentelemetry.proto.metrics.v1.metrics_pb2 import MetricsData
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as open_metrics
 from prometheus_client.parser import text_string_to_metric_families
 
-from metrics_app.query.prometheus import name_of
+from metrics_app.query.exported import name_of
 from metrics_app.stats.histogram import Values
 
 from .fakes import END_S, HOUR, Worker, ask, row, worker

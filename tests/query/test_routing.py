@@ -13,10 +13,10 @@ from hypothesis import HealthCheck, given, settings
 
 from metrics_app.errors import OwnerUnavailableError
 from metrics_app.holdings import RECOVERING, STANDBY
+from metrics_app.http.problems import PROBLEM
 from metrics_app.query.peers import HOP, WITHIN, most_bytes
-from metrics_app.query.turns import AT_ONCE
-from metrics_app.web import PROBLEM
-from metrics_app.wire.keys import key_bytes
+from metrics_app.query.reading import AT_ONCE
+from metrics_app.wire.metric_key import key_bytes
 
 from .fakes import (
     HOUR,

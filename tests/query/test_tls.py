@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from metrics_app import tls
 from metrics_app.errors import SettingsError
+from metrics_app.http import tls
 from metrics_app.settings import load
 from tests import certificates
 

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from metrics_app.web import PROBLEM
+from metrics_app.http.problems import PROBLEM
 
 from .fakes import HOUR, Worker, ask, row, worker
 

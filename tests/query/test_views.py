@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from metrics_app.errors import InvalidQueryError
+from metrics_app.http.problems import PROBLEM
 from metrics_app.query.question import key_of
 from metrics_app.stats.summary import HourlySummary
-from metrics_app.web import PROBLEM
-from metrics_app.wire.keys import key_bytes
+from metrics_app.wire.metric_key import key_bytes
 
 from .fakes import END_S, HOUR, PATH, Worker, ask, row, worker
 

@@ -12,16 +12,16 @@ from faust.types import TP
 from hypothesis import Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
-from metrics_app.aggregator import agent, id_index
+from metrics_app.aggregator import agent, deduplication
 from metrics_app.aggregator import row as rows
 from metrics_app.aggregator.changelog import OLDEST
-from metrics_app.aggregator.fences import Ranges
+from metrics_app.aggregator.deduplication import RecordClaims, SeenIds
+from metrics_app.aggregator.fencing import Gap, Span
 from metrics_app.aggregator.flusher import Flusher, Taken
 from metrics_app.aggregator.fold import Arrival, Flush, PartitionFold, Tally
-from metrics_app.aggregator.gaps import Gap, Span
-from metrics_app.aggregator.ids import RecordClaims, SeenIds
 from metrics_app.aggregator.origin import Reached
 from metrics_app.aggregator.partitions import Active, Partitions
+from metrics_app.aggregator.ranges import Ranges
 from metrics_app.aggregator.row import NO_STAMP, NOWHERE, Version
 from metrics_app.wire.chunk import Chunk
 from tests.sim import stories
@@ -98,7 +98,7 @@ def ids_of_a_replayed_row_not_noted(patch: pytest.MonkeyPatch) -> None:
 
 
 def the_later_sight_of_an_id_is_forgotten(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(id_index, "_joined", lambda entry, _news: entry)
+    patch.setattr(deduplication, "_joined", lambda entry, _news: entry)
 
 
 def an_id_stands_for_whatever_comes_under_it(patch: pytest.MonkeyPatch) -> None:

@@ -10,11 +10,11 @@ from types import ModuleType
 from typing import Any
 from unittest import mock
 
+from metrics_app.aggregator import fencing
 from metrics_app.aggregator import row as rows
-from metrics_app.aggregator import seal
+from metrics_app.aggregator.fencing import Gap
 from metrics_app.aggregator.flusher import Flusher
 from metrics_app.aggregator.fold import PartitionFold
-from metrics_app.aggregator.gaps import Gap
 from metrics_app.aggregator.partitions import Partitions
 from metrics_app.aggregator.store import HourStore
 
@@ -22,7 +22,8 @@ Owner = type | ModuleType
 
 STEPS: list[tuple[Owner, str]] = [
     # of a flush, in their order
-    (Flusher, "_take_all"), (Flusher, "_take"), (seal, "next_slice"), (Flusher, "_outvoted"), (PartitionFold, "take"),
+    (Flusher, "_take_all"), (Flusher, "_take"), (fencing, "next_slice"), (Flusher, "_outvoted"),
+    (PartitionFold, "take"),
     (rows, "encode_row"), (rows, "encode_ids"), (Flusher, "_replicate"), (Flusher, "_connected"), (Flusher, "_send"),
     (Flusher, "_batches"), (rows, "encode_place"), (Flusher, "_settle"), (Flusher, "_count"), (Flusher, "_reached"),
     (PartitionFold, "flushed"), (Partitions, "expire"), (Flusher, "_read_gaps"), (Gap, "take"), (Flusher, "_close"),

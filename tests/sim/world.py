@@ -11,9 +11,9 @@ from faust.types import TP
 
 from metrics_app import clocks
 from metrics_app.aggregator import agent, flusher
-from metrics_app.aggregator.fences import WHOLE
 from metrics_app.aggregator.fold import Limits
 from metrics_app.aggregator.partitions import Partitions
+from metrics_app.aggregator.ranges import WHOLE
 from metrics_app.errors import FormatError
 from metrics_app.wire import record
 from tests.sim.clock import Clock, SimLoop

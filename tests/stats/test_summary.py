@@ -16,14 +16,7 @@ from metrics_app.errors import InvalidQueryError
 from metrics_app.stats import codec
 from metrics_app.stats.enclosed import Answer
 from metrics_app.stats.histogram import ERROR_BOUND, ZERO_MAX, Values
-from metrics_app.stats.summary import (
-    EXACT_DISTINCT,
-    RECENT_MAX,
-    SMALL,
-    STATS,
-    HourlySummary,
-    value_of,
-)
+from metrics_app.stats.summary import EXACT_DISTINCT, RECENT_MAX, SMALL, STATS, HourlySummary, value_of
 
 from .datasets import DATASETS, QUANTILES, SIZES, VALUE_MAX, dataset, pieces
 

@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from metrics_app.client.histogram import Histogram
+from metrics_app.client.gathering import Histogram
 from metrics_app.errors import BodyTooLargeError
 from metrics_app.stats import codec
 from metrics_app.stats.summary import HourlySummary

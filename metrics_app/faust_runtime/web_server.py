@@ -1,0 +1,325 @@
+"""Connections: a bound on their number, which neither asyncio nor aiohttp has, and certificates that can be changed.
+
+Without it, clients that connect and say nothing take a worker's descriptors, and then it can neither write its rows
+nor reach Kafka. (How long they may do so is aiohttp's keep-alive timer, in `web.HANDLER_ARGS`.) A proxy in front does
+this as well; the default installation has none.
+
+Clients that close their side after a request, and want the reply: `shutdown(SHUT_WR)`, `nc -N`, HTTP/1.0.
+
+aiohttp closes a connection at the end of its input: the reply to a request whose values count is lost then, and the
+requests behind it are not looked at. asyncio's TLS begins to close in the same step in which it reports the end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import ssl
+from asyncio.sslproto import SSLProtocol, SSLProtocolState
+from contextlib import suppress
+from ssl import MemoryBIO
+from typing import Any, ClassVar
+
+from aiohttp import web
+from aiohttp.web import RequestHandler, RequestPayloadError
+from faust.types import AppT
+from faust.web.drivers.aiohttp import Web
+
+from metrics_app import process
+
+logger = logging.getLogger(__name__)
+
+REFUSAL = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+BACKLOG = 128
+AT_ONCE = 16  # accepted in one turn of the event loop: what is closed for them is gone after it
+HANDSHAKE_S = 15
+FAREWELL_S = 5  # what a client has to answer the end of TLS
+PAUSE_S = 0.5  # without a descriptor for the next connection
+READ_BEFORE_REFUSAL = 64 << 10  # what is unread at a close makes the kernel drop the reply
+
+
+class Listener:
+    """Accepts on a few sockets, for as many clients as there may be; a handshake under way counts as one.
+
+    When there is no room, the client that has been there longest without asking anything makes room; when all have
+    asked something, the new one is refused.
+
+    Args:
+        server: aiohttp's; knows the connections that are made.
+        limit: most connections; fewer where the limit of open files leaves less than that for clients.
+    Attributes:
+        tls: what new connections show; None for plain HTTP.
+    """
+
+    def __init__(self, sockets: list[socket.socket], server: Any, limit: int, tls: ssl.SSLContext | None) -> None:
+        self.tls = tls
+        self._sockets = sockets
+        self._server = server
+        # Clients are counted. The number of a new descriptor says too little: what is closed for it leaves a low number
+        # behind, the next one gets that and seems to fit, and so they grow until none is left.
+        in_use = max(sock.fileno() for sock in sockets) + 1
+        self._limit = max(1, min(limit, process.for_clients() - in_use))
+        self._arriving: dict[asyncio.Task[None], None] = {}
+        self._loop = asyncio.get_running_loop()
+
+    @property
+    def sockets(self) -> list[socket.socket]:
+        """Those it listens on."""
+        return self._sockets
+
+    def listen(self) -> None:
+        """Accepts from now on."""
+        for sock in self._sockets:
+            sock.listen(BACKLOG)
+            self._loop.add_reader(sock, self._accept, sock)
+
+    def close(self) -> None:
+        """Accepts no more; connections that are made stay."""
+        for sock in self._sockets:
+            self._loop.remove_reader(sock)
+            sock.close()
+        self._sockets = []
+        for task in self._arriving:
+            task.cancel()
+
+    def _accept(self, sock: socket.socket) -> None:
+        for _ in range(AT_ONCE):
+            try:
+                connection, _ = sock.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
+            except OSError as error:
+                self._pause(sock, error)
+                return
+            connection.setblocking(False)
+            if self._is_full() and not self._make_room():
+                self._refuse(connection)
+            else:
+                task = self._loop.create_task(self._welcome(connection))
+                self._arriving[task] = None
+                task.add_done_callback(self._arriving.pop)
+
+    def _is_full(self) -> bool:
+        return len(self._server.connections) + len(self._arriving) >= self._limit
+
+    def _make_room(self) -> bool:
+        """Whether a connection could be closed on which nothing was asked yet."""
+        for handler in self._server.connections:
+            if handler.is_silent:
+                handler.force_close()
+                return True
+        for task in self._arriving:
+            if not task.cancelling():
+                task.cancel()
+                return True
+        return False
+
+    def _pause(self, sock: socket.socket, error: OSError) -> None:
+        """Waits, say for a descriptor, and makes room for it; until then who connects waits in the kernel's queue."""
+        self._make_room()
+        logger.warning("no connection can be accepted for %g s: %s", PAUSE_S, error)
+        self._loop.remove_reader(sock)
+        self._loop.call_later(PAUSE_S, self._resume, sock)
+
+    def _resume(self, sock: socket.socket) -> None:
+        if sock in self._sockets:
+            self._loop.add_reader(sock, self._accept, sock)
+
+    def _refuse(self, connection: socket.socket) -> None:
+        with connection, suppress(OSError):
+            if self.tls is None:
+                connection.send(REFUSAL)
+                connection.shutdown(socket.SHUT_WR)
+                connection.recv(READ_BEFORE_REFUSAL)
+
+    async def _welcome(self, connection: socket.socket) -> None:
+        handler = AnsweringHandler(self._server, loop=self._loop, **self._server._kwargs)
+        with suppress(OSError):  # gone, or no TLS: nobody is there to be told
+            if self.tls is None:
+                await self._loop.connect_accepted_socket(lambda: handler, connection)
+            else:
+                await self._shake_hands(handler, self.tls, connection)
+
+    async def _shake_hands(self, handler: AnsweringHandler, context: ssl.SSLContext, connection: socket.socket) -> None:
+        done = self._loop.create_future()
+        protocol = AnsweringTLS(
+            self._loop,
+            handler,
+            context,
+            done,
+            server_side=True,
+            ssl_handshake_timeout=HANDSHAKE_S,
+            ssl_shutdown_timeout=FAREWELL_S,
+        )
+        transport, _ = await self._loop.connect_accepted_socket(lambda: protocol, connection)
+        try:
+            await done
+        except asyncio.CancelledError:
+            transport.abort()
+            raise
+
+
+class BoundedSite(web.BaseSite):
+    """Where an aiohttp application listens, by a `Listener`."""
+
+    __slots__ = ("_host", "_limit", "_port", "_tls")
+
+    def __init__(self, runner: web.AppRunner, host: str, port: int, limit: int, tls: ssl.SSLContext | None) -> None:
+        super().__init__(runner)
+        self._host = host
+        self._port = port
+        self._limit = limit
+        self._tls = tls
+
+    @property
+    def name(self) -> str:
+        """For messages of aiohttp."""
+        return f"{self._host}:{self._port}"
+
+    @property
+    def listener(self) -> Listener:
+        """What accepts; once it has started."""
+        assert isinstance(self._server, Listener)
+        return self._server
+
+    async def start(self) -> None:
+        """Binds and listens.
+
+        Raises:
+            OSError: an address cannot be bound.
+        """
+        await super().start()
+        listener = Listener(await bound(self._host, self._port), self._runner.server, self._limit, self._tls)
+        self._server = listener  # type: ignore[assignment]  # all that aiohttp asks of it is to close
+        listener.listen()
+
+
+async def bound(host: str, port: int) -> list[socket.socket]:
+    """A socket for each address of the host, bound.
+
+    Raises:
+        OSError: one cannot be.
+    """
+    found = await asyncio.get_running_loop().getaddrinfo(
+        host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )
+    sockets: list[socket.socket] = []
+    try:
+        for family, address in sorted({(family, address) for family, _, _, _, address in found}):
+            sockets.append(_bind(family, address))
+    except BaseException:
+        for sock in sockets:
+            sock.close()
+        raise
+    return sockets
+
+
+def _bind(family: socket.AddressFamily, address: Any) -> socket.socket:
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setblocking(False)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.bind(address)
+    except OSError as error:
+        sock.close()
+        raise OSError(error.errno, f"cannot listen on {address[0]} port {address[1]}: {error.strerror}") from None
+    return sock
+
+
+class BoundedWeb(Web):
+    """Faust's web server with this bound, and without Faust's own page at /."""
+
+    production_blueprints: ClassVar[Any] = []
+
+    def __init__(self, app: AppT, limit: int, shutdown_s: float = 5.0) -> None:
+        super().__init__(app)
+        self._limit = limit
+        self._runner = web.AppRunner(self.web_app, access_log=None, shutdown_timeout=shutdown_s)
+
+    def _create_site(self) -> BoundedSite:
+        conf = self.app.conf
+        process.check(self._limit)
+        return BoundedSite(self._runner, str(conf.web_bind), conf.web_port, self._limit, conf.web_ssl_context)
+
+    def show(self, tls: ssl.SSLContext) -> None:
+        """Shows another certificate to whom connects from now on."""
+        for site in self._runner.sites:
+            assert isinstance(site, BoundedSite)
+            site.listener.tls = tls
+
+
+LOOK_INTERVAL_S = 0.05
+
+
+class AnsweringHandler(RequestHandler):
+    """One connection. After the end of its input every whole request is answered, and then it is closed."""
+
+    __slots__ = ()
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether it is open and no request has come."""
+        return self.transport is not None and not self._request_count
+
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """True: the transport stays open for what is to be written."""
+        self._loop.call_soon(self._end_when_answered)
+        return True
+
+    def _end_when_answered(self) -> None:
+        if self.transport is None:
+            return
+        if self._waiter is not None and not self._waiter.done() and not self._messages:
+            self.force_close()
+            return
+        if not self._reading_paused and not self._buffer_paused:  # else more has come than was looked at
+            self._break_off()
+        self._loop.call_later(LOOK_INTERVAL_S, self._end_when_answered)
+
+    def _break_off(self) -> None:
+        """Fails a body that is not whole, for it will never be."""
+        bodies = [payload for _, payload in self._messages]
+        if self._current_request is not None:
+            bodies.append(self._current_request.content)
+        for body in bodies:
+            if not body.is_eof() and body.exception() is None:
+                body.set_exception(RequestPayloadError("the client has closed its side of the connection"))
+
+
+class AnsweringTLS(SSLProtocol):
+    """TLS for such a handler. The end may come with a farewell of TLS (close_notify) or as the end of TCP alone."""
+
+    _state: SSLProtocolState  # asyncio's
+    _incoming: MemoryBIO
+    _app_protocol: AnsweringHandler
+    _told = False
+    _stays = False
+
+    def eof_received(self) -> bool | None:  # type: ignore[override]  # asyncio's returns nothing, which closes
+        """True: the transport stays open for replies. Called at the end of TCP."""
+        if self._state is not SSLProtocolState.WRAPPED:
+            return super().eof_received()
+        self._eof_received = True  # nobody will answer a farewell of ours
+        self._tell_end()
+        return True
+
+    def _tell_end(self) -> None:
+        if self._state is SSLProtocolState.WRAPPED and self._incoming.pending:  # decrypted when the handler has room
+            self._loop.call_later(LOOK_INTERVAL_S, self._tell_end)
+        else:
+            self._call_eof_received()
+            self._stays = False
+
+    def _call_eof_received(self) -> None:
+        if not self._told and self._state is SSLProtocolState.WRAPPED:
+            self._told = True
+            self._stays = self._app_protocol.eof_received()
+
+    def _start_shutdown(self) -> None:
+        if self._stays:  # asyncio's own, of the same step; the handler closes when it has answered
+            self._stays = False
+        else:
+            super()._start_shutdown()

@@ -1,0 +1,334 @@
+"""The topics: waits for Kafka, creates what is missing, checks what is there.
+
+What each topic must be like.
+
+samples       deleted after `samples_retention_hours`; stamped by the broker (LogAppendTime), as the aggregator takes a
+              record's timestamp for the moment it was accepted, and the brokers' clock is the one all collectors share.
+changelog     compacted, and deleted when no row in it can still be visible: a row is written in its hour or later, so
+              two days past `retention_days` suffice. Without a retention of its own it would get the broker's 7 days.
+              Compaction leaves the newest hour alone: who has read nearly to the end finds every offset after that.
+dead letters  deleted after 30 days.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import ssl
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from typing import Any, NamedTuple
+
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.conn import collect_hosts, create_conn
+from aiokafka.errors import (
+    AuthenticationFailedError,
+    IllegalSaslStateError,
+    InvalidReplicationFactorError,
+    KafkaError,
+    NoError,
+    SaslAuthenticationFailed,
+    TopicAlreadyExistsError,
+    UnsupportedSaslMechanismError,
+    for_code,
+)
+
+from metrics_app.errors import BrokerError
+from metrics_app.kafka import belonging
+from metrics_app.kafka.connections import client_options
+from metrics_app.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+SAY_INTERVAL_S = 5.0
+FIRST_BACKOFF_S = 0.1
+LAST_BACKOFF_S = 0.5
+OWN_VALUE = 1  # config source of a value set on the topic itself, in the Kafka protocol
+REQUEST_TIMEOUT_MS = 5000
+ENSURE_TIMEOUT_S = 30.0
+
+Say = Callable[[str], None]
+
+
+class LateBrokerError(BrokerError):
+    """Brokers that a topic needs are not up; they may still come."""
+
+
+async def wait(settings: Settings, say: Say, patience_s: float = math.inf) -> None:
+    """Return once a bootstrap server answers; says at once, then every 5 s, what is waited for.
+
+    Raises:
+        BrokerError: a server refuses our credentials, speaks another protocol or belongs to another cluster than our
+            data folder, so that waiting will not help; or none has answered for `patience_s`.
+    """
+    backoff_s, said, started = FIRST_BACKOFF_S, -math.inf, time.monotonic()
+    while problem := await _unreachable(settings):
+        if time.monotonic() - started >= patience_s:
+            raise BrokerError(f"Kafka at {settings.kafka} has not answered for {patience_s:g} s ({problem})")
+        if time.monotonic() - said >= SAY_INTERVAL_S:
+            say(f"waiting for Kafka at {settings.kafka} ({problem})")
+            said = time.monotonic()
+        await asyncio.sleep(backoff_s)
+        backoff_s = min(2 * backoff_s, LAST_BACKOFF_S)
+
+
+async def meet(settings: Settings) -> None:
+    """Return when a bootstrap server answers, and is of the cluster that our data folder belongs to.
+
+    Raises:
+        BrokerError: none does.
+    """
+    if problem := await _unreachable(settings):
+        raise BrokerError(problem)
+
+
+async def _unreachable(settings: Settings) -> str:
+    """Why no server of our cluster answers; empty when one does."""
+    options = client_options(settings)
+    problem = "no server is named"
+    for host, port, _family in collect_hosts(options.pop("bootstrap_servers")):
+        try:
+            connection = await create_conn(host, port, request_timeout_ms=REQUEST_TIMEOUT_MS, **options)
+        except (
+            AuthenticationFailedError,
+            SaslAuthenticationFailed,
+            UnsupportedSaslMechanismError,
+            IllegalSaslStateError,
+        ) as error:
+            hint = "METRICS_KAFKA_USERNAME, _PASSWORD, _MECHANISM"
+            raise BrokerError(f"Kafka at {host}:{port} refuses the credentials: {error}; see {hint}") from error
+        except (ssl.SSLEOFError, ssl.SSLZeroReturnError) as error:
+            problem = f"the connection is closed during the TLS handshake: {error}"
+        except ssl.SSLError as error:
+            hint = "METRICS_KAFKA_PROTOCOL and METRICS_KAFKA_CA_FILE"
+            raise BrokerError(f"Kafka at {host}:{port}: no TLS connection: {error}; see {hint}") from error
+        except (OSError, TimeoutError, KafkaError) as error:
+            problem = str(error) or "no answer"
+        else:
+            problem = await _objection(settings, connection)
+        if not problem:
+            return ""
+    return problem
+
+
+async def _objection(settings: Settings, connection: Any) -> str:
+    """Why the cluster that was reached is not to be used; empty when it is ours.
+
+    Where the id was set, ours may still come: `up` knows that its Kafka will, on another port if need be.
+    """
+    try:
+        problem = belonging.objection(settings, await belonging.cluster_of(connection))
+    except (OSError, TimeoutError, KafkaError) as error:
+        return str(error) or "no answer"
+    finally:
+        connection.close()
+    if problem and not settings.kafka_cluster_id:
+        raise BrokerError(f"Kafka at {settings.kafka} is not ours: {problem}")
+    return problem
+
+
+async def ensure(settings: Settings, say: Say = logger.warning, patience_s: float = ENSURE_TIMEOUT_S) -> None:
+    """Create missing topics and check all of them; any number of processes may do it at once.
+
+    What promises less than needed is set right on the topic. Nothing else of it is changed. While Kafka does not do it,
+    though it may yet, that is said every 5 s.
+
+    Raises:
+        BrokerError: a topic is set up otherwise and cannot be used, or Kafka did not do it for `patience_s`.
+    """
+    wanted, started = topics(settings), time.monotonic()
+    said = started
+    while True:
+        try:
+            async with admin_client(settings) as admin:
+                return await _ensure(admin, wanted, settings.replication)
+        except LateBrokerError as error:
+            late: Exception = error
+        except (KafkaError, OSError, TimeoutError) as error:
+            late = LateBrokerError(
+                f"Kafka at {settings.kafka} does not set the topics up: {error!r}; "
+                "are the addresses its brokers advertise reachable from here?"
+            )
+            late.__cause__ = error
+        if time.monotonic() - started > patience_s:
+            raise late
+        if time.monotonic() - said > SAY_INTERVAL_S:
+            say(f"waiting for Kafka at {settings.kafka} ({late})")
+            said = time.monotonic()
+        await asyncio.sleep(FIRST_BACKOFF_S)
+
+
+@asynccontextmanager
+async def admin_client(settings: Settings) -> AsyncIterator[AIOKafkaAdminClient]:
+    """A connected admin client, closed at the end."""
+    admin = AIOKafkaAdminClient(request_timeout_ms=REQUEST_TIMEOUT_MS, **client_options(settings))
+    try:
+        await admin.start()
+        yield admin
+    finally:
+        await admin.close()
+
+
+async def _ensure(admin: AIOKafkaAdminClient, wanted: list[Topic], replication: int) -> None:
+    present = await _present(admin)
+    missing = [topic for topic in wanted if topic.name not in present]
+    if missing:
+        await _create(admin, missing, replication)
+        present = await _present(admin)
+    for topic in wanted:
+        if topic.name not in present:
+            raise TimeoutError(f"topic {topic.name} has been created but is not listed yet")
+    _check_partitions([(topic, len(present[topic.name])) for topic in wanted if topic.fixed], is_new=bool(missing))
+    for topic in wanted:
+        _check_replicas(topic, present[topic.name], replication)
+    await _check_config(admin, wanted)
+    await _warn_of_one_replica(admin, [topic for topic in wanted if len(present[topic.name][0]["replicas"]) == 1])
+
+
+async def _warn_of_one_replica(admin: AIOKafkaAdminClient, alone: list[Topic]) -> None:
+    brokers = len((await admin.describe_cluster())["brokers"])
+    if alone and brokers > 1:
+        logger.warning(
+            "Kafka has %d brokers, but %s one replica: what is accepted is lost with one disk. Add replicas, or set "
+            "METRICS_REPLICATION=%d before the topics are made",
+            brokers,
+            f"topic {alone[0].name} has" if len(alone) == 1 else "the topics have",
+            min(brokers, SAFE_REPLICATION),
+        )
+
+
+async def _present(admin: AIOKafkaAdminClient) -> dict[str, list[Any]]:
+    # all topics, not ours by name: a request that names a missing topic may make the broker create it its own way
+    return {topic["topic"]: topic["partitions"] for topic in await admin.describe_topics() if topic["partitions"]}
+
+
+async def _create(admin: AIOKafkaAdminClient, missing: list[Topic], replication: int) -> None:
+    new = [NewTopic(topic.name, topic.partitions, replication, topic_configs=topic.config) for topic in missing]
+    reply = await admin.create_topics(new)
+    for name, code, message in reply.topic_errors:
+        kind = for_code(code)
+        if kind in (NoError, TopicAlreadyExistsError):
+            continue
+        live = len((await admin.describe_cluster())["brokers"])
+        if kind is InvalidReplicationFactorError and 0 < live < replication:
+            raise LateBrokerError(
+                f"topic {name} cannot have {replication} replicas ({message}): start more brokers, or lower "
+                "METRICS_REPLICATION"
+            )
+        if kind.retriable or kind is InvalidReplicationFactorError:  # the latter while brokers are just coming up
+            raise kind(message)
+        raise BrokerError(f"topic {name} cannot be created: {message or kind.description}")
+
+
+def _check_partitions(found: list[tuple[Topic, int]], *, is_new: bool) -> None:
+    """Partitions that were added to one topic of a system in use are left alone: another one has as many as there were.
+
+    Args:
+        is_new: whether one of the topics was missing, so that nothing shows how many there were.
+    """
+    may_have_more = not is_new and any(count == topic.partitions for topic, count in found)
+    for topic, count in found:
+        if count > topic.partitions and may_have_more:
+            logger.warning("topic %s has %s partitions: %s of them are used", topic.name, count, topic.partitions)
+        elif count != topic.partitions:
+            raise BrokerError(
+                f"topic {topic.name} has {count} partitions, METRICS_PARTITIONS says {topic.partitions}: "
+                f"set METRICS_PARTITIONS={count} if that is how many it was made with, or name another topic with "
+                f"{topic.setting}"
+            )
+
+
+def _check_replicas(topic: Topic, partitions: list[Any], replication: int) -> None:
+    replicas = min(len(partition["replicas"]) for partition in partitions)
+    if replicas < replication:
+        raise BrokerError(
+            f"topic {topic.name} has {replicas} replicas, METRICS_REPLICATION says {replication}: "
+            f"add replicas, or set METRICS_REPLICATION={replicas}"
+        )
+
+
+async def _check_config(admin: AIOKafkaAdminClient, wanted: list[Topic]) -> None:
+    resources = [ConfigResource(ConfigResourceType.TOPIC, topic.name) for topic in wanted]
+    (reply,) = await admin.describe_configs(resources)
+    described = {name: entries for _code, _message, _kind, name, entries in reply.resources}
+    for topic in wanted:
+        found = {entry[0]: entry[1] for entry in described[topic.name]}
+        if missing := [key for key in topic.config if key not in found]:
+            raise TimeoutError(f"topic {topic.name} is not described yet: {', '.join(missing)}")
+        for key in topic.conflicts(found):
+            raise BrokerError(
+                f"topic {topic.name} has {key}={found[key]}, needed is {topic.config[key]}: change it on the topic, "
+                f"or name another topic with {topic.setting}"
+            )
+        if low := topic.too_low(found):
+            own = {entry[0]: entry[1] for entry in described[topic.name] if entry[3] == OWN_VALUE}
+            await _raise(admin, topic, own, low)
+
+
+async def _raise(admin: AIOKafkaAdminClient, topic: Topic, own: dict[str, str], low: list[str]) -> None:
+    raised = {key: topic.config[key] for key in low}
+    # this request replaces all values the topic has of its own, so those that stay must be in it
+    (reply,) = await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, topic.name, own | raised)])
+    ((code, message, _kind, _name),) = reply.resources
+    settings = ", ".join(f"{key}={value}" for key, value in raised.items())
+    if code:
+        raise BrokerError(f"topic {topic.name} needs {settings} and does not let us set it ({message}): set it there")
+    logger.warning("topic %s: set %s, which it had lower", topic.name, settings)
+
+
+HOUR_MS = 3_600_000
+DAY_MS = 24 * HOUR_MS
+DEAD_LETTER_DAYS = 30
+SAFE_REPLICATION = 3  # from here on a write needs two replicas, so that one broker may be lost without losing it
+EXACT = ("cleanup.policy", "message.timestamp.type")
+AT_LEAST = ("retention.ms", "min.compaction.lag.ms", "min.insync.replicas")
+SAFE = {"unclean.leader.election.enable": "false"}  # a replica that lags, made leader, loses what was acknowledged
+FOREVER = "-1"  # a retention without end
+
+
+class Topic(NamedTuple):
+    """One topic. `setting` is the variable that renames it; its number of partitions must match where `fixed`."""
+
+    name: str
+    setting: str
+    partitions: int
+    fixed: bool
+    config: dict[str, str]
+
+    def conflicts(self, found: Mapping[str, str]) -> list[str]:
+        """Keys of a found configuration that differ and may only be changed by who knows why they do."""
+        return [key for key in EXACT if _parts(found[key]) != _parts(self.config[key])]
+
+    def too_low(self, found: Mapping[str, str]) -> list[str]:
+        """Keys of a found configuration that promise less than needed."""
+        bounds = [key for key in AT_LEAST if key in self.config and found[key] != FOREVER]
+        unsafe = [key for key in SAFE if found[key] != self.config[key]]
+        return unsafe + [key for key in bounds if int(found[key]) < int(self.config[key])]
+
+
+def _parts(value: str) -> set[str]:
+    return {part.strip() for part in value.split(",")}
+
+
+def topics(settings: Settings) -> list[Topic]:
+    """All topics this configuration uses."""
+    common = {"message.timestamp.type": "LogAppendTime", **SAFE}
+    common["min.insync.replicas"] = "2" if settings.replication >= SAFE_REPLICATION else "1"
+    samples = {"cleanup.policy": "delete", "retention.ms": str(settings.samples_retention_hours * HOUR_MS)}
+    changelog = {
+        "cleanup.policy": "compact,delete",
+        "retention.ms": str((settings.retention_days + 2) * DAY_MS),
+        # an older state that is last is written over within seconds, and at the latest when its hour has closed
+        "min.compaction.lag.ms": str(2 * HOUR_MS),
+        "segment.ms": str(HOUR_MS),
+    }
+    dead = {"cleanup.policy": "delete", "retention.ms": str(DEAD_LETTER_DAYS * DAY_MS)}
+    count = settings.partitions
+    return [
+        Topic(settings.samples_topic, "METRICS_SAMPLES_TOPIC", count, True, common | samples),
+        Topic(settings.changelog_topic, "METRICS_NAME", count, True, common | changelog),
+        Topic(settings.dead_letter_topic, "METRICS_DEAD_LETTER_TOPIC", 1, False, common | dead),
+    ]
