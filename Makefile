@@ -55,7 +55,7 @@ test-python-%: FORCE
 	@python="$(call find_python,$*)"; if [ -z "$$python" ]; then echo "Python $*: not on this machine, NOT TESTED"; else \
 	  $(MAKE) --no-print-directory VENV=.venv-$* PYTHON=$$python TOGETHER=2 test ARGS="$(PYTHON_TESTS) $(ARGS)" && \
 	  echo "Python $*: passed"; fi
-PYTHON_TESTS ?= tests/wire tests/client/test_client.py tests/client/test_signals.py tests/test_half_closed.py tests/cli/test_send.py tests/cli/test_up.py
+PYTHON_TESTS ?= tests/wire tests/client/test_client.py tests/client/test_signals.py tests/faust_runtime/test_half_closed.py tests/cli/test_send.py tests/cli/test_up.py
 
 test-slow: setup-dev ## the long tests that are no faults: fuzzing, false alarms, ten thousand steps of the simulation
 	$(BIN)/pytest -m slow --ignore=tests/faults --durations=12 $(ARGS)
@@ -114,9 +114,10 @@ profile: setup-dev ## flame graphs of our processes under load, and where their 
 drill: setup ## kill workers and Kafka of a private installation under load, and count every value (ARGS="--kills 2")
 	@$(BIN)/metrics-app drill --fresh $(ARGS)
 
-docs: setup ## write docs/settings.md and docs/cli.md anew, from the code
+docs: setup-dev ## write what is generated in docs/ anew, from the code
 	$(BIN)/metrics-app settings --markdown > docs/settings.md
 	$(BIN)/typer metrics_app.cli.main utils docs --name metrics-app --title "The command line" --output docs/cli.md
+	$(BIN)/python -m tests.private_names
 
 clean: ## remove the environment, caches and local data
 	rm -rf .venv .venv-* .mypy_cache .ruff_cache .pytest_cache .hypothesis .schemathesis build *.egg-info data

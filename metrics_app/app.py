@@ -10,21 +10,16 @@ from __future__ import annotations
 import logging
 import math
 import ssl
-from collections.abc import Callable, Iterable
 from itertools import chain
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
-import faust
 import mode
-from faust.app import base
-from faust.types import ConsumerT, ServiceT
 
 from metrics_app.aggregator import role as aggregator
-from metrics_app.aggregator.replica import Tables
 from metrics_app.collector import views as collector
-from metrics_app.faust_runtime.consumer import RunConsumer
+from metrics_app.faust_runtime.app import OrderedApp
 from metrics_app.faust_runtime.group import Assignor
-from metrics_app.faust_runtime.web_server import BoundedWeb
+from metrics_app.faust_runtime.tables import Tables
 from metrics_app.http import problems, tls
 from metrics_app.http.health import register_health
 from metrics_app.http.problems import HANDLER_ARGS, Health, problem_middleware
@@ -65,50 +60,29 @@ class KafkaGate(mode.Service):
         self._said = line
 
 
-class MetricsApp(faust.App):
-    """A Faust app that starts its web server first, waits for Kafka, and drains before it stops.
+class MetricsApp(OrderedApp):
+    """The app of one role, which waits for Kafka and drains before it stops.
 
     Attributes:
-        before_kafka, after_tables: services of the roles, started at these points and stopped in reverse.
-        committable: the offset up to which a partition of the samples topic is durably folded, to be committed.
         health: readiness checks of this process.
         trusted: whom this process trusts to be another worker; None where it asks none.
     """
 
-    class BootStrategy(base.BootStrategy):
-        """Order of start; Faust stops in the reverse order."""
-
-        def server(self) -> Iterable[ServiceT]:
-            """Web, then the gate, then what needs Kafka."""
-            app = self.app
-            assert isinstance(app, MetricsApp)
-            if not app.folds:
-                return chain(self.web_server(), app.before_kafka)
-            return chain(
-                self.web_server(),
-                app.before_kafka,
-                [app.gate],
-                self.kafka_producer(),
-                self.kafka_consumer(),
-                self.agents(),
-                self.kafka_conductor(),
-                self.tables(),
-                app.after_tables,
-            )
-
     def __init__(self, settings: Settings, role: Role, **options: Any) -> None:
         self.settings = settings
         self.health = Health()
-        self.gate = KafkaGate(settings, self.health)
-        self.folds = role != "collector"
-        self.before_kafka: list[ServiceT] = []
-        self.after_tables: list[ServiceT] = []
-        self.committable: Callable[[int], int | None] = lambda partition: None
+        self.kafka_gate = KafkaGate(settings, self.health)
         self.trusted: ssl.SSLContext | None = None
-        super().__init__(settings.aggregator_id if self.folds else settings.collector_id, **options)
-
-    def _new_web(self) -> BoundedWeb:
-        return BoundedWeb(self, self.settings.max_connections, self.settings.stop_grace_s / 4)
+        folds = role != "collector"
+        super().__init__(
+            settings.aggregator_id if folds else settings.collector_id,
+            folds=folds,
+            gate=self.kafka_gate,
+            samples_topic=settings.samples_topic,
+            max_connections=settings.max_connections,
+            close_s=settings.stop_grace_s / 4,
+            **options,
+        )
 
     def renew_certificates(self) -> None:
         """Reads the files of METRICS_TLS_* again; connections that are made stay as they are.
@@ -120,26 +94,16 @@ class MetricsApp(faust.App):
         if self.trusted is not None:
             tls.trust_anew(self.trusted, self.settings)
         if shown is not None:
-            cast(BoundedWeb, self.web).show(shown)
+            self.bounded_web.show(shown)
 
     async def on_stop(self) -> None:
         """Takes the process out of service first, drains the roles while Kafka is connected, then stops Faust."""
         self.health.stopping = True
         for service in chain(self.before_kafka, self.after_tables):
             await service.stop()
-        if self.folds and self.gate.open:
+        if self.folds and self.kafka_gate.open:
             await self.consumer.commit()
         await super().on_stop()
-
-    def _new_consumer(self) -> ConsumerT:
-        cast(Any, self.transport).Consumer = RunConsumer
-        consumer = cast(RunConsumer, super()._new_consumer())
-        consumer.topic, consumer.committable = self.settings.samples_topic, self.committable
-        return consumer
-
-    async def _wait_for_table_recovery_completed(self) -> bool:
-        # without tables Faust would wait here for ever
-        return await super()._wait_for_table_recovery_completed() if self.folds else False
 
 
 def create_app(settings: Settings, role: Role) -> MetricsApp:

@@ -29,9 +29,9 @@ from faust.types import TP, Message, StreamT
 from metrics_app.aggregator.dead_letters import StopRule
 from metrics_app.aggregator.fold import HOUR_MS, Tally
 from metrics_app.aggregator.partitions import Active, End, Partitions
-from metrics_app.aggregator.source_log import SourceLog, Witness, seek
+from metrics_app.aggregator.source_log import SourceLog, Witness
 from metrics_app.errors import FormatError
-from metrics_app.faust_runtime.consumer import Record
+from metrics_app.faust_runtime.consumer import Record, RunConsumer
 from metrics_app.process import EXIT_CRASHED, leave
 from metrics_app.telemetry import Telemetry
 from metrics_app.wire import record as wire
@@ -238,7 +238,7 @@ class Folding:
         if not is_gone:
             self.telemetry.holes.inc()
             logger.warning("%s: offset %s was skipped, seeking back", tp, wanted)
-        await seek(self.app.consumer, tp, active.fold.offset + 1)
+        await cast(RunConsumer, self.app.consumer).deliver_from(tp, active.fold.offset + 1)
 
     async def step_over(self, tp: TP, active: Active, before_s: float = FOREVER_S) -> bool:
         """Goes on behind offsets that never come: they hold no record, or it is lost; whether there were any.

@@ -30,7 +30,7 @@ from metrics_app.aggregator.fold import Flush, Tally
 from metrics_app.aggregator.origin import Reached
 from metrics_app.aggregator.partitions import Active, Partitions
 from metrics_app.aggregator.table import HourlyTable
-from metrics_app.kafka import connections
+from metrics_app.faust_runtime.producer import abandon
 from metrics_app.process import EXIT_CRASHED, leave
 from metrics_app.telemetry import Telemetry
 
@@ -303,7 +303,7 @@ class Flusher(mode.Service):
                 try:
                     await producer.start()
                 except BaseException:
-                    await connections.abandon(producer)
+                    await abandon(producer)
                     raise
                 self.producer = producer
             return self.producer
@@ -329,4 +329,4 @@ class Flusher(mode.Service):
     async def _drop_producer(self) -> None:
         producer, self.producer = self.producer, None
         if producer is not None:
-            await connections.abandon(producer)
+            await abandon(producer)

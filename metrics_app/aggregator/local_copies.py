@@ -8,21 +8,19 @@ before it has been matched with the changelog that Kafka has now (`origin.py`).
 from __future__ import annotations
 
 import contextlib
-import gc
 import logging
 from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
 from typing import Any, NoReturn
 
 import rocksdict
-from faust.stores import rocksdb
-from faust.types import TP, CollectionT
+from faust.types import TP
 
 from metrics_app.aggregator import local_state
 from metrics_app.aggregator.deduplication import IdIndex
 from metrics_app.aggregator.local_state import DamagedError
 from metrics_app.aggregator.origin import Origin, Reached
 from metrics_app.errors import FormatError, NewerFormatError
+from metrics_app.faust_runtime.tables import PartitionStore
 from metrics_app.process import EXIT_CRASHED, EXIT_UNUSABLE, leave
 
 logger = logging.getLogger(__name__)
@@ -53,11 +51,10 @@ def options() -> rocksdict.Options:
     return opts
 
 
-class LocalCopies(rocksdb.Store):
+class LocalCopies(PartitionStore):
     """The databases of the active and standby partitions of one worker.
 
-    Differs from Faust's store: closes what it opens (so that a partition can come back), reads and writes a named
-    partition instead of the one of a current event, and does not use a damaged copy.
+    Reads and writes name their partition, where Faust takes that of the current event. A damaged copy is not used.
 
     Attributes:
         on_rebuild: told the reason, one word, whenever a partition is to be recovered from nothing.
@@ -75,18 +72,10 @@ class LocalCopies(rocksdb.Store):
         self._matched: set[int] = set()
         self._ids: dict[int, IdIndex] = {}
 
-    def held(self, partition: int) -> rocksdict.Rdict | None:
-        """The open database of a partition; None when this worker does not hold it."""
-        return self._dbs.get(partition)
-
-    def partitions_held(self) -> set[int]:
-        """Those whose databases are open."""
-        return set(self._dbs)
-
     def read(self, partition: int, row_key: bytes) -> bytes | None:
         """A stored value, or None."""
         with self.sound(partition):
-            value: bytes | None = self._db_for_partition(partition).get(row_key)
+            value: bytes | None = self.database(partition).get(row_key)
         return value
 
     def scan(
@@ -100,7 +89,7 @@ class LocalCopies(rocksdb.Store):
         found: list[tuple[bytes, bytes]] = []
         size = 0
         with self.sound(partition):
-            rows = self._db_for_partition(partition).iter()
+            rows = self.database(partition).iter()
             rows.seek(start)
             while rows.valid() and rows.key() < stop and len(found) != most_rows:
                 if most_bytes is not None and size >= most_bytes:
@@ -142,7 +131,7 @@ class LocalCopies(rocksdb.Store):
 
     def rebuild(self, partition: int, reason: str, detail: str) -> None:
         """Puts the copy of a partition aside; recovery starts from nothing."""
-        self._close(partition)
+        self.close(partition)
         kept = local_state.put_aside(self.partition_path(partition))
         logger.error("partition %s is rebuilt from the changelog: %s: %s; kept as %s", partition, reason, detail, kept)
         self.on_rebuild(reason)
@@ -167,11 +156,11 @@ class LocalCopies(rocksdb.Store):
                 newest_ms = max(appended_ms, self.reached(tp).appended_ms)
                 batch.put(local_state.APPENDED_KEY, str(newest_ms).encode())
         with self.sound(tp.partition):
-            self._db_for_partition(tp.partition).write(batch)
+            self.database(tp.partition).write(batch)
 
     def ids(self, partition: int) -> IdIndex:
         """Where the ids of a partition are found."""
-        db = self._db_for_partition(partition)
+        db = self.database(partition)
         index = self._ids.get(partition)
         if index is None or index.db is not db:
             index = self._ids[partition] = IdIndex(db)
@@ -179,12 +168,12 @@ class LocalCopies(rocksdb.Store):
 
     def drop_range(self, partition: int, start: bytes, stop: bytes) -> None:
         """Deletes the rows with start <= key < stop."""
-        self._db_for_partition(partition).delete_range(start, stop)
+        self.database(partition).delete_range(start, stop)
 
     def note_whole(self, partition: int) -> None:
         """Notes that the copy has had all rows once: what it may lack from now on is newer than its place."""
         if partition not in self._whole:
-            self._db_for_partition(partition).put(local_state.WHOLE_KEY, b"")
+            self.database(partition).put(local_state.WHOLE_KEY, b"")
             self._whole.add(partition)
 
     def is_whole(self, partition: int) -> bool:
@@ -206,7 +195,7 @@ class LocalCopies(rocksdb.Store):
 
     def matched(self, partition: int, origin: Origin) -> None:
         """Notes that the copy leads to its offset in this changelog; only then is it answered from."""
-        self._db_for_partition(partition).put(local_state.ORIGIN_KEY, origin.encode())
+        self.database(partition).put(local_state.ORIGIN_KEY, origin.encode())
         self._matched.add(partition)
 
     def detach(self, partition: int) -> None:
@@ -215,7 +204,7 @@ class LocalCopies(rocksdb.Store):
         batch.put(local_state.REWRITE_KEY, b"")
         batch.delete(self.offset_key)
         batch.delete(local_state.APPENDED_KEY)
-        self._db_for_partition(partition).write(batch)
+        self.database(partition).write(batch)
 
     def is_detached(self, partition: int) -> bool:
         """Whether the rows of a copy are still to be written to its changelog."""
@@ -223,14 +212,15 @@ class LocalCopies(rocksdb.Store):
 
     def attached(self, partition: int) -> None:
         """Notes that they have been."""
-        self._db_for_partition(partition).delete(local_state.REWRITE_KEY)
+        self.database(partition).delete(local_state.REWRITE_KEY)
 
     def reached(self, tp: TP) -> Reached:
         """How far in its changelog a copy leads."""
         offset, appended = self.persisted_offset(tp), self.read(tp.partition, local_state.APPENDED_KEY)
         return Reached(-1 if offset is None else offset, int(appended or 0))
 
-    def _open_for_partition(self, partition: int) -> rocksdict.Rdict:
+    def open_database(self, partition: int) -> rocksdict.Rdict:
+        """Opens the database of a partition; one that is damaged or foreign is put aside and begun anew."""
         path = self.partition_path(partition)
         path.parent.mkdir(parents=True, exist_ok=True)
         identity = f"{self.table.changelog_topic.get_topic_name()} {partition} {FORMAT}".encode()
@@ -241,7 +231,7 @@ class LocalCopies(rocksdb.Store):
             return local_state.open_database(path, identity, options())
 
     def _manifest(self, partition: int) -> bytes:
-        self._db_for_partition(partition)
+        self.database(partition)
         return local_state.encode_manifest(local_state.manifest_of(self.partition_path(partition)))
 
     def persisted_offset(self, tp: TP) -> int | None:
@@ -250,28 +240,8 @@ class LocalCopies(rocksdb.Store):
             offset: int | None = super().persisted_offset(tp)
         return offset
 
-    def revoke_partitions(self, table: CollectionT, tps: set[TP]) -> None:
-        """Closes the databases of partitions that moved away, which frees their locks at once."""
-        for tp in tps:
-            if tp.topic in table.changelog_topic.topics:
-                self._close(tp.partition)
-
-    async def stop(self) -> None:
-        """Closes every database."""
-        for partition in list(self._dbs):
-            self._close(partition)
-
-    def _close(self, partition: int) -> None:
+    def on_closed(self, partition: int) -> None:
+        """Forgets what was known of the open copy."""
         self._whole.discard(partition)
         self._matched.discard(partition)
         self._ids.pop(partition, None)
-        db = self._dbs.pop(partition, None)
-        if db is not None:
-            with contextlib.suppress(Exception):  # closing twice is not worth a crash
-                db.close()
-            del db
-            gc.collect()
-
-    def partition_path(self, partition: int) -> Path:
-        """Folder of a partition's database."""
-        return Path(self.path) / f"{self.table_name}-{partition}.db"

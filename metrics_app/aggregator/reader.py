@@ -34,7 +34,7 @@ BEHIND_S = 1.0  # and one that has not folded for this long what is known to wai
 
 
 class Copies(Protocol):
-    """How the copies of partitions come along; `replica.Tables`."""
+    """How the copies of partitions come along; `replica.Replica`."""
 
     @property
     def current(self) -> set[int]:

@@ -1,10 +1,9 @@
-"""Reads the changelog into the local store: to its end before a partition is folded, and on and on as a standby.
+"""Reads the changelog into the local store: to its end before a partition is folded, and continuously as a standby.
 
-Faust hands its own recovery one record after another, a third of a millisecond each: the newest hours of a partition,
-in which every flush of a row still is a record of its own, would take minutes, and a standby could not follow a worker
-that flushes some thousand rows a second. So the reading is replaced: a consumer outside the group takes whole fetches,
-and "at the end" is its position, not the offset of a record that compaction may have taken away. What Faust keeps is
-when: its recovery begins after an assignment, waits for this, and goes on.
+Called by Faust's recovery (`faust_runtime.tables`), which decides when. Faust's own reading hands on one record after
+another, a third of a millisecond each. The newest hours of a partition have a record for every flush of a row: reading
+them would take minutes, and a standby could not follow a worker that flushes some thousand rows a second. So a consumer
+outside the group takes whole fetches, and "at the end" means its position: compaction may have removed the last record.
 """
 
 from __future__ import annotations
@@ -14,15 +13,12 @@ import logging
 import time
 from collections.abc import AsyncIterator, Callable, Collection, Iterator
 from contextlib import asynccontextmanager
-from typing import Any, cast
+from typing import Any
 
 import mode
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.errors import KafkaError
-from faust.tables.manager import TableManager
-from faust.tables.recovery import Recovery
-from faust.types import TP, AppT
-from faust.types.tables import CollectionT
+from faust.types import TP
 
 from metrics_app.aggregator.origin import AskIdentity, Matching
 from metrics_app.aggregator.store import HourStore, rewrite
@@ -38,23 +34,34 @@ SAY_INTERVAL_S = 5.0
 AGAIN_S = 1.0
 NO_ANSWER = (KafkaError, OSError, TimeoutError)
 
+Reached = Callable[[TP, int], None]
 
-class Replica(Recovery):
-    """Faust's recovery service with another way of reading.
+
+class Replica(mode.Service):
+    """The local copies of one worker, as far as the changelog is concerned.
 
     Args:
         new_consumer: makes a consumer without a group.
         new_producer: makes an idempotent producer with acks=all.
         ask: which Kafka this is.
     Attributes:
+        is_recovering: whether Faust recovers owned partitions now; standbys wait for that.
         standbys: changelog partitions to follow.
-        current, progress: see `Tables`.
+        current: standby partitions whose copies have had all there was since they were assigned.
+        progress: of the owned partitions that are being recovered.
         written: rows written to a changelog that was made anew, of each partition.
     """
 
-    def __init__(self, app: AppT, tables: Tables, **service: Any) -> None:
-        super().__init__(app, tables, **service)
-        self.new_consumer, self.new_producer, self.ask = tables.new_consumer, tables.new_producer, tables.ask
+    def __init__(
+        self,
+        table: HourlyTable,
+        new_consumer: Callable[[], AIOKafkaConsumer],
+        new_producer: Callable[[], AIOKafkaProducer],
+        ask: AskIdentity,
+    ) -> None:
+        super().__init__()
+        self.table, self.new_consumer, self.new_producer, self.ask = table, new_consumer, new_producer, ask
+        self.is_recovering: Callable[[], bool] = lambda: False
         self.standbys: frozenset[TP] = frozenset()
         self.current: set[int] = set()
         self.progress: dict[int, Progress] = {}
@@ -62,70 +69,57 @@ class Replica(Recovery):
         self._era = object()  # another one after each revoke: what was read for the one before must not be written
 
     @property
-    def _table(self) -> HourlyTable:
-        (table,) = self.tables.values()
-        return cast(HourlyTable, table)
-
-    @property
     def _store(self) -> HourStore:
-        return self._table.store
+        return self.table.store
 
-    def on_partitions_revoked(self, revoked: set[TP]) -> None:
+    def revoke(self) -> None:
         """Writes no more, until the next assignment."""
-        super().on_partitions_revoked(revoked)
         self._era = object()
         self.standbys = frozenset()
         self.current.clear()
         self.progress.clear()
 
-    def add_standby(self, table: CollectionT, tp: TP) -> None:
-        """Follows a partition, instead of telling Faust to; its database is open from now on."""
-        table.persisted_offset(tp)
+    def follow(self, tp: TP) -> None:
+        """Keeps the copy of a standby partition up to date from now on."""
         self.standbys |= {tp}
 
-    async def _wait(self, coro: Any, timeout: Any = None) -> None:  # noqa: ASYNC109  as in Faust
-        # past a timeout Faust's recovery ends for good and says nothing; the watchdog does know when nothing moves
-        await super()._wait(coro)
+    async def recover(self, tps: frozenset[TP], reached: Reached) -> None:
+        """Returns when the copies of these partitions have everything up to the end of the changelog.
 
-    async def _build_offsets(self, consumer: Any, tps: set[TP], destination: Any, title: str) -> None:
-        await super()._build_offsets(consumer, tps, destination, title)
-        if title == "active" and tps:
-            await self._recover(frozenset(tps), destination)
-
-    async def _recover(self, tps: frozenset[TP], offsets: Any) -> None:
-        """Brings the copies of owned partitions to the end of the changelog; notes in `offsets` how far they are."""
+        Args:
+            reached: told the offset that a copy has reached, and in the end that of the changelog.
+        """
         era = self._era
         while True:
             try:
                 async with self._reader(tps, tps | self.standbys) as reader:
-                    await self._read_to_end(reader, era, offsets)
+                    await self._read_to_end(reader, era, reached)
                     if await self._write_again(tps, era):
-                        await self._read_to_end(reader, era, offsets)  # what was written: the copies lead to its end
+                        await self._read_to_end(reader, era, reached)  # what was written: the copies lead to its end
                 return
             except NO_ANSWER as error:
                 logger.warning("recovery cannot read the changelog, trying again: %r", error)
                 await asyncio.sleep(AGAIN_S)
 
-    async def _read_to_end(self, reader: AIOKafkaConsumer, era: object, offsets: Any) -> None:
+    async def _read_to_end(self, reader: AIOKafkaConsumer, era: object, reached: Reached) -> None:
         ends = await reader.end_offsets(reader.assignment())
         begun = {tp: await reader.position(tp) for tp in ends}
         started = time.monotonic()
         behind = {tp for tp in ends if begun[tp] < ends[tp]}
         for tp in ends.keys() - behind:
-            self._arrived(tp, offsets, ends[tp])
+            self._arrived(tp, ends[tp], reached)
         while behind:
             for tp, position in (await self._read(reader, era)).items():
                 if tp in behind:
-                    offsets[tp] = position - 1
+                    reached(tp, position - 1)
                     done, total = position - begun[tp], ends[tp] - begun[tp]
                     self.progress[tp.partition] = _progress(tp, done, total, time.monotonic() - started)
                     if position >= ends[tp]:
                         behind.discard(tp)
-                        self._arrived(tp, offsets, ends[tp])
+                        self._arrived(tp, ends[tp], reached)
 
-    def _arrived(self, tp: TP, offsets: Any, end: int) -> None:
-        # what Faust compares: nothing is left for it, nor is more there than it knows of
-        offsets[tp] = self.active_highwaters[tp] = max(end - 1, self.active_highwaters[tp])
+    def _arrived(self, tp: TP, end: int, reached: Reached) -> None:
+        reached(tp, end - 1)
         self.progress.pop(tp.partition, None)
         self._store.settle_doubts(tp.partition)
         self._store.note_whole(tp.partition)
@@ -147,7 +141,7 @@ class Replica(Recovery):
     async def _follow(self) -> None:
         while not self.should_stop:
             standbys, era = self.standbys, self._era
-            if not standbys or self.in_recovery:
+            if not standbys or self.is_recovering():
                 await self.sleep(FETCH_MS / 1000)
                 continue
             try:
@@ -188,7 +182,7 @@ class Replica(Recovery):
             await reader.start()
             await asyncio.sleep(0)  # its tasks begin: cancelled before that, by stop(), they would cancel us
             reader.assign(list(tps))
-            self._table.rebuild_expired_early(copies)
+            self.table.rebuild_expired_early(copies)
             await Matching(self._store, self.ask).match(reader, copies)
             reader.assign(list(tps))
             for tp in tps:
@@ -198,7 +192,7 @@ class Replica(Recovery):
             await reader.stop()
 
     @mode.Service.task
-    async def _publish_stats(self) -> None:
+    async def _say_progress(self) -> None:
         while not self.should_stop:
             await self.sleep(SAY_INTERVAL_S)
             for progress in self.progress.values():
@@ -219,32 +213,3 @@ def _portions(records: list[Any], reached: int) -> Iterator[tuple[list[Any], int
 def _progress(tp: TP, done: int, total: int, took_s: float) -> Progress:
     eta_s = round(took_s * (total - done) / done, 1) if done > 0 else None
     return Progress(tp.partition, done, total, eta_s)
-
-
-class Tables(TableManager):
-    """Faust's tables with that recovery.
-
-    Attributes:
-        new_consumer, new_producer, ask: see `Replica`; to be set before it starts.
-    """
-
-    new_consumer: Callable[[], AIOKafkaConsumer]
-    new_producer: Callable[[], AIOKafkaProducer]
-    ask: AskIdentity
-
-    @property
-    def recovery(self) -> Replica:
-        """The recovery service. Made at first use: it takes the event loop of that moment."""
-        if self._recovery is None:
-            self._recovery = Replica(self.app, self, beacon=self.beacon, loop=self.loop)
-        return cast(Replica, self._recovery)
-
-    @property
-    def progress(self) -> dict[int, Progress]:
-        """Of the owned partitions that are being recovered."""
-        return self.recovery.progress if self._recovery is not None else {}
-
-    @property
-    def current(self) -> set[int]:
-        """Standby partitions whose copies have had all there was since they were assigned."""
-        return self.recovery.current if self._recovery is not None else set()

@@ -23,14 +23,15 @@ from metrics_app.aggregator.flusher import Flusher
 from metrics_app.aggregator.fold import Limits
 from metrics_app.aggregator.partitions import Partitions
 from metrics_app.aggregator.reader import CaughtUp, TableReader
-from metrics_app.aggregator.replica import Tables
+from metrics_app.aggregator.replica import Replica
 from metrics_app.aggregator.source_log import SourceLog
 from metrics_app.aggregator.table import new_table
 from metrics_app.aggregator.upkeep import Upkeep
 from metrics_app.aggregator.watchdog import LoopGuard, Symptoms, Watchdog
 from metrics_app.clocks import Clocks
-from metrics_app.faust_runtime.consumer import Record, rejoin
+from metrics_app.faust_runtime.consumer import Record, RunConsumer
 from metrics_app.faust_runtime.group import GroupOwners
+from metrics_app.faust_runtime.tables import Tables
 from metrics_app.http.problems import Health
 from metrics_app.kafka import connections
 from metrics_app.kafka.identity import cluster_identity
@@ -64,11 +65,14 @@ def register(
     """Adds table and agent to the app; the services returned are to be started with it."""
     table = new_table(app, settings.partitions)
     table.on_rebuild = lambda reason: telemetry.state_rebuilds.labels(reason).inc()
-    tables = cast(Tables, app.tables)
     table.on_bad = telemetry.bad_rows.inc
-    tables.new_consumer = lambda: connections.reader(settings)
-    tables.new_producer = lambda: connections.producer(settings, linger_ms=5)
-    tables.ask = lambda: cluster_identity(settings)
+    replica = Replica(
+        table,
+        lambda: connections.reader(settings),
+        lambda: connections.producer(settings, linger_ms=5),
+        lambda: cluster_identity(settings),
+    )
+    cast(Tables, app.tables).delegate_to(replica)
     log = SourceLog(app, settings.samples_topic)
     clocks = Clocks(settings.clock_tolerance_s, telemetry)
     table.latest_ms = lambda: int((clocks.now().own_s + clocks.tolerance_s) * 1000)
@@ -116,12 +120,12 @@ def register(
     watchdog = Watchdog(symptoms.now, symptoms.kafka_answers, symptoms.remedy)
     health.warnings["clock"] = clocks.warning
     caught_up = CaughtUp(partitions)
-    health.checks["table"] = lambda: _recovering(app, partitions, tables) or caught_up.problem()
+    health.checks["table"] = lambda: _recovering(app, partitions, replica) or caught_up.problem()
     health.checks["dead_letters"] = lambda: _stopped(partitions)
     health.checks["watchdog"] = watchdog.suspicion
     health.vital["watchdog"] = watchdog.overdue
     return Aggregator(
-        TableReader(app, table, partitions, tables, final_after_s(settings)),
+        TableReader(app, table, partitions, replica, final_after_s(settings)),
         owners,
         before_kafka=[SoleUse(settings.data_dir), LoopGuard(settings.session_timeout_s)],
         services=[flusher, upkeep, watchdog],
@@ -133,7 +137,7 @@ async def _begin_anew(app: faust.App, names: set[str]) -> None:
     """Has all partitions assigned once more: copies and places are then compared with the topics that there are."""
     if names:
         try:
-            await rejoin(app.consumer)
+            await cast(RunConsumer, app.consumer).rejoin()
         except ConsumerNotStarted:  # the first assignment is to come
             logger.info("not in the group yet")
 
@@ -177,12 +181,12 @@ def _stopped(partitions: Partitions) -> str | None:
     return reasons[0] if reasons and len(reasons) == len(partitions.owned) else None
 
 
-def _recovering(app: faust.App, partitions: Partitions, tables: Tables) -> str | None:
-    if tables.progress:
-        return "; ".join(map(str, tables.progress.values()))
+def _recovering(app: faust.App, partitions: Partitions, replica: Replica) -> str | None:
+    if replica.progress:
+        return "; ".join(map(str, replica.progress.values()))
     if app.rebalancing:
         return "partitions are being reassigned"
-    if not tables.actives_ready:
+    if not app.tables.actives_ready:
         return "recovering from the changelog"
     if not partitions.all_compared.is_set():
         return "comparing what is folded with the samples topic"

@@ -17,12 +17,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple, cast
+from typing import NamedTuple, cast
 
 import faust
 from faust.types import TP
 
 from metrics_app.aggregator.row import Place
+from metrics_app.faust_runtime.consumer import RunConsumer
 
 ANSWER_S = 5.0
 
@@ -47,38 +48,6 @@ def continued(place: Place, span: Span) -> Place:
     return place._replace(epoch=place.epoch + 1, offset=first_new - 1)
 
 
-class ReadOffsets(dict[TP, int | None]):
-    """Faust's note of the last record it handed on, by partition; what lies below it is dropped unseen.
-
-    A seek sets it back, and records fetched before the seek took effect set it forward again: the records that were
-    sought would be dropped, time after time while there is load. So from a seek until the sought record comes
-    there is no note, and nothing is dropped.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.sought: dict[TP, int] = {}
-
-    def __getitem__(self, tp: TP) -> int | None:
-        return None if tp in self.sought else self.get(tp)
-
-    def __setitem__(self, tp: TP, offset: int | None) -> None:
-        super().__setitem__(tp, offset)
-        if offset is not None and self.sought.get(tp) == offset:
-            del self.sought[tp]
-
-    def pop(self, tp: TP, default: Any = None) -> Any:
-        """The note, which is taken away when the partition is."""
-        self.sought.pop(tp, None)
-        return super().pop(tp, default)
-
-
-async def seek(consumer: Any, tp: TP, offset: int) -> None:
-    """Has the records from an offset on delivered again, whatever is on its way from Kafka."""
-    await consumer.seek(tp, offset)
-    consumer._read_offset.sought[tp] = offset
-
-
 class SourceLog:
     """The samples topic, seen through the consumer of the app."""
 
@@ -100,10 +69,7 @@ class SourceLog:
         return {tp.partition: Span(earliest[tp], ends[tp], newer[tp]) for tp in tps}
 
     async def _first_after(self, log_ms: dict[TP, int]) -> dict[TP, int | None]:
-        thread = cast(Any, self.app.consumer)._thread  # Faust does not hand this question through
-        asked = {tp: at + 1 for tp, at in log_ms.items()}
-        found = await thread.call_thread(thread._ensure_consumer().offsets_for_times, asked)
-        return {tp: found[tp] and found[tp].offset for tp in log_ms}
+        return await self._consumer.offsets_for_times({tp: at + 1 for tp, at in log_ms.items()})
 
     async def ends(self, partitions: Iterable[int]) -> dict[int, int]:
         """The offset after the last record of each partition."""
@@ -113,11 +79,15 @@ class SourceLog:
 
     def committed(self, partition: int) -> int:
         """Offset from which Faust began to read; 0 when it had none."""
-        return cast(Any, self.app.consumer)._committed_offset.get(TP(self.topic, partition)) or 0
+        return self._consumer.began_at(TP(self.topic, partition))
 
     async def seek(self, partition: int, offset: int) -> None:
         """Has the records from an offset on delivered again."""
-        await seek(self.app.consumer, TP(self.topic, partition), offset)
+        await self._consumer.deliver_from(TP(self.topic, partition), offset)
+
+    @property
+    def _consumer(self) -> RunConsumer:
+        return cast(RunConsumer, self.app.consumer)
 
 
 class Witness(NamedTuple):

@@ -18,7 +18,7 @@ import asyncio
 import logging
 from collections import defaultdict
 from collections.abc import Callable, Iterable
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from aiokafka import AIOKafkaProducer
 from faust.types import TP
@@ -76,7 +76,8 @@ class HourStore(LocalCopies):
         records = list(records)
         row_keys = [record.key for record in records if record.key]
         with self.sound(tp.partition):
-            current = dict(zip(row_keys, self._db_for_partition(tp.partition).get(row_keys), strict=True))
+            values: Any = self.database(tp.partition).get(cast(Any, row_keys))
+            current: dict[bytes, bytes] = dict(zip(row_keys, values, strict=True))
         news: dict[bytes, bytes] = {}
         bad: list[Bad] = []
         for record in records:

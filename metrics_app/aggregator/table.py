@@ -8,7 +8,7 @@ only logged, and its reading of the changelog record by record (`replica.py`).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import cast
+from typing import Any, cast
 
 import faust
 from faust.types import TP
@@ -16,12 +16,13 @@ from faust.types import TP
 from metrics_app.aggregator import row as rows
 from metrics_app.aggregator.row import NOWHERE, Place
 from metrics_app.aggregator.store import HourStore
+from metrics_app.faust_runtime.tables import RawTable
 
 NAME = "hours"
 EXPIRED_EARLY = "expired_early"
 
 
-class HourlyTable(faust.Table[bytes, bytes]):
+class HourlyTable(RawTable):
     """The one table of the app: rows by key and hour, and beside them the ids and the place of each partition.
 
     Attributes:
@@ -33,19 +34,9 @@ class HourlyTable(faust.Table[bytes, bytes]):
     on_bad: Callable[[int], None] = staticmethod(lambda count: None)
     latest_ms: Callable[[], int] = staticmethod(lambda: 1 << 62)
 
-    def _new_store(self) -> HourStore:
-        # made at first use, for it takes the event loop of that moment: not before the loop runs
-        store = HourStore(
-            "rocksdb://",
-            self.app,
-            self,
-            table_name=self.name,
-            key_type=bytes,
-            key_serializer="raw",
-            value_serializer="raw",
-            value_type=bytes,
-            loop=self.loop,
-        )
+    def new_store(self, **options: Any) -> HourStore:
+        """Makes the store."""
+        store = HourStore(**options)
         store.on_rebuild, store.on_bad = self.on_rebuild, self.on_bad
         return store
 

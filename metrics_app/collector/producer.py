@@ -19,6 +19,7 @@ from aiokafka.errors import KafkaError
 
 from metrics_app.clocks import Clocks
 from metrics_app.errors import BrokerError
+from metrics_app.faust_runtime.producer import abandon
 from metrics_app.kafka import connections, topics
 from metrics_app.settings import Settings
 from metrics_app.telemetry import Telemetry
@@ -66,7 +67,7 @@ class Connection(mode.Service):
         """Disconnects; what is still being sent fails."""
         if self._producer is not None:
             producer, self._producer = self._producer, None
-            await connections.abandon(producer)
+            await abandon(producer)
 
     @mode.Service.task
     async def _stay_connected(self) -> None:
@@ -81,7 +82,7 @@ class Connection(mode.Service):
                 self._lost.clear()
                 self._producer, attempt = producer, 0
                 await self._lost.wait()
-                await connections.abandon(producer)
+                await abandon(producer)
             await self.sleep(PAUSES_S[min(attempt, len(PAUSES_S) - 1)])
             attempt += 1
 
@@ -99,7 +100,7 @@ class Connection(mode.Service):
                 self.clocks.keep(())  # there may be other brokers now
                 await self._ask_the_time(producer)
         except BaseException:
-            await connections.abandon(producer)
+            await abandon(producer)
             raise
         return producer
 

@@ -7,17 +7,17 @@ brought of a partition travels as one message, a run, whose value is the list of
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from faust.exceptions import ConsumerNotStarted
 from faust.transport.drivers import aiokafka
 from faust.types import TP
 
-from metrics_app.aggregator.source_log import ReadOffsets
-from metrics_app.kafka.connections import FETCH_WAIT_MS
-
+# A fetch that waits for partitions without anything new holds up the others, for a broker is asked one thing at a time.
+# This is less than what a fetch brings takes to be folded; an idle consumer asks 20 times a second.
+FETCH_WAIT_MS = 50
 REJOIN_S = 10.0
 RUN_BYTES = 512 << 10  # of record values, after which a run ends; as the largest record, for a run has at least one
 
@@ -50,22 +50,30 @@ def runs(records: Iterable[Any]) -> list[Any]:
     return [replace(run[0], value=run) for run in found]
 
 
-async def rejoin(consumer: Any) -> None:
-    """Looks the topics up again and has the group assign its partitions once more.
+class ReadOffsets(dict[TP, int | None]):
+    """Faust's note of the last record it handed on, by partition; what lies below it is dropped unseen.
 
-    Raises:
-        ConsumerNotStarted: it is not in the group.
-        KafkaError, TimeoutError: it could not be asked.
+    A seek sets it back, and records fetched before the seek took effect set it forward again: the records that were
+    sought would be dropped, time after time while there is load. So from a seek until the sought record comes
+    there is no note, and nothing is dropped.
     """
-    thread = consumer._thread
-    kafka = thread._ensure_consumer()
 
-    async def ask() -> None:
-        await kafka._client.force_metadata_update()
-        kafka._coordinator.request_rejoin()
+    def __init__(self) -> None:
+        super().__init__()
+        self.sought: dict[TP, int] = {}
 
-    async with asyncio.timeout(REJOIN_S):
-        await thread.call_thread(ask)
+    def __getitem__(self, tp: TP) -> int | None:
+        return None if tp in self.sought else self.get(tp)
+
+    def __setitem__(self, tp: TP, offset: int | None) -> None:
+        super().__setitem__(tp, offset)
+        if offset is not None and self.sought.get(tp) == offset:
+            del self.sought[tp]
+
+    def pop(self, tp: TP, default: Any = None) -> Any:
+        """The note, which is taken away when the partition is."""
+        self.sought.pop(tp, None)
+        return super().pop(tp, default)
 
 
 class _Thread(aiokafka.AIOKafkaConsumerThread):
@@ -91,6 +99,42 @@ class RunConsumer(aiokafka.Consumer):
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self._read_offset = ReadOffsets()
+
+    async def deliver_from(self, tp: TP, offset: int) -> None:
+        """Has the records from an offset on delivered again, whatever is on its way from Kafka."""
+        await self.seek(tp, offset)
+        cast(ReadOffsets, self._read_offset).sought[tp] = offset
+
+    def began_at(self, tp: TP) -> int:
+        """The offset from which Faust began to read; 0 when the group had committed none."""
+        return self._committed_offset.get(tp) or 0
+
+    async def offsets_for_times(self, appended_ms: Mapping[TP, int]) -> dict[TP, int | None]:
+        """The first offset of each partition that was appended at a time or later, epoch milliseconds; None: none was.
+
+        Raises:
+            KafkaError, TimeoutError: Kafka did not say.
+        """
+        thread = cast(Any, self)._thread  # Faust does not hand this question through
+        found = await thread.call_thread(thread._ensure_consumer().offsets_for_times, dict(appended_ms))
+        return {tp: found[tp] and found[tp].offset for tp in appended_ms}
+
+    async def rejoin(self) -> None:
+        """Looks the topics up again and has the group assign its partitions once more.
+
+        Raises:
+            ConsumerNotStarted: it is not in the group.
+            KafkaError, TimeoutError: it could not be asked.
+        """
+        thread = cast(Any, self)._thread
+        kafka = thread._ensure_consumer()
+
+        async def ask() -> None:
+            await kafka._client.force_metadata_update()
+            kafka._coordinator.request_rejoin()
+
+        async with asyncio.timeout(REJOIN_S):
+            await thread.call_thread(ask)
 
     def _new_consumer_thread(self) -> _Thread:
         return _Thread(self, loop=self.loop, beacon=self.beacon)

@@ -10,20 +10,17 @@ from pathlib import Path
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
-from aiokafka.errors import KafkaConnectionError
 from faust import SASLCredentials, SSLCredentials
 from faust.types.auth import CredentialsT
 from yarl import URL
 
 from metrics_app.errors import BrokerError
 from metrics_app.faust_runtime import records
+from metrics_app.faust_runtime.consumer import FETCH_WAIT_MS
 from metrics_app.settings import Settings
 
 MAX_REQUEST_BYTES = 1 << 20
 READ_AHEAD_BYTES = 4 << 20
-# A fetch that waits for partitions without anything new holds up the others, for a broker is asked one thing at a time.
-# This is less than what a fetch brings takes to be folded; an idle consumer asks 20 times a second.
-FETCH_WAIT_MS = 50
 POLL_MS = 500
 FIRST_RECORD_S = 5.0
 # a request may take less than the silence after which its sender's partitions move: a late ack ends the sender first
@@ -123,28 +120,6 @@ async def first_record(settings: Settings, topic: str, partition: int, offset: i
             return max(int(at), end)
     finally:
         await consumer.stop()
-
-
-async def abandon(producer: AIOKafkaProducer) -> None:
-    """Ends a producer at once; what it has not delivered fails with KafkaConnectionError, and is never delivered later.
-
-    Its own `stop()` waits until all is delivered, so as long as an outage lasts.
-    """
-    sender = producer._sender
-    producer._message_accumulator.fail_all(KafkaConnectionError("given up"))
-    tasks = [task for task in asyncio.all_tasks() if _sends_for(sender, task)]
-    if sender.sender_task is not None:
-        tasks.append(sender.sender_task)
-    for task in tasks:
-        task.cancel()
-    if tasks:
-        await asyncio.wait(tasks)
-    await producer.stop()
-
-
-def _sends_for(sender: Any, task: asyncio.Task[Any]) -> bool:
-    frame = getattr(task.get_coro(), "cr_frame", None)
-    return frame is not None and frame.f_locals.get("self") is sender
 
 
 def _tls(settings: Settings) -> ssl.SSLContext | None:

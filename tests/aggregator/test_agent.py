@@ -19,7 +19,6 @@ from metrics_app.aggregator.dead_letters import StopRule
 from metrics_app.aggregator.deduplication import IdIndex, Sights
 from metrics_app.aggregator.fold import HOUR_MS, Limits, PartitionFold
 from metrics_app.aggregator.partitions import Partitions
-from metrics_app.aggregator.source_log import ReadOffsets
 from metrics_app.telemetry import Telemetry
 from metrics_app.wire import record
 from metrics_app.wire.chunk import Chunk
@@ -45,9 +44,8 @@ class Consumer:
     def __init__(self) -> None:
         self.sought: list[tuple[TP, int]] = []
         self.earliest = 0
-        self._read_offset = ReadOffsets()
 
-    async def seek(self, tp: TP, offset: int) -> None:
+    async def deliver_from(self, tp: TP, offset: int) -> None:
         self.sought.append((tp, offset))
 
     async def earliest_offsets(self, *tps: TP) -> dict[TP, int]:

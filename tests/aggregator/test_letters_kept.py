@@ -45,7 +45,7 @@ def producer(monkeypatch: pytest.MonkeyPatch) -> Producer:
     async def abandon(_producer: Any) -> None:
         pass
 
-    monkeypatch.setattr("metrics_app.kafka.connections.abandon", abandon)
+    monkeypatch.setattr("metrics_app.aggregator.flusher.abandon", abandon)
     monkeypatch.setattr(module, "RETRY_S", 0.01)
     return Producer()
 

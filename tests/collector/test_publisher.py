@@ -19,6 +19,7 @@ from aiokafka.errors import KafkaConnectionError
 from metrics_app import clocks
 from metrics_app.collector.publisher import MAYBE_KEPT, NOTHING_KEPT, Publisher
 from metrics_app.errors import OverloadedError
+from metrics_app.faust_runtime.producer import abandon
 from metrics_app.kafka import connections, topics
 from metrics_app.kafka.connections import PATIENCE
 from metrics_app.kafka.embedded import EmbeddedKafka
@@ -243,7 +244,7 @@ async def test_an_abandoned_producer_fails_what_it_holds_at_once_and_leaves_no_t
         held = [await producer.send(here.samples_topic, b"x", partition=partition) for partition in (0, 1, 0)]
         await asyncio.sleep(0.1)
         async with asyncio.timeout(1):
-            await connections.abandon(producer)
+            await abandon(producer)
         outcomes = await asyncio.gather(*held, return_exceptions=True)
         assert [type(outcome) for outcome in outcomes] == [KafkaConnectionError] * 3
         await asyncio.sleep(0)

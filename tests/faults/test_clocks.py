@@ -104,19 +104,17 @@ class Books:
 
     def answers(self) -> dict[tuple[str, int], list[dict[str, Any]]]:
         """The answer of the owner and of the standby to each row."""
-        found: dict[tuple[str, int], list[dict[str, Any]]] = {row: [] for row in self.accepted}
-        for key, hour in found:
-            replies = [self.ask(key, hour, name, held=True) for name in AGGREGATORS]
-            found[key, hour] = [reply.body for reply in replies if reply.status == 200]
-        return found
+        return {
+            (key, hour): [self.ask(key, hour, name, held=True).body for name in AGGREGATORS]
+            for key, hour in self.accepted
+        }
 
     def is_exact(self) -> bool:
         """Owner and standby have what was accepted of each row."""
-        found = self.answers()
         self.wrong = {
-            row: (count, [each["count"] for each in found[row]])
-            for row, count in self.accepted.items()
-            if [each["count"] for each in found[row]] != [count] * len(AGGREGATORS)
+            row: (self.accepted[row], found)
+            for row, answers in self.answers().items()
+            if (found := [each.get("count", each) for each in answers]) != [self.accepted[row]] * len(AGGREGATORS)
         }
         return not self.wrong
 
@@ -127,7 +125,9 @@ class Books:
             assert time.monotonic() < give_up, f"accepted, found by owner and standby: {list(self.wrong.items())[:4]}"
             time.sleep(0.3)
         now = int(time.time()) // HOUR_S
-        final = [row for row, found in self.answers().items() if row[1] >= now and any(each["final"] for each in found)]
+        final = [
+            row for row, found in self.answers().items() if row[1] >= now and any(each.get("final") for each in found)
+        ]
         assert not final, "an open hour is not final"
 
     def await_warning(self, name: str, words: str) -> None:

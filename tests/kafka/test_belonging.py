@@ -11,6 +11,7 @@ from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 
 from metrics_app.errors import BrokerError
+from metrics_app.faust_runtime.producer import abandon
 from metrics_app.kafka import belonging, connections, topics
 from metrics_app.kafka.embedded import EmbeddedKafka
 from metrics_app.kafka.ports import free_port
@@ -122,7 +123,7 @@ async def test_a_producer_whose_broker_is_gone_sends_nothing_to_the_one_that_too
                 sent = await producer.send(here.samples_topic, b"second", partition=0)
                 await asyncio.wait([sent], timeout=4)
                 assert not (sent.done() and sent.exception() is None)
-                await connections.abandon(producer)
+                await abandon(producer)
                 await asyncio.wait([sent])
                 sent.exception()
         assert await held(here) == 0

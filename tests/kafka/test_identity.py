@@ -9,7 +9,8 @@ import pytest
 from aiokafka.admin import NewTopic
 from aiokafka.protocol.metadata import MetadataRequest_v5
 
-from metrics_app.kafka import identity, topics
+from metrics_app.faust_runtime import metadata
+from metrics_app.kafka import topics
 from metrics_app.kafka.embedded import EmbeddedKafka
 from metrics_app.kafka.identity import TopicIdentity, cluster_identity
 from metrics_app.kafka.ports import free_port
@@ -78,7 +79,7 @@ async def test_a_broker_that_knows_no_topic_ids_is_asked_in_the_older_form(
     here = settings()
     await make(here, here.samples_topic, 3)
     await topic_of(here, here.samples_topic)
-    monkeypatch.setattr(identity._Metadata, "_CLASSES", (MetadataRequest_v5,))
+    monkeypatch.setattr(metadata._Metadata, "_CLASSES", (MetadataRequest_v5,))
     found = await cluster_identity(here)
     assert found.id
     assert found.topics[here.samples_topic] == TopicIdentity("", 3)

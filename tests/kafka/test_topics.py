@@ -15,6 +15,7 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from metrics_app.errors import BrokerError
 from metrics_app.kafka import topics
 from metrics_app.kafka.embedded import EmbeddedKafka
+from metrics_app.kafka.identity import cluster_identity
 from metrics_app.kafka.ports import free_port
 from metrics_app.settings import Settings
 from tests.conftest import MakeSettings
@@ -118,6 +119,16 @@ async def test_a_longer_retention_is_set_on_the_topic_and_the_rest_of_it_stays(s
     await have_own_values(here, here.changelog_topic, longer)
 
 
+async def until_there_are(partitions: int, topic: str, here: Settings) -> None:
+    """For a moment after a change the broker may not say so."""
+    async with asyncio.timeout(20):
+        while True:
+            found = (await cluster_identity(here)).topics.get(topic)
+            if partitions == (found.partitions if found else 0):
+                return
+            await asyncio.sleep(0.05)
+
+
 @pytest.mark.kafka
 async def test_partitions_added_to_one_topic_of_a_system_in_use_are_left_alone(settings: MakeSettings) -> None:
     """To one only: the other shows how many there were; and to none while one is missing."""
@@ -125,12 +136,13 @@ async def test_partitions_added_to_one_topic_of_a_system_in_use_are_left_alone(s
     await topics.ensure(here)
     async with topics.admin_client(here) as admin:
         await admin.create_partitions({here.samples_topic: NewPartitions(5)})
+    await until_there_are(5, here.samples_topic, here)
     await topics.ensure(here)
     with pytest.raises(BrokerError, match="-changelog has 2 partitions, METRICS_PARTITIONS says 5"):
         await topics.ensure(here.model_copy(update={"partitions": 5}))
     async with topics.admin_client(here) as admin:
         await admin.delete_topics([here.changelog_topic])
-    await asyncio.sleep(0.5)
+    await until_there_are(0, here.changelog_topic, here)
     with pytest.raises(BrokerError, match="-samples has 5 partitions, METRICS_PARTITIONS says 2"):
         await topics.ensure(here)
 

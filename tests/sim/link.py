@@ -105,7 +105,7 @@ class Link:
 
 
 class Producer:
-    """What the flusher uses of AIOKafkaProducer, and what `client.abandon` touches inside it."""
+    """What the flusher uses of AIOKafkaProducer, and what `producer.abandon` touches inside it."""
 
     def __init__(self, link: Link) -> None:
         self.link = link
@@ -141,5 +141,5 @@ class Producer:
         return await (await self.send_batch(batch, topic, partition=0))
 
     def fail_all(self, _error: BaseException) -> None:
-        """Called by `client.abandon`."""
+        """Called by `producer.abandon`."""
         self.link.give_up(asyncio.get_running_loop().time() + LATE_S)

@@ -19,7 +19,6 @@ from metrics_app.aggregator.flusher import Flusher
 from metrics_app.aggregator.fold import Limits
 from metrics_app.aggregator.local_state import IDENTITY_KEY, MANIFEST_KEY
 from metrics_app.aggregator.partitions import Partitions
-from metrics_app.aggregator.source_log import ReadOffsets
 from metrics_app.aggregator.table import HourlyTable, new_table
 from metrics_app.clocks import Clocks, Instant
 from metrics_app.telemetry import Telemetry
@@ -64,16 +63,16 @@ class Disk:
     def wipe(self) -> None:
         """Nothing is left."""
         for partition in range(self.table.partitions or 0):
-            db: Any = self.table.store._db_for_partition(partition)
+            db: Any = self.table.store.database(partition)
             for row_key in list(db.keys()):
                 if row_key not in (IDENTITY_KEY, MANIFEST_KEY):
                     del db[row_key]
 
     def reopen(self) -> None:
         """Closes the databases; the next use opens them, as a new process does."""
-        for db in self.table.store._dbs.values():
+        for partition in self.table.store.partitions_held():
+            db: Any = self.table.store.let_go(partition)
             db.close()
-        self.table.store._dbs.clear()
 
 
 class Worker:
@@ -105,7 +104,6 @@ class Worker:
         self.partitions = self._nothing_in_memory()
         self.app = cast(Any, SimpleNamespace(consumer_generation_id=-1, consumer=self))
         self.positions: dict[int, int] = {}
-        self._read_offset = ReadOffsets()
         make_producer: Any = self.link.producer
         self.table.store.outvoted.clear()
         self.flusher = Flusher(
@@ -240,7 +238,7 @@ class Worker:
         self.take(partition, range(position, end), self.app.consumer_generation_id)
         return True
 
-    async def seek(self, tp: TP, offset: int) -> None:
+    async def deliver_from(self, tp: TP, offset: int) -> None:
         """As the consumer's."""
         self.positions[tp.partition] = offset
 

@@ -13,7 +13,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.structs import ConsumerRecord
 
 from metrics_app.app import create_app
-from metrics_app.faust_runtime.consumer import RUN_BYTES, RunConsumer, runs
+from metrics_app.faust_runtime.consumer import FETCH_WAIT_MS, RUN_BYTES, RunConsumer, runs
 from metrics_app.kafka import connections
 from metrics_app.settings import Settings, load
 from metrics_app.wire import record as wire
@@ -34,7 +34,7 @@ def offsets(found: list[Any]) -> list[list[int]]:
 async def test_no_partition_waits_long_for_others_that_have_nothing_new():
     app = create_app(load(), "aggregator")
     consumer = cast(RunConsumer, app.consumer)._new_consumer_thread()._create_worker_consumer(app.transport)
-    assert consumer._fetch_max_wait_ms == connections.FETCH_WAIT_MS
+    assert consumer._fetch_max_wait_ms == FETCH_WAIT_MS
     await consumer.stop()
     assert "fetch_max_wait_ms=self._fetch_max_wait_ms" in inspect.getsource(AIOKafkaConsumer.start), "and it is used"
 
