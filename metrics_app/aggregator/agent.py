@@ -28,8 +28,8 @@ from faust.types import TP, Message, StreamT
 
 from metrics_app.aggregator.dead_letters import StopRule
 from metrics_app.aggregator.fold import HOUR_MS, Tally
-from metrics_app.aggregator.partitions import Active, End, Partitions
-from metrics_app.aggregator.source_log import SourceLog, Witness
+from metrics_app.aggregator.partitions import ActivePartition, Partitions
+from metrics_app.aggregator.source_log import Witness
 from metrics_app.errors import FormatError
 from metrics_app.faust_runtime.consumer import Record, RunConsumer
 from metrics_app.process import EXIT_CRASHED, leave
@@ -154,7 +154,7 @@ class Folding:
     def _is_stale(self, run: Message) -> bool:
         return bool(run.generation_id != self.app.consumer_generation_id)
 
-    async def _apply(self, record: Record, active: Active, witness: Witness) -> None:
+    async def _apply(self, record: Record, active: ActivePartition, witness: Witness) -> None:
         tp = TP(record.topic, record.partition)
         chunks, reason = self._read(record)
         if reason is not None:
@@ -209,13 +209,13 @@ class Folding:
         self.partitions.active.pop(tp.partition, None)
         await asyncio.sleep(RETRY_S)
 
-    def _compared(self, record: Record, active: Active, witness: Witness) -> Witness:
+    def _compared(self, record: Record, active: ActivePartition, witness: Witness) -> Witness:
         """The witness, after the record's stamp was compared with our clock."""
-        after = active.asked.at if active.asked is not None and record.offset >= active.asked.offset else None
+        after = active.completeness.asked_before(record.offset)
         is_odd = self.partitions.clocks.met(record.partition, record.offset, record.timestamp, after)
         return witness._replace(disputed=True) if is_odd else witness
 
-    async def _seek_back(self, tp: TP, active: Active, before_s: float) -> None:
+    async def _seek_back(self, tp: TP, active: ActivePartition, before_s: float) -> None:
         """Asks for the next offset again; what retention has deleted before it could be read is noted as lost.
 
         Args:
@@ -230,7 +230,7 @@ class Folding:
         except (KafkaError, OSError, TimeoutError, ConsumerNotStarted) as error:
             logger.warning("%s: could not seek back to offset %s, trying again soon: %r", tp, wanted, error)
 
-    async def _seek(self, tp: TP, active: Active, wanted: int, before_s: float) -> None:
+    async def _seek(self, tp: TP, active: ActivePartition, wanted: int, before_s: float) -> None:
         self._sought[tp] = wanted, time.monotonic()
         is_gone = await self.step_over(tp, active, before_s)
         if self.partitions.active.get(tp.partition) is not active:
@@ -240,7 +240,7 @@ class Folding:
             logger.warning("%s: offset %s was skipped, seeking back", tp, wanted)
         await cast(RunConsumer, self.app.consumer).deliver_from(tp, active.fold.offset + 1)
 
-    async def step_over(self, tp: TP, active: Active, before_s: float = FOREVER_S) -> bool:
+    async def step_over(self, tp: TP, active: ActivePartition, before_s: float = FOREVER_S) -> bool:
         """Goes on behind offsets that never come: they hold no record, or it is lost; whether there were any.
 
         Args:
@@ -265,32 +265,6 @@ class Folding:
 def _identity(record: Record) -> tuple[TP, int, int, int]:
     """What tells a record from all others, also from those of a topic made anew, which gives its offsets out again."""
     return TP(record.topic, record.partition), record.offset, record.timestamp, zlib.crc32(record.value or b"")
-
-
-async def prove_completeness(log: SourceLog, partitions: Partitions, telemetry: Telemetry) -> dict[int, int]:
-    """Notes for each owned partition whether everything it held a moment ago is folded; returns its lag in records."""
-    at = partitions.clocks.now()
-    ends = await log.ends(partitions.places)
-    lags = {}
-    for partition, offset in ends.items():
-        if partition not in partitions.places:
-            continue
-        active = partitions.of(partition)
-        if offset <= active.fold.offset:
-            partitions.doubt(partition)
-            continue
-        lag = lags[partition] = offset - active.fold.offset - 1
-        telemetry.lag.labels(str(partition)).set(lag)
-        end = End(offset, at, partitions.clocks.both_s(partition, at) or 0.0)
-        if lag == 0:
-            active.show(end)
-        elif active.asked is not None:
-            # under load something is always on its way: what counts is that the end of last time has been reached
-            if active.fold.offset + 1 < active.asked.offset:
-                continue
-            active.show(active.asked)
-        active.asked = end
-    return lags
 
 
 SAY_AGAIN_S = 60.0

@@ -15,20 +15,19 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NoReturn
 
 import mode
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError
-from faust.types import TP
 
 from metrics_app.aggregator import fencing
 from metrics_app.aggregator import row as rows
 from metrics_app.aggregator.dead_letters import LEFT_OUT
-from metrics_app.aggregator.fencing import Gap, ReadChangelog, Records, Slice, Span
-from metrics_app.aggregator.fold import Flush, Tally
+from metrics_app.aggregator.fencing import DistrustError, Fence, ReadChangelog, Records, Span
+from metrics_app.aggregator.fold import Tally
 from metrics_app.aggregator.origin import Reached
-from metrics_app.aggregator.partitions import Active, Partitions
+from metrics_app.aggregator.partitions import ActivePartition, Partitions, Taken
 from metrics_app.aggregator.table import HourlyTable
 from metrics_app.faust_runtime.producer import abandon
 from metrics_app.process import EXIT_CRASHED, leave
@@ -38,24 +37,8 @@ logger = logging.getLogger(__name__)
 
 PLACE_INTERVAL_S = 5.0  # an idle partition still says this often how far it is: standbys and recovery rely on it
 RETRY_S = 0.5
-READ_AGAIN_S = 10.0  # a gap that could not be read waits so long; the flushes that wait for it do not
 
 Sent = tuple[int, asyncio.Future[Any]]  # how many records a batch has, and its ack
-
-
-class Taken(NamedTuple):
-    """What one flush takes from one partition.
-
-    Attributes:
-        again: rows, as they are stored, to be written once more: their hour has closed, or an older state came last.
-    """
-
-    partition: int
-    active: Active
-    flush: Flush
-    tally: Tally
-    seal: Slice
-    again: Records
 
 
 class Flusher(mode.Service):
@@ -127,7 +110,7 @@ class Flusher(mode.Service):
         if sent is None:
             return
         for one in taken:
-            self._settle(one, sent[one.partition])
+            self._settle(one, sent[one.active.number])
         await self._read_gaps(taken)
         self.failing_since = None
         self.telemetry.flush_latency.observe(time.monotonic() - started)
@@ -151,48 +134,28 @@ class Flusher(mode.Service):
         await asyncio.sleep(RETRY_S)
         return None
 
-    def _is_due(self, partition: int, active: Active) -> bool:
-        fold = active.fold
-        idle_s = time.monotonic() - self._last_place_s.get(partition, 0.0)
-        is_due = bool(fold.dirty) or fold.offset != fold.place.offset or idle_s >= PLACE_INTERVAL_S
-        return is_due or fencing.is_due(active) or bool(self.table.store.outvoted[partition])
+    def _is_due(self, active: ActivePartition) -> bool:
+        idle_s = time.monotonic() - self._last_place_s.get(active.number, 0.0)
+        return active.is_changed or idle_s >= PLACE_INTERVAL_S or active.fence.is_due(active.fold)
 
     def _take_all(self) -> list[Taken]:
         taken, room = [], fencing.MOST_ROWS
-        for partition, active in self.partitions.active.items():
-            if self._is_due(partition, active):
-                taken.append(self._take(partition, active, room))
-                room -= len(taken[-1].again)
+        own_s = self.partitions.clocks.now().own_s
+        for active in self.partitions.active.values():
+            if self._is_due(active):
+                taken.append(active.take(own_s, room))
+                room -= len(taken[-1].repeat.rows)
         return taken
-
-    def _take(self, partition: int, active: Active, room: int) -> Taken:
-        sealing = fencing.next_slice(self.table.store, partition, active, room)
-        stored = dict([*sealing.rows, *self._outvoted(partition, room - len(sealing.rows))])
-        flush = active.fold.take(active.as_of(self.partitions.clocks.now().own_s))
-        tally, active.tally = active.tally, Tally()
-        # what goes out in this flush anyway is newer than what the store has
-        again = [(row_key, value) for row_key, value in stored.items() if row_key not in flush.taken]
-        flush = flush._replace(place=flush.place._replace(sealed=sealing.sealed))
-        return Taken(partition, active, flush, tally, sealing, again)
-
-    def _outvoted(self, partition: int, most: int) -> Records:
-        store = self.table.store
-        found = {
-            row_key: store.read(partition, row_key) for row_key in sorted(store.outvoted[partition])[: max(0, most)]
-        }
-        store.outvoted[partition] -= {row_key for row_key, value in found.items() if value is None}  # expired
-        return [(row_key, value) for row_key, value in found.items() if value is not None]
 
     def _give_back(self, taken: list[Taken]) -> None:
         for one in taken:
-            one.active.fold.failed(one.flush)
-            one.active.tally.add(one.tally)
+            one.active.give_back(one)
 
     async def _replicate(self, taken: list[Taken]) -> dict[int, list[Span]]:
         """Sends rows, awaits their acks, then the places; returns the changelog offsets that each partition's got."""
         producer = await self._connected()
-        written = {one.partition: [*one.again, *one.flush.rows] for one in taken}
-        places = {one.partition: [(rows.PLACE_KEY, rows.encode_place(one.flush.place))] for one in taken}
+        written = {one.active.number: one.rows for one in taken}
+        places = {one.active.number: [(rows.PLACE_KEY, rows.encode_place(one.flush.place))] for one in taken}
         sent = await self._send(producer, written)
         for partition, spans in (await self._send(producer, places)).items():
             sent[partition] += spans
@@ -225,63 +188,43 @@ class Flusher(mode.Service):
             sent.append((at - start, ack))
         return sent
 
-    def _reached(self, changelog_tp: TP, active: Active, sent: list[Span]) -> Reached | None:
-        """How far in the changelog the local copy has everything; None when that stays what it was.
-
-        Between our records may lie some of others, with newer states than ours (`gaps`). Before what we have nothing
-        can come: then it is another changelog, and what is to become of the copy is for the next assignment to find.
-        """
-        start = self.table.store.reached(changelog_tp).offset + 1
-        first, stop = min(span.first for span in sent), max(span.stop for span in sent)
-        ended = Reached(stop - 1, max(span.appended_ms for span in sent))
-        if first < start:
-            self.distrust(f"{changelog_tp} gives offsets from {first} on, and had given those up to {start - 1}")
-            return None
-        if active.gap is None and (first, stop - first) == (start, sum(span.records for span in sent)):
-            return ended
-        active.gap = active.gap or Gap(start, stop)
-        active.gap.stop, active.gap.stop_ms = stop, ended.appended_ms
-        return None
-
     async def _read_gaps(self, taken: list[Taken]) -> None:
-        for one in taken:
-            gap, changelog_tp = one.active.gap, self.table.changelog_tp(one.partition)
-            if gap is None or self.should_stop or time.monotonic() < gap.not_before:
+        for active in (one.active for one in taken):
+            fence, gap = active.fence, active.fence.gap_to_read()
+            if gap is None or self.should_stop:
                 continue
             try:
-                records = await self.read_changelog(changelog_tp, gap.start, gap.stop)
+                records = await self.read_changelog(fence.tp, gap.start, gap.stop)
             except (KafkaError, TimeoutError, OSError) as error:
-                logger.warning("%s: could not read from %s to %s: %r", changelog_tp, gap.start, gap.stop, error)
-                gap.not_before = time.monotonic() + READ_AGAIN_S
+                logger.warning("%s: could not read from %s to %s: %r", fence.tp, gap.start, gap.stop, error)
+                fence.unreadable(gap)
                 continue
-            if self.partitions.active.get(one.partition) is one.active:
-                gap.take(self.table.store, one.partition, records)
-                self._close(changelog_tp, one.active, gap)
+            if self._is_ours(active):
+                fence.close(gap, records, active.fold.place.version)
 
-    def _close(self, changelog_tp: TP, active: Active, gap: Gap) -> None:
-        """Claims the offset up to which a gap was read, once our own place has passed all that was in it."""
-        place = active.fold.place
-        if gap.newest <= (place.epoch, place.offset):
-            self.table.store.write(changelog_tp, [], gap.stop - 1, gap.stop_ms)
-            active.gap = None
+    def _is_ours(self, active: ActivePartition) -> bool:
+        return self.partitions.active.get(active.number) is active
 
     def _settle(self, taken: Taken, sent: list[Span]) -> None:
         self._count(taken.tally)
-        if self.partitions.active.get(taken.partition) is not taken.active:
+        active, place = taken.active, taken.flush.place
+        if not self._is_ours(active):
             return  # moved while the acks were on their way: the changelog has the rows, whoever owns it replays
-        place_row = (rows.PLACE_KEY, rows.encode_place(taken.flush.place))
-        changelog_tp = self.table.changelog_tp(taken.partition)
-        reached = self._reached(changelog_tp, taken.active, sent)
-        written = [*taken.flush.rows, place_row]
-        self.table.store.write(changelog_tp, written, *(reached or (None, 0)))
-        self.table.store.outvoted[taken.partition] -= {row_key for row_key, _ in [*taken.again, *taken.flush.rows]}
-        taken.active.fold.flushed(taken.flush)
-        taken.active.seal_from = taken.seal.go_on_from
+        written = [*taken.flush.rows, (rows.PLACE_KEY, rows.encode_place(place))]
+        self.table.store.write(active.fence.tp, written, *(self._reached(active.fence, sent) or (None, 0)))
+        active.settle(taken)
         self.telemetry.flushed_rows.inc(len(taken.flush.rows))
-        self.telemetry.sealed_rows.inc(len(taken.again))
-        self._last_place_s[taken.partition] = time.monotonic()
+        self.telemetry.sealed_rows.inc(len(taken.repeat.rows))
+        self._last_place_s[active.number] = time.monotonic()
         # the clock as of the flush: what was folded meanwhile is not durable, and its replay needs what it needed
-        self.partitions.expire(taken.partition, taken.flush.place)
+        self.partitions.expire(active.number, place)
+
+    def _reached(self, fence: Fence, sent: list[Span]) -> Reached | None:
+        try:
+            return fence.reached(sent)
+        except DistrustError as error:
+            self.distrust(str(error))
+            return None
 
     def _count(self, tally: Tally) -> None:
         """Counts values once they are durable; what a rebalance drops from memory is folded, and counted, elsewhere."""

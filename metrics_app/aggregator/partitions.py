@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
+from metrics_app.aggregator.completeness import Completeness, End
 from metrics_app.aggregator.deduplication import SeenIds, Sights
-from metrics_app.aggregator.fencing import Gap
-from metrics_app.aggregator.fold import HOUR_MS, Limits, PartitionFold, Tally
+from metrics_app.aggregator.fencing import Fence, Records, Repeat
+from metrics_app.aggregator.fold import HOUR_MS, Flush, Limits, PartitionFold, Tally
 from metrics_app.aggregator.row import NOWHERE, Place, with_loss
 from metrics_app.aggregator.source_log import LogClock, Span, Witness, continued
 from metrics_app.aggregator.table import HourlyTable
-from metrics_app.clocks import Clocks, Instant
+from metrics_app.clocks import Clocks
 from metrics_app.holdings import Loss
 from metrics_app.telemetry import Telemetry
 
@@ -38,53 +40,95 @@ class Log(Protocol):
         """Has records delivered again."""
 
 
-class End(NamedTuple):
-    """The end of a partition of the log at a moment.
-
-    Attributes:
-        offset: the one after the last record.
-        at: when it was the end, by our own clocks.
-        both_s: that moment by our clock and Kafka's, whichever is behind; 0.0 where Kafka's is not known.
-    """
-
-    offset: int
-    at: Instant
-    both_s: float
-
-
 @dataclass(slots=True)
-class Active:
-    """A partition this worker owns.
+class ActivePartition:
+    """Everything that this worker has in memory of one partition it owns.
 
     Attributes:
-        fold: its state in memory.
+        number: of the partition.
+        fold: rows and ids, flushed or not.
+        fence: what is known of other writers to its changelog.
+        completeness: whether everything is folded.
         tally: what became of the values applied and not flushed yet.
-        asked: an end of the log that is to be reached; None before the first one is known.
-        shown_s: monotonic seconds at which the fold held everything the partition had; None until first shown.
-        complete_at: the same in epoch seconds, by our clock and Kafka's.
-        seal_from: row key from which sealing goes on; None when it begins with the first hour not sealed.
-        gap: what others wrote to the changelog between our records; None when all since recovery is ours.
     """
 
+    number: int
     fold: PartitionFold
+    fence: Fence
+    completeness: Completeness = field(default_factory=Completeness)
     tally: Tally = field(default_factory=Tally)
-    asked: End | None = None
-    shown_s: float | None = None
-    complete_at: float = 0.0
-    seal_from: bytes | None = None
-    gap: Gap | None = None
-
-    def show(self, end: End) -> None:
-        """Notes that everything before that end is folded. What was noted by a clock that was ahead is put right."""
-        shown = self.complete_at if self.complete_at <= end.at.own_s else 0.0
-        self.shown_s, self.complete_at = end.at.monotonic_s, max(shown, end.both_s)
 
     def as_of(self, own_s: float) -> float:
         """Epoch seconds up to which all that was accepted is folded: by our clock and by Kafka's, never by one.
 
-        Stamps of records do not show it: behind one that was ahead when it was set lies what came before that time.
+        Stamps of records do not show it: behind a record whose stamp was ahead lies what came before that time.
         """
-        return min(own_s, max(self.complete_at, self.fold.place.as_of))
+        return min(own_s, max(self.completeness.complete_at, self.fold.place.as_of))
+
+    def lag_at(self, end: End) -> int | None:
+        """How many records before an end of the log are not folded; None when the log ends before what is folded."""
+        if end.offset <= self.fold.offset:
+            return None
+        self.completeness.compare(self.fold.offset, end)
+        return end.offset - self.fold.offset - 1
+
+    def doubt(self) -> str | None:
+        """Why it may lack what was accepted a moment ago; None where it has been shown not to."""
+        return self.completeness.doubt(self.fold.offset, time.monotonic())
+
+    @property
+    def is_proven(self) -> bool:
+        """Whether it has been shown once that everything accepted before is folded."""
+        return bool(self.completeness.complete_at)
+
+    @property
+    def is_changed(self) -> bool:
+        """Whether something is folded that is not flushed."""
+        return bool(self.fold.dirty) or self.fold.offset != self.fold.place.offset
+
+    def take(self, own_s: float, most_repeated: int) -> Taken:
+        """Takes what the next flush has to write.
+
+        Args:
+            own_s: the time by our own clock, epoch seconds.
+            most_repeated: at most so many rows are written once more.
+        """
+        repeat = self.fence.repeat(self.fold, most_repeated)
+        flush = self.fold.take(self.as_of(own_s))
+        tally, self.tally = self.tally, Tally()
+        # what goes out in this flush anyway is newer than what the store has
+        kept = [(row_key, value) for row_key, value in repeat.rows if row_key not in flush.taken]
+        flush = flush._replace(place=flush.place._replace(sealed=repeat.sealed))
+        return Taken(self, flush, tally, repeat._replace(rows=kept))
+
+    def give_back(self, taken: Taken) -> None:
+        """Takes back what a flush could not write; it goes out with the next one."""
+        self.fold.failed(taken.flush)
+        self.tally.add(taken.tally)
+
+    def settle(self, taken: Taken) -> None:
+        """Notes that changelog and store have what a flush took."""
+        self.fence.written(taken.repeat, [row_key for row_key, _ in taken.rows])
+        self.fold.flushed(taken.flush)
+
+
+class Taken(NamedTuple):
+    """What one flush writes of one partition.
+
+    Attributes:
+        tally: what became of the values in it.
+        repeat: rows that the changelog has already, and that are written once more.
+    """
+
+    active: ActivePartition
+    flush: Flush
+    tally: Tally
+    repeat: Repeat
+
+    @property
+    def rows(self) -> Records:
+        """All rows that go to the changelog before the checkpoint."""
+        return [*self.repeat.rows, *self.flush.rows]
 
 
 class Partitions:
@@ -117,7 +161,7 @@ class Partitions:
         self.clocks = clocks or Clocks(limits.clock_tolerance_s, self.telemetry)
         self.owned: frozenset[int] = frozenset()
         self.places: dict[int, Place] = {}
-        self.active: dict[int, Active] = {}
+        self.active: dict[int, ActivePartition] = {}
         self.all_compared = asyncio.Event()
         self.stopped: dict[int, str] = {}
         self.indexed = 0
@@ -127,7 +171,7 @@ class Partitions:
     @property
     def unproven(self) -> set[int]:
         """Owned partitions of which it has not been shown yet that everything accepted before is folded."""
-        return {each for each in self.owned if each not in self.active or not self.active[each].complete_at}
+        return {each for each in self.owned if each not in self.active or not self.active[each].is_proven}
 
     def revoke(self) -> None:
         """Forgets everything, also of partitions that will stay: they are replayed from the last committed offset."""
@@ -249,7 +293,7 @@ class Partitions:
         if self.places.keys() == self.owned:
             self.all_compared.set()
 
-    def of(self, partition: int) -> Active:
+    def of(self, partition: int) -> ActivePartition:
         """The state of an owned and compared partition, taken from the recovered table at first use."""
         active = self.active.get(partition)
         if active is None:
@@ -257,7 +301,8 @@ class Partitions:
             with store.sound(partition):
                 # a new epoch is known here before it is in the store
                 place = max(self.table.place(partition), self.places.get(partition, NOWHERE))
-            active = self.active[partition] = Active(self._fold(partition, place))
+            fence = Fence(store, self.table.changelog_tp(partition))
+            active = self.active[partition] = ActivePartition(partition, self._fold(partition, place), fence)
         return active
 
     def _fold(self, partition: int, place: Place) -> PartitionFold:

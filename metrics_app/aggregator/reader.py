@@ -29,9 +29,6 @@ from metrics_app.errors import NotYetError, OwnerUnavailableError, Progress
 from metrics_app.holdings import ACTIVE, FINAL_AFTER_S, RECOVERING, STANDBY, Found, Loss, Stretch
 from metrics_app.wire.metric_key import fault_of
 
-FRESH_S = 5.0  # an active copy that has not been shown complete for this long says that it may be stale
-BEHIND_S = 1.0  # and one that has not folded for this long what is known to wait
-
 
 class Copies(Protocol):
     """How the copies of partitions come along; `replica.Replica`."""
@@ -138,16 +135,7 @@ class TableReader:
         if why := self.partitions.stopped.get(partition):
             return why
         with self._readable(partition):
-            active, now_s = self.partitions.of(partition), time.monotonic()
-        if active.shown_s is None:
-            return "the backlog that it was taken over with is not folded yet"
-        if (end := active.asked) is not None and active.fold.offset + 1 < end.offset:
-            waits_s = now_s - end.at.monotonic_s
-            if waits_s > BEHIND_S:
-                return f"records of {waits_s:.0f} s ago are not folded yet"
-        if now_s - active.shown_s > FRESH_S:
-            return f"it has not been shown for {now_s - active.shown_s:.0f} s that all is folded"
-        return None
+            return self.partitions.of(partition).doubt()
 
     def unavailable(self, partition: int) -> OwnerUnavailableError:
         """Why this worker does not answer for a partition, and how far its recovery has come."""

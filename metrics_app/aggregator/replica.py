@@ -49,6 +49,7 @@ class Replica(mode.Service):
         standbys: changelog partitions to follow.
         current: standby partitions whose copies have had all there was since they were assigned.
         progress: of the owned partitions that are being recovered.
+        positions: of each owned partition the offset that recovery has reached.
         written: rows written to a changelog that was made anew, of each partition.
     """
 
@@ -65,6 +66,7 @@ class Replica(mode.Service):
         self.standbys: frozenset[TP] = frozenset()
         self.current: set[int] = set()
         self.progress: dict[int, Progress] = {}
+        self.positions: dict[int, int] = {}
         self.written: dict[int, int] = {}
         self._era = object()  # another one after each revoke: what was read for the one before must not be written
 
@@ -89,13 +91,18 @@ class Replica(mode.Service):
         Args:
             reached: told the offset that a copy has reached, and in the end that of the changelog.
         """
+
+        def noted(tp: TP, offset: int) -> None:
+            self.positions[tp.partition] = offset
+            reached(tp, offset)
+
         era = self._era
         while True:
             try:
                 async with self._reader(tps, tps | self.standbys) as reader:
-                    await self._read_to_end(reader, era, reached)
+                    await self._read_to_end(reader, era, noted)
                     if await self._write_again(tps, era):
-                        await self._read_to_end(reader, era, reached)  # what was written: the copies lead to its end
+                        await self._read_to_end(reader, era, noted)  # what was written: the copies lead to its end
                 return
             except NO_ANSWER as error:
                 logger.warning("recovery cannot read the changelog, trying again: %r", error)

@@ -116,7 +116,7 @@ def register(
     owners = GroupOwners(app, table.changelog_topic_name, settings.url, settings.data_dir)
     _follow_the_group(app, settings, partitions, owners, telemetry)
     upkeep = Upkeep(app, log, partitions, telemetry)
-    symptoms = Symptoms(app, settings, folding, flusher, upkeep)
+    symptoms = Symptoms(settings, replica, folding, flusher, upkeep)
     watchdog = Watchdog(symptoms.now, symptoms.kafka_answers, symptoms.remedy)
     health.warnings["clock"] = clocks.warning
     caught_up = CaughtUp(partitions)

@@ -123,6 +123,11 @@ class Place(NamedTuple):
     clock_ms: int = 0
     losses: tuple[Loss, ...] = ()
 
+    @property
+    def version(self) -> Version:
+        """What tells a newer one from an older one."""
+        return Version(self.epoch, self.offset)
+
 
 MOST_LOSSES = 32  # of a place; beyond it the oldest two become one
 

@@ -54,20 +54,21 @@ class HourStore(LocalCopies):
 
     Attributes:
         on_bad: told how many changelog records were not taken in.
-        outvoted: by partition, rows of which the changelog, as far as it was read, has an older state last.
-        doubted: by partition, rows that a damaged state has made incomplete, and the version it claimed.
+        overwritten: by partition, row keys whose newest changelog record is older than our row; they must be written
+            again (`fencing`).
+        doubted: by partition, rows that a damaged record has made incomplete, and the version that it claimed.
     """
 
     on_bad: Callable[[int], None] = staticmethod(lambda count: None)
 
     def __init__(self, *args: Any, **named: Any) -> None:
         super().__init__(*args, **named)
-        self.outvoted: dict[int, set[bytes]] = defaultdict(set)
+        self.overwritten: dict[int, set[bytes]] = defaultdict(set)
         self.doubted: dict[int, dict[bytes, Version]] = defaultdict(dict)
 
     def rebuild(self, partition: int, reason: str, detail: str) -> None:
         """Puts the copy of a partition aside; recovery starts from nothing."""
-        self.outvoted.pop(partition, None)
+        self.overwritten.pop(partition, None)
         self.doubted.pop(partition, None)
         super().rebuild(partition, reason, detail)
 
@@ -101,10 +102,29 @@ class HourStore(LocalCopies):
         if isinstance(found, Bad):
             self._tell(partition, [found])
             if found.row_key not in (b"", PLACE_KEY):
-                self.outvoted[partition].add(found.row_key)
+                self.overwritten[partition].add(found.row_key)
             return OLDEST
         self._is_newest(partition, found, self.read(partition, found.row_key))
         return found.version
+
+    def has_overwritten(self, partition: int) -> bool:
+        """Whether a partition has rows that must be written again."""
+        return bool(self.overwritten[partition])
+
+    def overwritten_rows(self, partition: int, most: int) -> list[tuple[bytes, bytes]]:
+        """The rows of a partition that must be written again, in the order of their keys; those that expired are not.
+
+        Args:
+            most: at most so many; fewer than one is none.
+        """
+        row_keys = sorted(self.overwritten[partition])[: max(0, most)]
+        found = {row_key: self.read(partition, row_key) for row_key in row_keys}
+        self.repeated(partition, [row_key for row_key, value in found.items() if value is None])
+        return [(row_key, value) for row_key, value in found.items() if value is not None]
+
+    def repeated(self, partition: int, row_keys: Iterable[bytes]) -> None:
+        """Notes that these rows need not be written again."""
+        self.overwritten[partition].difference_update(row_keys)
 
     def _checked(self, partition: int, row_key: bytes | None, value: bytes | None) -> Good | Bad:
         try:
@@ -121,7 +141,7 @@ class HourStore(LocalCopies):
         if bad.row_key in (b"", PLACE_KEY):
             return None
         known = current[bad.row_key]
-        self.outvoted[partition].add(bad.row_key)  # so that a good record is the last one
+        self.overwritten[partition].add(bad.row_key)  # so that a good record is the last one
         with self.sound(partition):
             if bad.row_key[0] != HOUR or (known is not None and changelog.is_older(bad.claimed, known)):
                 return None
@@ -157,10 +177,10 @@ class HourStore(LocalCopies):
             version == known and (not is_incomplete(value) or current is None or is_incomplete(current))
         )
         if is_newest:
-            self.outvoted[partition].discard(row_key)
+            self.overwritten[partition].discard(row_key)
             self.doubted[partition].pop(row_key, None)
         elif row_key != PLACE_KEY:  # a place that goes back costs a replay, and is written every few seconds anyway
-            self.outvoted[partition].add(row_key)
+            self.overwritten[partition].add(row_key)
         return is_newest
 
 

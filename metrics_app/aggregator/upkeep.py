@@ -10,7 +10,7 @@ import mode
 from aiokafka.errors import KafkaError
 from faust.exceptions import ConsumerNotStarted
 
-from metrics_app.aggregator.agent import prove_completeness
+from metrics_app.aggregator.completeness import End
 from metrics_app.aggregator.partitions import Partitions
 from metrics_app.aggregator.source_log import SourceLog
 from metrics_app.telemetry import Telemetry
@@ -79,3 +79,21 @@ class Upkeep(mode.Service):
             await self.sleep(EXPIRE_INTERVAL_S)
             if self.is_settled:
                 self.partitions.expire_standbys()
+
+
+async def prove_completeness(log: SourceLog, partitions: Partitions, telemetry: Telemetry) -> dict[int, int]:
+    """Notes for each owned partition whether everything it held a moment ago is folded; returns its lag in records."""
+    at = partitions.clocks.now()
+    ends = await log.ends(partitions.places)
+    lags = {}
+    for partition, offset in ends.items():
+        if partition not in partitions.places:
+            continue
+        end = End(offset, at, partitions.clocks.both_s(partition, at) or 0.0)
+        lag = partitions.of(partition).lag_at(end)
+        if lag is None:
+            partitions.doubt(partition)
+            continue
+        lags[partition] = lag
+        telemetry.lag.labels(str(partition)).set(lag)
+    return lags

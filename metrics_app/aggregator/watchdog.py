@@ -17,17 +17,16 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, Hashable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn, cast
+from typing import Any, NamedTuple, NoReturn
 
-import faust
 import mode
 from aiokafka.errors import KafkaError
 from faust.exceptions import ConsumerNotStarted
-from faust.tables.manager import TableManager
 from faust.types import TP
 
 from metrics_app.aggregator.agent import Folding
 from metrics_app.aggregator.flusher import Flusher
+from metrics_app.aggregator.replica import Replica
 from metrics_app.aggregator.upkeep import Upkeep
 from metrics_app.kafka import topics
 from metrics_app.process import EXIT_CRASHED, leave
@@ -187,26 +186,20 @@ ITS_TURN = 3  # times the limit of a standstill that a partition may wait for ot
 class Symptoms:
     """The symptoms of one worker, read from its parts."""
 
-    def __init__(self, app: faust.App, settings: Settings, folding: Folding, flusher: Flusher, upkeep: Upkeep) -> None:
-        self.app = app
+    def __init__(
+        self, settings: Settings, replica: Replica, folding: Folding, flusher: Flusher, upkeep: Upkeep
+    ) -> None:
         self.settings = settings
+        self.replica = replica
         self.folding = folding
         self.flusher = flusher
         self.upkeep = upkeep
 
-    @property
-    def _tables(self) -> TableManager:
-        return cast(TableManager, self.app.tables)
-
-    @property
-    def _recovery(self) -> Any:
-        return self._tables.recovery
-
     def now(self) -> dict[str, Symptom]:
         """Those that may be watched now, by name."""
         limit_s = self.settings.stall_timeout_s
-        if self._recovery.in_recovery:
-            moves = *sorted(self._recovery.active_offsets.items()), *sorted(self._recovery.written.items())
+        if self.replica.is_recovering():
+            moves = *sorted(self.replica.positions.items()), *sorted(self.replica.written.items())
             return {"recovery": Symptom(moves, limit_s, "recovery reads nothing from the changelog")}
         if not self.upkeep.is_settled:
             longest_s = 3 * self.settings.session_timeout_s + 60

@@ -2,11 +2,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, cast
 
 import faust
 import pytest
+from faust.types import TP
 
+from metrics_app.aggregator.fencing import Fence
+from metrics_app.aggregator.fold import PartitionFold
+from metrics_app.aggregator.partitions import ActivePartition
 from metrics_app.aggregator.table import HourlyTable, new_table
+
+
+def active_of(fold: PartitionFold) -> ActivePartition:
+    """Partition 1 with this fold, for a test in which nothing is written."""
+    return ActivePartition(1, fold, Fence(cast(Any, None), TP("changelog", 1)))
 
 
 @pytest.fixture

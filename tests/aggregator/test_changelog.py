@@ -144,7 +144,7 @@ def test_a_damaged_state_leaves_the_good_one_or_a_row_that_says_what_it_is(
 
 def test_what_was_last_in_the_changelog_and_is_damaged_is_written_over(table: HourlyTable) -> None:
     take(table, (KEY, row(7, 1.0)), (KEY, turned(row(7, 1.0))))
-    assert table.store.outvoted[PARTITION] == {KEY}
+    assert table.store.overwritten[PARTITION] == {KEY}
 
 
 def test_an_owner_that_reads_a_damaged_record_between_its_own_keeps_its_row_and_writes_it_again(
@@ -154,7 +154,7 @@ def test_an_owner_that_reads_a_damaged_record_between_its_own_keeps_its_row_and_
     take(table, (KEY, row(7, 1.0)))
     table.store.compare(PARTITION, KEY, turned(row(99, 1.0)))
     assert stored(table) == (1, False)
-    assert table.store.outvoted[PARTITION] == {KEY}
+    assert table.store.overwritten[PARTITION] == {KEY}
 
 
 def test_damaged_ids_and_places_change_nothing(table: HourlyTable) -> None:
@@ -162,7 +162,7 @@ def test_damaged_ids_and_places_change_nothing(table: HourlyTable) -> None:
     take(table, (IDS_KEY, ids), (rows.PLACE_KEY, place))
     take(table, (IDS_KEY, turned(ids)), (rows.PLACE_KEY, turned(rows.encode_place(Place(0, 9, 1.0)))))
     assert (table.store.read(PARTITION, IDS_KEY), table.store.read(PARTITION, rows.PLACE_KEY)) == (ids, place)
-    assert table.store.outvoted[PARTITION] == {IDS_KEY}
+    assert table.store.overwritten[PARTITION] == {IDS_KEY}
 
 
 def test_a_whole_state_beats_an_incomplete_one_of_the_same_version_in_either_order(table: HourlyTable) -> None:
@@ -208,7 +208,7 @@ def test_what_was_damaged_beyond_the_place_is_folded_once_more_and_lacks_nothing
         take(table, (rows.PLACE_KEY, rows.encode_place(Place(0, place, 1.0))))
     table.store.settle_doubts(PARTITION)
     assert stored(table) == expected
-    assert table.store.outvoted[PARTITION] >= {KEY}
+    assert table.store.overwritten[PARTITION] >= {KEY}
 
 
 def test_a_row_that_was_incomplete_before_stays_so(table: HourlyTable) -> None:

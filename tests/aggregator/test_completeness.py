@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 
 from metrics_app import clocks as module
-from metrics_app.aggregator.agent import prove_completeness
 from metrics_app.aggregator.fold import Limits, PartitionFold
-from metrics_app.aggregator.partitions import Active
 from metrics_app.aggregator.row import NOWHERE
+from metrics_app.aggregator.upkeep import prove_completeness
 from metrics_app.clocks import Clocks
 from metrics_app.telemetry import Telemetry
+from tests.aggregator.conftest import active_of
 
 
 class Samples:
@@ -22,7 +22,7 @@ class Samples:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.end = 0
         self.own_s = 100.0
-        self.active = Active(PartitionFold(lambda _: None, Limits(), NOWHERE))
+        self.active = active_of(PartitionFold(lambda _: None, Limits(), NOWHERE))
         time = SimpleNamespace(time=lambda: self.own_s, monotonic=lambda: self.own_s)
         monkeypatch.setattr(module, "time", time)
         clocks = Clocks(10.0, Telemetry())
@@ -35,7 +35,7 @@ class Samples:
     async def prove(self, at: float, end: int, folded: int) -> float:
         self.own_s, self.end, self.active.fold.offset = at, end, folded
         await prove_completeness(self, self.partitions, Telemetry())  # type: ignore[arg-type]
-        return self.active.complete_at
+        return self.active.completeness.complete_at
 
 
 @pytest.fixture
@@ -45,12 +45,12 @@ def samples(monkeypatch: pytest.MonkeyPatch) -> Samples:
 
 async def test_a_partition_without_lag_is_complete_now(samples):
     assert await samples.prove(100.0, end=5, folded=4) == 100.0
-    assert samples.active.shown_s == 100.0
+    assert samples.active.completeness.shown_s == 100.0
 
 
 async def test_under_load_it_is_complete_as_of_the_last_end_that_was_reached(samples):
     assert await samples.prove(100.0, end=5, folded=2) == 0.0
-    assert samples.active.shown_s is None
+    assert samples.active.completeness.shown_s is None
     assert await samples.prove(101.0, end=9, folded=4) == 100.0
     assert await samples.prove(102.0, end=13, folded=9) == 101.0
 

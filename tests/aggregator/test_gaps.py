@@ -149,7 +149,7 @@ async def test_a_gap_that_cannot_be_read_now_is_read_with_a_later_flush(owner: O
     changelog.is_away = False
     await owner.fold_and_flush(b"another")
     assert changelog.read == [], "a Kafka that was slow is left alone"
-    gap = owner.partitions.of(1).gap
+    gap = owner.partitions.of(1).fence.gap
     assert gap is not None
     gap.not_before = 0.0
     await owner.fold_and_flush(b"another")

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 from metrics_app.aggregator import row as rows
+from metrics_app.aggregator.completeness import BEHIND_S, FRESH_S, End
 from metrics_app.aggregator.fold import Limits
 from metrics_app.aggregator.origin import Origin
-from metrics_app.aggregator.partitions import End, Partitions
-from metrics_app.aggregator.reader import BEHIND_S, FRESH_S, TableReader
+from metrics_app.aggregator.partitions import Partitions
+from metrics_app.aggregator.reader import TableReader
 from metrics_app.aggregator.row import NOWHERE, Place, Row
 from metrics_app.clocks import Instant
 from metrics_app.errors import NotYetError, OwnerUnavailableError, Progress
@@ -88,7 +89,7 @@ def test_an_owner_that_has_not_caught_up_since_it_took_over_does_not_say_that_th
     assert reader.read(1, b"k", 9).stale
     with pytest.raises(OwnerUnavailableError):
         reader.read(1, b"in the backlog", 9)
-    reader.partitions.of(1).shown_s = time.monotonic()
+    reader.partitions.of(1).completeness.shown_s = time.monotonic()
     assert reader.read(1, b"in the backlog", 9) is None
 
 
@@ -97,7 +98,7 @@ def complete(reader):
     """A partition of which everything is folded, with one row."""
     reader.table.store.write(reader.table.changelog_tp(1), [(rows.hour_key(9, b"k"), rows.encode_row(Row(SUMMARY)))], 2)
     reader.partitions.places[1] = NOWHERE
-    reader.partitions.of(1).shown_s = time.monotonic()
+    reader.partitions.of(1).completeness.shown_s = time.monotonic()
     return reader.partitions.of(1)
 
 
@@ -108,16 +109,16 @@ def test_an_owner_that_does_not_fold_says_not_yet_instead_of_nothing(reader, com
     if why == "garbage":
         reader.partitions.stopped[1] = "100 records in a row"
     elif why == "a backlog":
-        complete.asked = End(complete.fold.offset + 2, Instant(0.0, time.monotonic() - BEHIND_S - 1), 0.0)
+        complete.completeness.asked = End(complete.fold.offset + 2, Instant(0.0, time.monotonic() - BEHIND_S - 1), 0.0)
     else:
-        complete.shown_s -= FRESH_S + 1
+        complete.completeness.shown_s -= FRESH_S + 1
     with pytest.raises(NotYetError, match="partition 1 may hold it and cannot say so yet"):
         reader.read(1, b"new", 9)
     assert reader.read(1, b"k", 9).stale
 
 
 def test_a_backlog_of_this_moment_is_no_standstill(reader, complete):
-    complete.asked = End(complete.fold.offset + 2, Instant(0.0, time.monotonic()), 0.0)
+    complete.completeness.asked = End(complete.fold.offset + 2, Instant(0.0, time.monotonic()), 0.0)
     assert reader.read(1, b"new", 9) is None
 
 

@@ -14,8 +14,6 @@ from metrics_app.aggregator.watchdog import BUSY_S, ITS_TURN, Symptoms, Watchdog
 from metrics_app.kafka import topics
 from tests.conftest import MakeSettings
 
-CHANGELOG = TP("changelog", 1)
-
 
 class Parts:
     """The parts of a worker, as far as symptoms look at them: settled, complete, healthy."""
@@ -23,7 +21,8 @@ class Parts:
     def __init__(self) -> None:
         compared = asyncio.Event()
         compared.set()
-        self.recovery = SimpleNamespace(in_recovery=False, active_offsets={}, written={})
+        self.recovering = False
+        self.replica = SimpleNamespace(is_recovering=lambda: self.recovering, positions={}, written={})
         self.settings = SimpleNamespace(samples_topic="samples", stall_timeout_s=60.0, session_timeout_s=10)
         self.active = SimpleNamespace(fold=SimpleNamespace(offset=4))
         partitions = SimpleNamespace(all_compared=compared, active={1: self.active}, stopped={}, indexed=0)
@@ -43,9 +42,8 @@ class Parts:
 
     @property
     def symptoms(self) -> Any:
-        app: Any = SimpleNamespace(tables=SimpleNamespace(recovery=self.recovery))
-        parts: Any = (self.settings, self.folding, self.flusher, self.upkeep)
-        return Symptoms(app, *parts)
+        parts: Any = (self.settings, self.replica, self.folding, self.flusher, self.upkeep)
+        return Symptoms(*parts)
 
 
 @pytest.fixture
@@ -130,9 +128,11 @@ async def test_flushes_that_fail_and_places_that_cannot_be_compared_are(parts):
 async def test_a_rebalance_has_longer_than_a_recovery_that_reads_nothing(parts):
     parts.upkeep.is_settled = False
     assert parts.symptoms.now()["rebalance"].limit_s == 90
-    parts.recovery.in_recovery = True
-    parts.recovery.active_offsets = {CHANGELOG: None}
-    assert parts.symptoms.now()["recovery"].limit_s == 60
+    parts.recovering = True
+    before = parts.symptoms.now()["recovery"]
+    assert before.limit_s == 60
+    parts.replica.positions[1] = 7
+    assert parts.symptoms.now()["recovery"].marker != before.marker
 
 
 async def test_records_that_do_not_come_are_asked_for_again(parts):

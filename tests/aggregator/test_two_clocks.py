@@ -12,8 +12,9 @@ import pytest
 from metrics_app import clocks as module
 from metrics_app.aggregator import fencing
 from metrics_app.aggregator import row as rows
+from metrics_app.aggregator.completeness import End
 from metrics_app.aggregator.fold import HOUR_MS, Limits, PartitionFold
-from metrics_app.aggregator.partitions import Active, End, Partitions
+from metrics_app.aggregator.partitions import Partitions
 from metrics_app.aggregator.reader import TableReader
 from metrics_app.aggregator.role import final_after_s
 from metrics_app.aggregator.row import NOWHERE, Place, Row
@@ -25,6 +26,7 @@ from metrics_app.query.answer import is_final
 from metrics_app.query.question import Window
 from metrics_app.stats.summary import HourlySummary
 from metrics_app.wire.chunk import Chunk
+from tests.aggregator.conftest import active_of
 
 HOUR = 498_740
 NOW_MS = HOUR * HOUR_MS + 1000
@@ -81,13 +83,13 @@ def test_a_place_that_met_a_broker_40_days_ahead_is_set_back_by_the_next_record(
     """As version 1 stored it: the log's clock as it was, right or wrong."""
     poisoned = NOW_MS + 40 * DAY_MS
     fold = a_fold(Place(0, 7, poisoned / 1000, poisoned, poisoned // HOUR_MS, poisoned))
-    assert Active(fold).as_of(NOW_MS / 1000) <= NOW_MS / 1000
+    assert active_of(fold).as_of(NOW_MS / 1000) <= NOW_MS / 1000
     tally = fold.apply(8, NOW_MS, [chunk(1, ids=ID)], Witness(NOW_MS))
     assert (tally.folded, tally.expired) == (1, 0)
     place = fold.take(0.0).place
     assert (place.log_ms, place.clock_ms) == (poisoned, NOW_MS), "the highest stamp still tells this log from another"
     assert fencing.sealed_before(fold) == HOUR - 1
-    assert not fencing.is_due(Active(fold))
+    assert fencing.closed_before(fold) == HOUR - 1
 
 
 def test_while_the_broker_stays_ahead_nothing_is_dropped_for_it():
@@ -178,11 +180,11 @@ def test_an_hour_is_over_when_both_clocks_say_so(table: Any, times: Times, own_s
 
 def test_as_of_is_put_right_after_both_clocks_were_ahead_together(table: Any, times: Times) -> None:
     """As on one machine: else every answer is as of now for 40 days, whatever waits."""
-    active = Active(a_fold())
+    active = active_of(a_fold())
     for off_s in (40 * 86_400, 0):
         times.pass_s(1)
         own_s = times.own_s + off_s
-        active.show(End(1, Instant(own_s, times.monotonic_s), own_s))
+        active.completeness.show(End(1, Instant(own_s, times.monotonic_s), own_s))
     times.pass_s(60)
     assert active.as_of(times.own_s) == times.own_s - 60
 

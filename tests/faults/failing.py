@@ -17,7 +17,12 @@ from metrics_app.aggregator.store import HourStore
 
 FAIL_FILE = "FAIL_FILE"
 ENCODE, READ, WRITE, SEAL = "encode", "read", "write", "seal"
-STEPS = {ENCODE: (row, "encode_row"), READ: (HourStore, "read"), WRITE: (HourStore, "write"), SEAL: (fencing, "is_due")}
+STEPS = {
+    ENCODE: (row, "encode_row"),
+    READ: (HourStore, "read"),
+    WRITE: (HourStore, "write"),
+    SEAL: (fencing, "closed_before"),
+}
 
 
 _calls: Counter[str] = Counter()

@@ -14,13 +14,12 @@ from hypothesis.stateful import run_state_machine_as_test
 
 from metrics_app.aggregator import agent, deduplication
 from metrics_app.aggregator import row as rows
-from metrics_app.aggregator.changelog import OLDEST
 from metrics_app.aggregator.deduplication import RecordClaims, SeenIds
-from metrics_app.aggregator.fencing import Gap, Span
-from metrics_app.aggregator.flusher import Flusher, Taken
+from metrics_app.aggregator.fencing import Fence, Gap, Records, Span
+from metrics_app.aggregator.flusher import Flusher
 from metrics_app.aggregator.fold import Arrival, Flush, PartitionFold, Tally
 from metrics_app.aggregator.origin import Reached
-from metrics_app.aggregator.partitions import Active, Partitions
+from metrics_app.aggregator.partitions import Partitions, Taken
 from metrics_app.aggregator.ranges import Ranges
 from metrics_app.aggregator.row import NO_STAMP, NOWHERE, Version
 from metrics_app.wire.chunk import Chunk
@@ -49,7 +48,7 @@ def place_written_before_the_rows(patch: pytest.MonkeyPatch) -> None:
     replicate = Flusher._replicate
 
     async def mutant(flusher: Flusher, taken: list[Taken]) -> dict[int, list[Span]]:
-        places = {one.partition: [(rows.PLACE_KEY, rows.encode_place(one.flush.place))] for one in taken}
+        places = {one.active.number: [(rows.PLACE_KEY, rows.encode_place(one.flush.place))] for one in taken}
         await flusher._send(await flusher._connected(), places)
         return await replicate(flusher, taken)
 
@@ -117,19 +116,16 @@ def memory_kept_over_a_rebalance(patch: pytest.MonkeyPatch) -> None:
 
 
 def records_of_others_passed_over(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(
-        Flusher, "_reached", lambda _flusher, _tp, _active, sent: Reached(max(span.stop for span in sent) - 1, 0)
-    )
+    patch.setattr(Fence, "reached", lambda _fence, sent: Reached(max(span.stop for span in sent) - 1, 0))
 
 
 def a_gap_claimed_before_our_place_has_passed_it(patch: pytest.MonkeyPatch) -> None:
-    close = Flusher._close
+    close = Fence.close
 
-    def mutant(flusher: Flusher, tp: TP, active: Active, gap: Gap) -> None:
-        gap.newest = OLDEST
-        close(flusher, tp, active, gap)
+    def mutant(fence: Fence, gap: Gap, records: Records, _checkpoint: Version) -> None:
+        close(fence, gap, records, Version(1 << 62, 1 << 62))
 
-    patch.setattr(Flusher, "_close", mutant)
+    patch.setattr(Fence, "close", mutant)
 
 
 def committed_before_the_flush(patch: pytest.MonkeyPatch) -> None:
@@ -146,7 +142,7 @@ def written_locally_before_the_changelog(patch: pytest.MonkeyPatch) -> None:
     async def mutant(flusher: Flusher, taken: list[Taken]) -> dict[int, list[Span]]:
         for one in taken:
             place = (rows.PLACE_KEY, rows.encode_place(one.flush.place))
-            flusher.table.store.write(flusher.table.changelog_tp(one.partition), [*one.flush.rows, place], None)
+            flusher.table.store.write(one.active.fence.tp, [*one.flush.rows, place], None)
         return await replicate(flusher, taken)
 
     patch.setattr(Flusher, "_replicate", mutant)

@@ -14,12 +14,13 @@ from aiokafka.errors import KafkaConnectionError
 from faust.types import TP
 
 from metrics_app.aggregator import row as rows
-from metrics_app.aggregator.agent import Folding, prove_completeness
+from metrics_app.aggregator.agent import Folding
 from metrics_app.aggregator.flusher import Flusher
 from metrics_app.aggregator.fold import Limits
 from metrics_app.aggregator.local_state import IDENTITY_KEY, MANIFEST_KEY
 from metrics_app.aggregator.partitions import Partitions
 from metrics_app.aggregator.table import HourlyTable, new_table
+from metrics_app.aggregator.upkeep import prove_completeness
 from metrics_app.clocks import Clocks, Instant
 from metrics_app.telemetry import Telemetry
 from tests.sim.link import DEADLINE_S, Link
@@ -105,7 +106,7 @@ class Worker:
         self.app = cast(Any, SimpleNamespace(consumer_generation_id=-1, consumer=self))
         self.positions: dict[int, int] = {}
         make_producer: Any = self.link.producer
-        self.table.store.outvoted.clear()
+        self.table.store.overwritten.clear()
         self.flusher = Flusher(
             self.table, self.partitions, TELEMETRY, 1.0, DEADLINE_S, make_producer, self.read_between, give_up=self.end
         )
