@@ -13,9 +13,11 @@ ARGS ?=
 
 .PHONY: help setup setup-dev up test test-pythons test-slow test-faults soak mutants check format lint types lock bench bench-quick bench-peers profile drill docs clean
 
+##@ Start here
 help: ## this list
-	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
+	@awk -F ':.*## ' '/^##@ /{printf "%s%s\n", n++ ? "\n" : "", substr($$0, 5)} /^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
+##@ Install and run
 setup: $(VENV)/.server ## install what running needs into $(VENV)
 setup-dev: $(VENV)/.dev ## install what developing needs as well
 
@@ -43,6 +45,7 @@ up: setup ## start everything on 127.0.0.1:8080, an embedded Kafka included (ARG
 	@$(BIN)/metrics-app up $(ARGS)
 
 TOGETHER ?= 3 # files of tests at a time: most of them wait for a process most of the time
+##@ Test
 test: setup-dev ## all tests but the long ones, on a real Kafka (ARGS="-k fold")
 	$(BIN)/pytest -m "not slow" -n $(TOGETHER) --dist loadfile --durations=12 $(ARGS)
 
@@ -79,6 +82,7 @@ check: setup-dev ## what a change must pass: format, lint, types, tests, a part 
 	$(MAKE) --no-print-directory lint types test
 	$(MAKE) --no-print-directory test-pythons
 
+##@ Check by hand
 format: setup-dev ## format the code
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix-only --quiet .
@@ -99,6 +103,7 @@ lock: setup-dev ## resolve the dependencies anew and lock them with hashes
 	@.venv-peers/bin/$(INSTALL) --require-hashes -r requirements/peers.txt || $(OFFLINE)
 	@touch $@
 
+##@ Measure
 bench: setup-dev ## measure ours: cost per value, ingest, end to end, many keys, sketches; writes results, tables, plots
 	@$(BIN)/python -m benchmarks $(ARGS)
 
@@ -114,6 +119,7 @@ profile: setup-dev ## flame graphs of our processes under load, and where their 
 drill: setup ## kill workers and Kafka of a private installation under load, and count every value (ARGS="--kills 2")
 	@$(BIN)/metrics-app drill --fresh $(ARGS)
 
+##@ Keep
 docs: setup-dev ## write what is generated in docs/ anew, from the code
 	$(BIN)/metrics-app settings --markdown > docs/settings.md
 	$(BIN)/typer metrics_app.cli.main utils docs --name metrics-app --title "The command line" --output docs/cli.md

@@ -12,7 +12,7 @@ from aiohttp import web
 
 from metrics_app.wire import bodies
 
-LIMITS = bodies.Limits(max_items=100_000, max_ahead_s=300, retention_s=31 * 86_400, chunk_values=10_000)
+LIMITS = bodies.BodyLimits(max_items=100_000, max_ahead_s=300, retention_s=31 * 86_400, chunk_values=10_000)
 
 
 async def take(request: web.Request) -> web.Response:

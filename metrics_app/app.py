@@ -1,8 +1,10 @@
 """Where the roles meet: settings and a role make a Faust app.
 
-all         HTTP -> collector -> Kafka -> aggregator -> table -> query -> HTTP, behind one port
-collector   HTTP -> collector -> Kafka                       no tables, so its restarts rebalance nothing
-aggregator  Kafka -> aggregator -> table -> query -> HTTP
+Called by `serving`, `worker` and `cli.roles`.
+
+    all         HTTP -> collector -> Kafka -> aggregator -> table -> query -> HTTP, behind one port
+    collector   HTTP -> collector -> Kafka                       no tables, so its restarts rebalance nothing
+    aggregator  Kafka -> aggregator -> table -> query -> HTTP
 """
 
 from __future__ import annotations

@@ -1,5 +1,7 @@
 """This process's clock beside Kafka's, which stamps all that is appended: two witnesses of the time (docs/adr/0009).
 
+Called by `aggregator` and `collector.producer`.
+
 Each acknowledged append shows both at once: its stamp was set between the sending and the acknowledgement. From then on
 Kafka's clock is reckoned forward by the monotonic clock, so a step of our own is seen at once, without a new append.
 Neither clock is taken for the right one. What depends on the time waits while they differ by more than the tolerance.
@@ -44,7 +46,7 @@ class Odd(NamedTuple):
         return self.difference_s + self.at.own_s - now.reckoned_s(self.at)
 
 
-class Reading(NamedTuple):
+class ClockReading(NamedTuple):
     """An append: Kafka's stamp in epoch seconds, and the moments between which it was set."""
 
     stamp_s: float
@@ -75,7 +77,7 @@ class Clocks:
     def __init__(self, tolerance_s: float, telemetry: Telemetry, role: str = "aggregator") -> None:
         self.tolerance_s = tolerance_s
         self._telemetry = telemetry
-        self._readings: dict[int, Reading] = {}
+        self._readings: dict[int, ClockReading] = {}
         self._agreeing: tuple[float, float] | None = None  # see `_all_agree`; None after a new reading
         self._odd: Odd | None = None
         self._said_s = -SAY_AGAIN_S
@@ -92,7 +94,7 @@ class Clocks:
             witness: whose it is: the broker's number, or that of a partition, whoever leads it.
         """
         now = self.now()
-        reading = self._readings[witness] = Reading(stamp_ms / 1000, sent, now)
+        reading = self._readings[witness] = ClockReading(stamp_ms / 1000, sent, now)
         self._agreeing = None
         self._note(reading.difference_s(now), f"an append that {witness} has stamped")
 
@@ -185,6 +187,6 @@ class Clocks:
         lowest, highest = self._agreeing
         return lowest <= now.own_s - now.monotonic_s <= highest
 
-    def _is_hour_sure(self, reading: Reading, now: Instant) -> bool:
+    def _is_hour_sure(self, reading: ClockReading, now: Instant) -> bool:
         low, high = (int(kafka_s // HOUR_S) for kafka_s in reading.kafka_s(now))
         return abs(reading.difference_s(now)) <= self.tolerance_s or low == high == int(now.own_s // HOUR_S)

@@ -1,5 +1,7 @@
 """Every exception the product raises on purpose.
 
+Called by `holdings`, `serving`, `settings`, `aggregator`, `cli` and others.
+
     MetricsError                     500   not retriable
     |- SettingsError                 (exit 2)  a setting is missing or out of range
     |- BrokerError                   (exit 3)  Kafka cannot be started, reached, or is set up differently
@@ -24,8 +26,7 @@
        `- NotYetError                503 r a copy has no such row, and may get it yet
 
 `last_resort.py` explains the exit codes. `status` is the HTTP status, `retriable` whether the same request may succeed
-later (it then carries `retry_after_s`).
-Constructors take the facts; `str()` makes the sentence.
+later (it then carries `retry_after_s`). Constructors take the facts; `str()` makes the sentence.
 """
 
 from __future__ import annotations

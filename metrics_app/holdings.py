@@ -1,4 +1,7 @@
-"""What the query role needs of the aggregator: rows of this process, and the workers that hold a partition."""
+"""What the query role needs of the aggregator: rows of this process, and the workers that hold a partition.
+
+Called by `aggregator` and `query`.
+"""
 
 from __future__ import annotations
 
@@ -46,7 +49,7 @@ def loss_of(losses: Iterable[Loss], first: int, end: int) -> Loss | None:
     return found
 
 
-class Found(NamedTuple):
+class FoundRow(NamedTuple):
     """One row, and how complete it is.
 
     Attributes:
@@ -90,7 +93,7 @@ class Stretch(NamedTuple):
 class SummaryReader(Protocol):
     """The rows this process holds; synchronous, and consistent between two awaits."""
 
-    def read(self, partition: int, key: bytes, hour: int) -> Found | None:
+    def read(self, partition: int, key: bytes, hour: int) -> FoundRow | None:
         """The row, or None when there is none: everything accepted up to a moment ago is in the copy held here.
 
         Raises:

@@ -1,4 +1,7 @@
-"""Log lines: one format for our modules, Faust, aiokafka and aiohttp, as text or as JSON; never a value of a secret."""
+"""Log lines: one format for our modules, Faust, aiokafka and aiohttp, as text or as JSON; never a value of a secret.
+
+Called by `serving`.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ AGAIN_S = 10.0
 MOST_LINES = 1000  # remembered
 
 
-class Repeats(logging.Filter):
+class RepeatedLines(logging.Filter):
     """Lets a line of a library through once in a while: some say the same at each try, hundreds of times a second."""
 
     def __init__(self) -> None:
@@ -65,7 +68,7 @@ def configure_logging(settings: Settings) -> None:
     )
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(formatter)
-    handler.addFilter(Repeats())
+    handler.addFilter(RepeatedLines())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     level = getattr(logging, settings.log_level.upper())

@@ -1,25 +1,23 @@
-"""Ends the process at once, with one line that says why.
+"""The life of this process outside the event loop: how it ends, which signals it hears, how many files it may open.
 
-That is safe at any point: what is not flushed is replayed (docs/adr/0002). Whoever supervises the process reads from
-the exit code what to do next:
+Called by `serving`, which runs an app, and by whatever finds that the process must end now.
 
-0   stopped as asked, drained: nothing to do
-1   a bug in a command, with a traceback
-2   EXIT_SETTINGS: a setting is unusable: change it; the command line has said which (`cli.main`)
-3   EXIT_UNUSABLE: something around the process must be changed first; a new start alone will not help
-70  EXIT_CRASHED: a new start will do; also after a stop that failed or was not over in time
+`leave` ends the process at once, with one line that says why. That is safe at any point: what is not flushed is
+replayed (docs/adr/0002). Whoever supervises the process reads from the exit code what to do next:
 
-Whatever else ends it (a signal, the kernel) is to be treated as 70.
+    0   stopped as asked, drained: nothing to do
+    1   a bug in a command, with a traceback
+    2   EXIT_SETTINGS: a setting is unusable: change it; the command line has said which (`cli.main`)
+    3   EXIT_UNUSABLE: something around the process must be changed first; a new start alone will not help
+    70  EXIT_CRASHED: a new start will do; also after a stop that failed or was not over in time
 
-Signals, heard by a thread of its own: the main thread may be blocked, and then Python's own handlers do not run.
+Any other end (a signal, the kernel) is to be treated as 70.
 
-The kernel's side of a handler writes the number of the signal to a socket, whatever any thread of ours is doing
-(`signal.set_wakeup_fd`); the thread reads it there.
+`listen` hears signals in a thread of its own: the main thread may be blocked, and then Python's handlers do not run.
+The kernel's side of a handler writes the number of the signal to a socket (`signal.set_wakeup_fd`); the thread reads it
+there.
 
-File descriptors: as many as this process may have, and some that no client gets.
-
-A process that has none left cannot open a table of RocksDB, connect to Kafka, or accept; the usual soft limit of 1,024
-is for programs that use select().
+`raise_limit` asks for as many file descriptors as this process may have; some of them no client gets.
 """
 
 from __future__ import annotations

@@ -1,5 +1,7 @@
 """Runs an app until it is told to stop or crashes; whatever happens then, the process is gone within its grace.
 
+Called by `cli.roles`.
+
 The end does not depend on what is ending: a thread keeps the deadline, for the event loop may be blocked; the stop is
 waited for, not cancelled, for a task may swallow its cancellation; and the process leaves by `os._exit`, past hooks and
 threads that would keep it.
@@ -29,7 +31,7 @@ LOOK_INTERVAL_S = 0.1
 MARGIN_S = 1.0  # what the event loop has beyond its grace before the deadline is kept by others
 
 
-class End(NamedTuple):
+class Ending(NamedTuple):
     """How a process ends: its exit code and the sentence that goes with it."""
 
     code: int
@@ -37,7 +39,7 @@ class End(NamedTuple):
 
 
 REPLAYED = "what was not flushed will be replayed"
-STOPPED = End(0, "stopped")
+STOPPED = Ending(0, "stopped")
 
 
 def serve(app: MetricsApp, settings: Settings) -> NoReturn:
@@ -57,11 +59,11 @@ def serve(app: MetricsApp, settings: Settings) -> NoReturn:
     try:  # not asyncio.run: what it does last is wait for every task to be cancelled
         end = loop.run_until_complete(_run(app, settings))
     except BaseException as error:
-        end = End(EXIT_CRASHED, f"the worker cannot go on: {error!r}")
+        end = Ending(EXIT_CRASHED, f"the worker cannot go on: {error!r}")
     leave(*end)
 
 
-async def _run(app: MetricsApp, settings: Settings) -> End:
+async def _run(app: MetricsApp, settings: Settings) -> Ending:
     loop = asyncio.get_running_loop()
     deadline = Deadline(settings.stop_grace_s)
     asked = asyncio.Event()
@@ -118,7 +120,7 @@ class Deadline:
         faulthandler.dump_traceback_later(left_s + LOG_S + MARGIN_S, exit=True)
 
 
-async def _stopped(app: MetricsApp, grace_s: float, end: End) -> End:
+async def _stopped(app: MetricsApp, grace_s: float, end: Ending) -> Ending:
     """The end once the app has stopped: another one than it was to be when the stop fails or takes too long."""
     stopping = asyncio.create_task(app.stop(), name="stop")
     await asyncio.wait([stopping], timeout=grace_s)
@@ -128,7 +130,7 @@ async def _stopped(app: MetricsApp, grace_s: float, end: End) -> End:
         failure = repr(error)
     else:
         return end
-    return End(
+    return Ending(
         end.code or EXIT_CRASHED, f"{end.why}; the stop failed, what was not flushed will be replayed: {failure}"
     )
 
@@ -157,7 +159,7 @@ def _error_of(task: asyncio.Task[None]) -> BaseException | None:
     return asyncio.CancelledError("cancelled") if task.cancelled() else task.exception()
 
 
-def _end_of(crash: BaseException) -> End:
+def _end_of(crash: BaseException) -> Ending:
     if isinstance(crash, BrokerError):
-        return End(EXIT_UNUSABLE, f"the worker cannot go on: {crash}")
-    return End(EXIT_CRASHED, f"the worker cannot go on: {crash!r}")
+        return Ending(EXIT_UNUSABLE, f"the worker cannot go on: {crash}")
+    return Ending(EXIT_CRASHED, f"the worker cannot go on: {crash!r}")

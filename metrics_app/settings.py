@@ -1,5 +1,7 @@
 """All settings, their limits and defaults, and where each effective value comes from.
 
+Called by `app`, `logs`, `serving`, `worker`, `aggregator` and others.
+
 Each is read from `METRICS_<NAME>`, else from a `.env` file in the working folder, else its default; secrets also from
 the file named by `METRICS_<NAME>_FILE`. This module is the service's only reader of the environment; everything else
 gets values.

@@ -1,5 +1,7 @@
 """The product's own counters, in one list: name, labels, meaning. Served in Prometheus text at /metrics.
 
+Called by `app`, `clocks`, `aggregator`, `collector`, `http` and `query`.
+
 The counters close: after a drain, received = accepted + rejected + refused (collectors) and accepted = folded +
 duplicate + expired + overfull (aggregators), counted in values, if no process was killed: they start at 0 with it. Of
 values refused for want of an ack some may be in Kafka, and then are folded too: those refused for another reason than

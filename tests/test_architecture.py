@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import re
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -74,3 +76,38 @@ def test_the_pure_parts_read_no_clock_and_touch_nothing_outside(part):
             node.module.split(".")[0] for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module
         }
         assert not found & forbidden, f"{path.relative_to(PACKAGE)} imports {sorted(found & forbidden)}"
+
+
+MODULES = [path for path in sorted(PACKAGE.rglob("*.py")) if path.name not in ("__init__.py", "__main__.py")]
+# what an app imports: `from metrics_app.client.asgi import TimingMiddleware`, and from `wsgi` the same
+NAMED_ALIKE = {"TimingMiddleware"}
+
+
+def test_each_class_has_a_name_of_its_own():
+    found = Counter(
+        node.name
+        for path in MODULES
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ClassDef)
+    )
+    assert {name for name, count in found.items() if count > 1} == NAMED_ALIKE
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_a_module_says_what_it_is_for_and_who_calls_it_and_fits_on_a_few_screens(path):
+    text = path.read_text()
+    assert len(text.splitlines()) <= 350
+    purpose, _, rest = (ast.get_docstring(ast.parse(text)) or "").partition("\n\n")
+    callers = re.match(r"Called by (.+?)(?:\.(?=\s|$)|;)", rest, re.DOTALL)
+    assert purpose.endswith(".")
+    assert callers, "the second paragraph begins with `Called by`"
+    named = re.findall(r"`([\w.]+)`", callers[1])
+    missing = [name for name in named if not _is_module(name, path)]
+    assert not missing
+
+
+def _is_module(name: str, path: Path) -> bool:
+    """Whether it is one of the same room, of another one with its name before, or a room."""
+    places = (path.parent, PACKAGE)
+    parts = Path(*name.split("."))
+    return any((place / parts).with_suffix(".py").exists() or (place / parts).is_dir() for place in places)

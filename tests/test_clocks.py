@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from metrics_app.clocks import Clocks, Instant, Reading
+from metrics_app.clocks import ClockReading, Clocks, Instant
 from metrics_app.collector.producer import LOG_APPEND_TIME, Connection
 from metrics_app.telemetry import Telemetry
 from tests.conftest import MakeSettings
@@ -53,7 +53,7 @@ def test_each_request_asks_for_it_and_does_not_go_through_all_partitions(monkeyp
         appended(clocks, partition, 0.0)
     assert clocks.doubt() is None
     monkeypatch.setattr(clocks, "_readings", None)
-    monkeypatch.setattr(Reading, "kafka_s", None)
+    monkeypatch.setattr(ClockReading, "kafka_s", None)
     assert clocks.doubt() is None
 
 

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import logging
 
-from metrics_app.logs import AGAIN_S, MOST_LINES, Repeats
+from metrics_app.logs import AGAIN_S, MOST_LINES, RepeatedLines
 
 
-def said(repeats: Repeats, name: str, message: str, at_s: float) -> bool:
+def said(repeats: RepeatedLines, name: str, message: str, at_s: float) -> bool:
     record = logging.LogRecord(name, logging.ERROR, "", 0, message, (), None)
     record.created = at_s
     return repeats.filter(record)
 
 
 def test_the_same_line_of_a_library_is_written_once_in_a_while() -> None:
-    repeats = Repeats()
+    repeats = RepeatedLines()
     times = [100.0, 100.1, 100.0 + AGAIN_S, 101.0 + AGAIN_S]
     assert [said(repeats, "aiokafka.cluster", "not found", at_s) for at_s in times] == [True, False, True, False]
     assert said(repeats, "aiokafka.cluster", "another line", 101.0)
@@ -22,12 +22,12 @@ def test_the_same_line_of_a_library_is_written_once_in_a_while() -> None:
 
 
 def test_our_own_lines_are_all_written() -> None:
-    repeats = Repeats()
+    repeats = RepeatedLines()
     assert all(said(repeats, "metrics_app.kafka.watch", "changed", 100.0) for _ in range(3))
 
 
 def test_what_is_remembered_is_bounded() -> None:
-    repeats = Repeats()
+    repeats = RepeatedLines()
     for number in range(3 * MOST_LINES):
         said(repeats, "aiokafka", f"line {number}", 100.0)
     assert len(repeats._said) <= MOST_LINES
@@ -35,4 +35,4 @@ def test_what_is_remembered_is_bounded() -> None:
 
 def test_a_line_that_cannot_be_put_together_is_left_to_the_handler() -> None:
     record = logging.LogRecord("aiokafka", logging.ERROR, "", 0, "%s of %s", ("one",), None)
-    assert Repeats().filter(record)
+    assert RepeatedLines().filter(record)

@@ -1,13 +1,13 @@
-"""Takes the samples topic in: which partitions are ours, which delivered record is the next one, and into the fold.
+"""Takes records of the samples topic and folds each one once, in the order of offsets.
 
-Faust delivers records of an older generation after a revoke, and around a rebalance delivers one offset twice and skips
-another. So nothing is applied but the next offset of a partition that this worker owns in the current generation: lower
-offsets are replays, a higher one is a hole, which is sought back.
+Called by Faust, as the agent of that topic.
 
-A record is put aside only for what is in it. What else goes wrong on the way, a disk that cannot be read say, is tried
-again from the last place.
+Faust delivers records of an older generation after a revoke. Around a rebalance it delivers some offsets twice and
+skips others. So only the next offset of a partition that this worker owns in the current generation is applied. A lower
+offset is a replay. A higher one shows a hole, and the missing records are asked for again.
 
-Warnings of accepted values that were left out, or are of an hour that had not begun; one a minute of each kind.
+A record is put aside as a dead letter only for what is in it. Anything else that goes wrong, such as a disk that cannot
+be read, is tried again from the last checkpoint.
 """
 
 from __future__ import annotations
@@ -26,10 +26,12 @@ from faust.exceptions import ConsumerNotStarted
 from faust.streams import Stream
 from faust.types import TP, Message, StreamT
 
+from metrics_app.aggregator.active import ActivePartition
 from metrics_app.aggregator.dead_letters import StopRule
-from metrics_app.aggregator.fold import HOUR_MS, Tally
-from metrics_app.aggregator.partitions import ActivePartition, Partitions
+from metrics_app.aggregator.fold import HOUR_MS
+from metrics_app.aggregator.partitions import Partitions
 from metrics_app.aggregator.source_log import Witness
+from metrics_app.aggregator.tally import Notices
 from metrics_app.errors import FormatError
 from metrics_app.faust_runtime.consumer import Record, RunConsumer
 from metrics_app.process import EXIT_CRASHED, leave
@@ -186,9 +188,9 @@ class Folding:
         if self._failures and self._failures[_identity(record)] >= TRIES:
             return [], "fold: it raises an exception each time, see the log"
         newest_hour = max(record.timestamp // HOUR_MS, int(time.time()) // 3600) + AHEAD_HOURS
-        place = wire.Place(record.partition, self.partitions.table.partitions or 1, newest_hour)
+        source = wire.RecordSource(record.partition, self.partitions.table.partitions or 1, newest_hour)
         try:
-            return wire.decode(record.value or b"", place), None
+            return wire.decode(record.value or b"", source), None
         except FormatError as error:
             return [], str(error)
 
@@ -201,7 +203,7 @@ class Folding:
             logger.critical("no more records are taken: %s", self.partitions.stopped[partition])
 
     async def _begin_again(self, tp: TP, error: BaseException) -> None:
-        """Has a partition read again from its place, after trouble that may pass."""
+        """Has a partition read again from its checkpoint, after trouble that may pass."""
         since = self._trouble_since.setdefault(tp.partition, time.monotonic())
         if time.monotonic() - since > PATIENCE_S:
             self.give_up(f"{tp} cannot be folded for {PATIENCE_S:g} s: {error!r}; a new process is to try it")
@@ -265,30 +267,3 @@ class Folding:
 def _identity(record: Record) -> tuple[TP, int, int, int]:
     """What tells a record from all others, also from those of a topic made anew, which gives its offsets out again."""
     return TP(record.topic, record.partition), record.offset, record.timestamp, zlib.crc32(record.value or b"")
-
-
-SAY_AGAIN_S = 60.0
-EXPIRED = "values were left out: their hour is beyond METRICS_RETENTION_DAYS"
-AHEAD = "values are of an hour that had not begun by Kafka's clock: that of a collector is ahead, or Kafka's behind"
-
-
-class Notices:
-    """Adds values up until the next warning is due."""
-
-    def __init__(self) -> None:
-        self._unsaid: dict[str, int] = {}
-        self._said_s: dict[str, float] = {}
-
-    def folded(self, partition: int, offset: int, tally: Tally) -> None:
-        """Takes what became of the values of one record."""
-        for what, values in ((EXPIRED, tally.expired), (AHEAD, tally.ahead)):
-            if values:
-                self._say(what, values, partition, offset)
-
-    def _say(self, what: str, values: int, partition: int, offset: int) -> None:
-        self._unsaid[what] = self._unsaid.get(what, 0) + values
-        if time.monotonic() - self._said_s.get(what, -SAY_AGAIN_S) >= SAY_AGAIN_S:
-            self._said_s[what] = time.monotonic()
-            logger.warning(
-                "%s %s; the last ones at partition %s, offset %s", self._unsaid.pop(what), what, partition, offset
-            )

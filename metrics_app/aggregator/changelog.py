@@ -1,10 +1,13 @@
-"""The one check of what the changelog gives: recovery, standbys and the reading of gaps all go through it.
+"""Checks records of the changelog before anything is believed of them.
 
-A record must be a whole row under a key that belongs in its partition. Any other is not taken in. Nor does it end the
-worker, which would meet it again at each start. A damaged state of an hour row may have been the newest. That does
-no harm where it claims to be no newer than a good one, or newer than the place: from there all is folded once more.
-Elsewhere the last good state goes on as an incomplete row, or an empty one where there is none: values are folded into
-it, and questions for it are answered 503 instead of with less than was accepted.
+Called by `store`, for recovery, for standbys and for the reading of gaps alike.
+
+A record must be a whole row under a key that belongs in its partition. Any other record is not taken in. It does not
+end the worker either, which would meet it again at each start. A damaged record of an hour row may have been the newest
+one. That does no harm if it claims to be no newer than a good record, or newer than the checkpoint: everything after
+the checkpoint is folded again. Otherwise the last good row goes on as an incomplete row, or an empty row does where
+there is none. Values are folded into it, and a question about it is answered 503 rather than with less than was
+accepted.
 """
 
 from __future__ import annotations
@@ -76,7 +79,7 @@ def _check_key(row_key: bytes, belongs: Callable[[bytes], bool]) -> None:
             raise FormatError("row key", fault)
         if not belongs(key):
             raise FormatError("row key", f"{key!r} belongs in another partition")
-    elif not (row_key == rows.PLACE_KEY or (kind == bytes([rows.IDS]) and len(row_key) == rows.IDS_KEY_BYTES)):
+    elif not (row_key == rows.CHECKPOINT_KEY or (kind == bytes([rows.IDS]) and len(row_key) == rows.IDS_KEY_BYTES)):
         raise FormatError("row key", f"{row_key[:20]!r} is of no kind of row")
 
 
@@ -87,7 +90,7 @@ def _version(kind: int, value: bytes) -> Version:
     if kind == rows.IDS:
         rows.decode_ids(value)
     else:
-        rows.decode_place(value)
+        rows.decode_checkpoint(value)
     return rows.version_of(value)
 
 

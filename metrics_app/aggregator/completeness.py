@@ -14,7 +14,7 @@ FRESH_S = 5.0  # a copy that has not been shown complete for this long says that
 BEHIND_S = 1.0  # and so does one that has not folded for this long a record that is known to wait
 
 
-class End(NamedTuple):
+class LogEnd(NamedTuple):
     """The end of a partition of the log at a moment.
 
     Attributes:
@@ -38,11 +38,11 @@ class Completeness:
         complete_at: the same in epoch seconds, by our clock and Kafka's.
     """
 
-    asked: End | None = None
+    asked: LogEnd | None = None
     shown_s: float | None = None
     complete_at: float = 0.0
 
-    def compare(self, folded: int, end: End) -> None:
+    def compare(self, folded: int, end: LogEnd) -> None:
         """Notes what is shown by a new end of the log.
 
         Under load some records are always on their way: what counts is that the end of last time has been reached.
@@ -58,7 +58,7 @@ class Completeness:
             self.show(self.asked)
         self.asked = end
 
-    def show(self, end: End) -> None:
+    def show(self, end: LogEnd) -> None:
         """Notes that everything before an end is folded. A time noted by a clock that was ahead is corrected."""
         shown = self.complete_at if self.complete_at <= end.at.own_s else 0.0
         self.shown_s, self.complete_at = end.at.monotonic_s, max(shown, end.both_s)

@@ -1,5 +1,7 @@
 """Records that cannot be folded: how they are kept, when there are too many of them, and how they come back.
 
+Called by `agent` and `flusher`, which put records aside, and by `cli.dlq`, which lists and replays them.
+
 A dead letter is the record as it was, with headers that say where it came from and why. What was replayed is noted in
 the same topic, by a letter without a value.
 """
@@ -21,7 +23,7 @@ LEFT_OUT = "left-out"  # header of a letter without its record, which was too la
 Headers = list[tuple[str, bytes]]
 
 
-class Origin(NamedTuple):
+class LetterOrigin(NamedTuple):
     """Where a record was read; `offset` also names it in logs."""
 
     topic: str
@@ -38,7 +40,7 @@ class Letter(NamedTuple):
         value: the record as it was.
     """
 
-    origin: Origin
+    origin: LetterOrigin
     reason: str
     timestamp_ms: int
     value: bytes
@@ -56,7 +58,7 @@ def kind_of(reason: str) -> str:
 
 def headers_of(consumed: Any, reason: str) -> Headers:
     """Headers of the dead letter of a consumed record."""
-    return _headers(Origin(consumed.topic, consumed.partition, consumed.offset), reason, consumed.timestamp)
+    return _headers(LetterOrigin(consumed.topic, consumed.partition, consumed.offset), reason, consumed.timestamp)
 
 
 def replayed_headers(letter: Letter) -> Headers:
@@ -64,7 +66,7 @@ def replayed_headers(letter: Letter) -> Headers:
     return _headers(letter.origin, REPLAYED, letter.timestamp_ms)
 
 
-def _headers(origin: Origin, reason: str, timestamp_ms: int) -> Headers:
+def _headers(origin: LetterOrigin, reason: str, timestamp_ms: int) -> Headers:
     facts = {**origin._asdict(), "reason": reason, "timestamp": timestamp_ms}
     return [(name, str(value).encode()) for name, value in facts.items()]
 
@@ -77,7 +79,7 @@ def read_letter(headers: Iterable[tuple[str, bytes]], value: bytes | None) -> Le
     """
     found = {name: content.decode(errors="replace") for name, content in headers}
     try:
-        origin = Origin(found["topic"], int(found["partition"]), int(found["offset"]))
+        origin = LetterOrigin(found["topic"], int(found["partition"]), int(found["offset"]))
         return Letter(origin, found["reason"], int(found["timestamp"]), value or b"")
     except (KeyError, ValueError) as error:
         raise FormatError("dead letter", f"header {error}") from error
@@ -85,7 +87,7 @@ def read_letter(headers: Iterable[tuple[str, bytes]], value: bytes | None) -> Le
 
 def open_letters(letters: Iterable[Letter]) -> list[Letter]:
     """Letters that were not replayed, each origin once, in the order in which they were put aside."""
-    found: dict[tuple[Origin, int], Letter] = {}  # by the time too: a topic made anew gives its offsets out again
+    found: dict[tuple[LetterOrigin, int], Letter] = {}  # by the time too: a topic made anew gives its offsets out again
     replayed = set()
     for letter in letters:
         if letter.reason == REPLAYED:
@@ -98,7 +100,8 @@ def open_letters(letters: Iterable[Letter]) -> list[Letter]:
 def revived(letter: Letter, max_bytes: int, partitions: int) -> list[tuple[int, bytes]]:
     """Records that bring a letter's samples back, no larger than `max_bytes` where a chunk allows it.
 
-    Samples without a fence get an id derived from the origin, so that they count once however often they are replayed.
+    Samples without a number or an id get an id derived from the origin, so that they count once however often they are
+    replayed.
 
     Returns:
         Partition, of that many, and record; each key is in its own partition, wherever the letter's record was.
@@ -106,7 +109,7 @@ def revived(letter: Letter, max_bytes: int, partitions: int) -> list[tuple[int, 
     Raises:
         FormatError: it still cannot be read.
     """
-    chunks = [_fenced(chunk, letter, index) for index, chunk in enumerate(record.decode(letter.value))]
+    chunks = [_with_id(chunk, letter, index) for index, chunk in enumerate(record.decode(letter.value))]
     records: dict[int, list[list[Chunk]]] = {}
     sizes: dict[int, int] = {}
     for chunk in chunks:
@@ -120,7 +123,7 @@ def revived(letter: Letter, max_bytes: int, partitions: int) -> list[tuple[int, 
     return [(partition, record.encode(part)) for partition, parts in records.items() for part in parts]
 
 
-def _fenced(chunk: Chunk, letter: Letter, index: int) -> Chunk:
+def _with_id(chunk: Chunk, letter: Letter, index: int) -> Chunk:
     if chunk.ids or chunk.sender:
         return chunk
     topic, partition, offset = letter.origin

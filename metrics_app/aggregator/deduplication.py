@@ -1,16 +1,17 @@
-"""Which values came under which ids: what keeps a request, or a sample, that is sent again from being counted again.
+"""Remembers ids for 24 hours, so that a request, or a sample, that is sent again is not counted again.
 
-An id stands for values with places, counted from 1, of which a chunk holds some, or for what it comes with as a whole.
-A record claims what no record before it has claimed. Claims carry the offset of their record, so a replay of the log,
-over a store that has seen what follows, leads to the same state.
+Called by `fold` for each record, and by `local_copies`, which keeps the index of ids in RocksDB.
 
-Finds ids in the local copy of a partition: beside its ids rows, which are by record, an entry for each id.
+An id stands either for values at positions, counted from 1, of which a chunk holds some, or for everything that comes
+with it. A record claims what no record before it has claimed. A claim carries the offset of its record, so a replay of
+the log over a store that has seen later records leads to the same rows.
+
+The index has an entry for each id, beside the ids rows, which are by record:
 
     entry  0x40 | bucket u32 BE | id        of each record that has the id: arrival hour, epoch, offset, what it claimed
 
-A bucket is `BUCKET_HOURS` of arrivals. So an id is found by as many reads as there are buckets, two as a rule, nothing
-has to be read when a partition is taken over, and ids leave by the range of a bucket. The entries are made of the ids
-rows and written in the same batch with them.
+A bucket is `BUCKET_HOURS` of arrivals. So an id is found by one read a bucket, two as a rule; nothing is read when a
+partition is taken over; and ids expire by the range of a bucket. Entries are written in the same batch as the ids rows.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ EVERYTHING = Ranges([*WHOLE])  # shared: to claim more of it changes nothing
 Parts = list[tuple[int, int]]  # of a chunk's values: from an index to before another, ascending
 
 
-class Sight(NamedTuple):
+class Occurrence(NamedTuple):
     """An id in one source record: when that arrived, which it was, and what was claimed, as edges of `Ranges`."""
 
     arrival_hour: int
@@ -41,7 +42,7 @@ class Sight(NamedTuple):
     claimed: Sequence[int]
 
 
-Sights = dict[bytes, list[Sight]]
+Sights = dict[bytes, list[Occurrence]]
 
 
 def nothing_stored(_ids: Collection[bytes], _from_hour: int) -> Sights:
@@ -298,7 +299,7 @@ def _sights(row_key: bytes, value: bytes) -> Iterator[tuple[bytes, bytes]]:
     where = arrival_hour, rows.version_of(value).epoch, offset
     whole = _SIGHT.pack(*where, 0)
     for id_, claimed in rows.decode_ids(value).items():
-        yield prefix + id_, whole if claimed is WHOLE else _encode(Sight(*where, claimed))
+        yield prefix + id_, whole if claimed is WHOLE else _encode(Occurrence(*where, claimed))
 
 
 def _joined(entry: bytes, news: bytes) -> bytes:
@@ -307,12 +308,12 @@ def _joined(entry: bytes, news: bytes) -> bytes:
     return b"".join(map(_encode, sights.values()))
 
 
-def _encode(sight: Sight) -> bytes:
+def _encode(sight: Occurrence) -> bytes:
     edges = () if sight.claimed == WHOLE else sight.claimed
     return _SIGHT.pack(*sight[:-1], len(edges) // 2) + struct.pack(f"<{len(edges)}Q", *edges)
 
 
-def _decode(entry: bytes) -> Iterator[Sight]:
+def _decode(entry: bytes) -> Iterator[Occurrence]:
     at = 0
     try:
         while at < len(entry):
@@ -320,6 +321,6 @@ def _decode(entry: bytes) -> Iterator[Sight]:
             at += _SIGHT.size
             edges = struct.unpack_from(f"<{2 * count}Q", entry, at)
             at += count * _RANGE_BYTES
-            yield Sight(arrival_hour, epoch, offset, edges or WHOLE)
+            yield Occurrence(arrival_hour, epoch, offset, edges or WHOLE)
     except struct.error as error:
         raise FormatError("entry of an id", str(error)) from error

@@ -50,7 +50,7 @@ Records = list[tuple[bytes, bytes]]
 ReadChangelog = Callable[[TP, int, int], Awaitable[Records]]
 
 
-class Span(NamedTuple):
+class Acknowledged(NamedTuple):
     """Records of ours, acknowledged together.
 
     Attributes:
@@ -149,7 +149,7 @@ class Fence:
         self.store.repeated(self.tp.partition, row_keys)
         self.seal_from = repeat.seal_from
 
-    def reached(self, sent: list[Span]) -> Reached | None:
+    def reached(self, sent: list[Acknowledged]) -> Reached | None:
         """How far in the changelog the local copy has everything; None when that stays what it was.
 
         Args:
@@ -192,7 +192,7 @@ def closed_before(fold: PartitionFold) -> int:
 
 def sealed_before(fold: PartitionFold) -> int:
     """The first hour not sealed: none is that has not closed, should the clock have been set back."""
-    return min(fold.place.sealed, max(0, closed_before(fold)))
+    return min(fold.checkpoint.sealed, max(0, closed_before(fold)))
 
 
 def changelog_reader(settings: Settings) -> ReadChangelog:

@@ -1,12 +1,14 @@
-"""Makes folded rows durable: changelog first, then the local store, then the place, which is what gets committed.
+"""Makes folded rows durable: first in the changelog, then in the local store, then as the checkpoint that is committed.
 
-The order is what a crash between any two steps leaves repairable: rows in the changelog carry the offset up to which
-they are complete, so a replay skips them; the place row, sent only after all rows are acknowledged, says from where on
-a replay is needed at all; the local store is never ahead of the changelog (docs/adr/0002).
+Called by `role`, which starts it; `agent` asks for a flush when too many rows have changed, and for dead letters.
 
-A Kafka that does not acknowledge is waited for, and what was taken is given back. Whatever else is raised in a flush
-leaves it open what was taken and what was written, so the process ends at once, without another flush: no place may
-pass a row that was not written.
+A crash between any two steps can be repaired (docs/adr/0002). A row in the changelog carries the offset up to which it
+is complete, so a replay skips what is in it. The checkpoint is sent after all rows are acknowledged, and says from
+where a replay is needed. The local store is never ahead of the changelog.
+
+If Kafka does not acknowledge a flush, it is given back and goes out with the next one. Any other exception leaves it
+open what was taken and what was written. Then the process ends at once, without another flush: no checkpoint may pass a
+row that was not written.
 """
 
 from __future__ import annotations
@@ -23,19 +25,20 @@ from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 
 from metrics_app.aggregator import fencing
 from metrics_app.aggregator import row as rows
+from metrics_app.aggregator.active import ActivePartition, FlushPart
 from metrics_app.aggregator.dead_letters import LEFT_OUT
-from metrics_app.aggregator.fencing import DistrustError, Fence, ReadChangelog, Records, Span
-from metrics_app.aggregator.fold import Tally
+from metrics_app.aggregator.fencing import Acknowledged, DistrustError, Fence, ReadChangelog, Records
 from metrics_app.aggregator.origin import Reached
-from metrics_app.aggregator.partitions import ActivePartition, Partitions, Taken
+from metrics_app.aggregator.partitions import Partitions
 from metrics_app.aggregator.table import HourlyTable
+from metrics_app.aggregator.tally import Tally
 from metrics_app.faust_runtime.producer import abandon
 from metrics_app.process import EXIT_CRASHED, leave
 from metrics_app.telemetry import Telemetry
 
 logger = logging.getLogger(__name__)
 
-PLACE_INTERVAL_S = 5.0  # an idle partition still says this often how far it is: standbys and recovery rely on it
+CHECKPOINT_INTERVAL_S = 5.0  # an idle partition still says this often how far it is: standbys and recovery rely on it
 RETRY_S = 0.5
 
 Sent = tuple[int, asyncio.Future[Any]]  # how many records a batch has, and its ack
@@ -80,7 +83,7 @@ class Flusher(mode.Service):
         self.failing_since: float | None = None
         self._one_at_a_time = asyncio.Lock()
         self._one_producer = asyncio.Lock()
-        self._last_place_s: dict[int, float] = {}
+        self._last_checkpoint_s: dict[int, float] = {}
 
     @mode.Service.task
     async def _flush_regularly(self) -> None:
@@ -117,7 +120,7 @@ class Flusher(mode.Service):
         self.telemetry.flushes.inc()
         self.telemetry.rows_in_memory.set(self.partitions.cached_rows())
 
-    async def _acknowledged(self, taken: list[Taken]) -> dict[int, list[Span]] | None:
+    async def _acknowledged(self, taken: list[FlushPart]) -> dict[int, list[Acknowledged]] | None:
         """The changelog offsets that each partition's records got; None, and all is given back, if Kafka failed."""
         started = time.monotonic()
         try:
@@ -135,10 +138,10 @@ class Flusher(mode.Service):
         return None
 
     def _is_due(self, active: ActivePartition) -> bool:
-        idle_s = time.monotonic() - self._last_place_s.get(active.number, 0.0)
-        return active.is_changed or idle_s >= PLACE_INTERVAL_S or active.fence.is_due(active.fold)
+        idle_s = time.monotonic() - self._last_checkpoint_s.get(active.number, 0.0)
+        return active.is_changed or idle_s >= CHECKPOINT_INTERVAL_S or active.fence.is_due(active.fold)
 
-    def _take_all(self) -> list[Taken]:
+    def _take_all(self) -> list[FlushPart]:
         taken, room = [], fencing.MOST_ROWS
         own_s = self.partitions.clocks.now().own_s
         for active in self.partitions.active.values():
@@ -147,27 +150,29 @@ class Flusher(mode.Service):
                 room -= len(taken[-1].repeat.rows)
         return taken
 
-    def _give_back(self, taken: list[Taken]) -> None:
+    def _give_back(self, taken: list[FlushPart]) -> None:
         for one in taken:
             one.active.give_back(one)
 
-    async def _replicate(self, taken: list[Taken]) -> dict[int, list[Span]]:
-        """Sends rows, awaits their acks, then the places; returns the changelog offsets that each partition's got."""
+    async def _replicate(self, taken: list[FlushPart]) -> dict[int, list[Acknowledged]]:
+        """Sends rows, awaits their acks, then sends the checkpoints; returns where each partition has its records."""
         producer = await self._connected()
         written = {one.active.number: one.rows for one in taken}
-        places = {one.active.number: [(rows.PLACE_KEY, rows.encode_place(one.flush.place))] for one in taken}
+        checkpoints = {
+            one.active.number: [(rows.CHECKPOINT_KEY, rows.encode_checkpoint(one.flush.checkpoint))] for one in taken
+        }
         sent = await self._send(producer, written)
-        for partition, spans in (await self._send(producer, places)).items():
+        for partition, spans in (await self._send(producer, checkpoints)).items():
             sent[partition] += spans
         return sent
 
-    async def _send(self, producer: AIOKafkaProducer, records: dict[int, Records]) -> dict[int, list[Span]]:
+    async def _send(self, producer: AIOKafkaProducer, records: dict[int, Records]) -> dict[int, list[Acknowledged]]:
         """Sends records to their partitions and returns, once all are acknowledged, the offsets they got."""
         begun = self.partitions.clocks.now()
         sent = {partition: await self._batches(producer, partition, those) for partition, those in records.items()}
         await asyncio.gather(*(ack for batches in sent.values() for _, ack in batches))
         spans = {
-            partition: [Span(ack.result().offset, count, ack.result().timestamp) for count, ack in batches]
+            partition: [Acknowledged(ack.result().offset, count, ack.result().timestamp) for count, ack in batches]
             for partition, batches in sent.items()
         }
         for partition, those in spans.items():
@@ -188,7 +193,7 @@ class Flusher(mode.Service):
             sent.append((at - start, ack))
         return sent
 
-    async def _read_gaps(self, taken: list[Taken]) -> None:
+    async def _read_gaps(self, taken: list[FlushPart]) -> None:
         for active in (one.active for one in taken):
             fence, gap = active.fence, active.fence.gap_to_read()
             if gap is None or self.should_stop:
@@ -200,26 +205,26 @@ class Flusher(mode.Service):
                 fence.unreadable(gap)
                 continue
             if self._is_ours(active):
-                fence.close(gap, records, active.fold.place.version)
+                fence.close(gap, records, active.fold.checkpoint.version)
 
     def _is_ours(self, active: ActivePartition) -> bool:
         return self.partitions.active.get(active.number) is active
 
-    def _settle(self, taken: Taken, sent: list[Span]) -> None:
+    def _settle(self, taken: FlushPart, sent: list[Acknowledged]) -> None:
         self._count(taken.tally)
-        active, place = taken.active, taken.flush.place
+        active, checkpoint = taken.active, taken.flush.checkpoint
         if not self._is_ours(active):
             return  # moved while the acks were on their way: the changelog has the rows, whoever owns it replays
-        written = [*taken.flush.rows, (rows.PLACE_KEY, rows.encode_place(place))]
+        written = [*taken.flush.rows, (rows.CHECKPOINT_KEY, rows.encode_checkpoint(checkpoint))]
         self.table.store.write(active.fence.tp, written, *(self._reached(active.fence, sent) or (None, 0)))
         active.settle(taken)
         self.telemetry.flushed_rows.inc(len(taken.flush.rows))
         self.telemetry.sealed_rows.inc(len(taken.repeat.rows))
-        self._last_place_s[active.number] = time.monotonic()
+        self._last_checkpoint_s[active.number] = time.monotonic()
         # the clock as of the flush: what was folded meanwhile is not durable, and its replay needs what it needed
-        self.partitions.expire(active.number, place)
+        self.partitions.expire(active.number, checkpoint)
 
-    def _reached(self, fence: Fence, sent: list[Span]) -> Reached | None:
+    def _reached(self, fence: Fence, sent: list[Acknowledged]) -> Reached | None:
         try:
             return fence.reached(sent)
         except DistrustError as error:
@@ -228,16 +233,7 @@ class Flusher(mode.Service):
 
     def _count(self, tally: Tally) -> None:
         """Counts values once they are durable; what a rebalance drops from memory is folded, and counted, elsewhere."""
-        telemetry = self.telemetry
-        telemetry.folded.inc(tally.folded)
-        telemetry.late.inc(tally.late)
-        telemetry.unfenced.inc(tally.unfenced)
-        telemetry.expired.inc(tally.expired)
-        telemetry.overfull.inc(tally.overfull)
-        telemetry.ahead.inc(tally.ahead)
-        telemetry.duplicate.labels("number").inc(tally.duplicate_numbers)
-        telemetry.duplicate.labels("id").inc(tally.duplicate_ids)
-        telemetry.duplicate.labels("overlap").inc(tally.overlapping)
+        tally.count(self.telemetry)
 
     async def _connected(self) -> AIOKafkaProducer:
         async with self._one_producer:

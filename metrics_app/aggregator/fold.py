@@ -1,8 +1,10 @@
-"""The fold: records of one partition, in offset order, into rows of key and hour.
+"""Folds the records of one partition, in the order of offsets, into rows of key and hour.
+
+Called by `agent` with each record, by `partitions` for what has changed, and by `reader` for the newest state of a row.
 
 Everything here is a function of the log and of the rows stored so far: no I/O, no Faust, and of the worker's own clock
-only whether it confirms the log's (`log_clock.py`). A record is applied to a row only if its offset is above the row's
-stamp, so the log may be replayed from any earlier offset, over rows of mixed age, and the result is the same. That is
+only whether it confirms the log's (`source_log`). A record is applied to a row only if its offset is above the row's
+stamp. So the log may be replayed from any earlier offset, over rows of mixed age, and the result is the same. That is
 what makes at-least-once delivery count exactly once.
 """
 
@@ -18,8 +20,9 @@ import numpy as np
 from metrics_app.aggregator import row as rows
 from metrics_app.aggregator.deduplication import Parts, RecordClaims, SeenIds, ids_of
 from metrics_app.aggregator.ranges import Ranges
-from metrics_app.aggregator.row import Place, Row, with_loss
+from metrics_app.aggregator.row import Checkpoint, Row, with_loss
 from metrics_app.aggregator.source_log import ANY_TIME, LogClock, Witness
+from metrics_app.aggregator.tally import Tally
 from metrics_app.errors import FormatError
 from metrics_app.holdings import Loss
 from metrics_app.stats import codec
@@ -46,7 +49,7 @@ def _reading(what: str) -> Iterator[None]:
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class FoldLimits:
     """Bounds of the fold.
 
     Attributes:
@@ -76,31 +79,6 @@ class Limits:
         return round(self.clock_tolerance_s * 1000)
 
 
-@dataclass(slots=True)
-class Tally:
-    """What became of the values of one record; they sum up to the values in it, `late`, `unfenced` and `ahead` apart.
-
-    `overlapping` are the new ones of a histogram that was left out for the others in it, `overfull` those of a row that
-    has VALUES_MAX, `ahead` those of an hour that had not begun when Kafka took the record.
-    """
-
-    folded: int = 0
-    replayed: int = 0
-    duplicate_numbers: int = 0
-    duplicate_ids: int = 0
-    overlapping: int = 0
-    overfull: int = 0
-    expired: int = 0
-    late: int = 0
-    unfenced: int = 0
-    ahead: int = 0
-
-    def add(self, other: Tally) -> None:
-        """Takes in what became of the values of other records."""
-        for name in self.__slots__:
-            setattr(self, name, getattr(self, name) + getattr(other, name))
-
-
 class Arrival(NamedTuple):
     """The record that is being folded.
 
@@ -118,10 +96,10 @@ class Arrival(NamedTuple):
 
 
 class Flush(NamedTuple):
-    """Rows to make durable, and the place they lead to once they are."""
+    """Rows to make durable, and the checkpoint they lead to once they are."""
 
     rows: list[tuple[bytes, bytes]]
-    place: Place
+    checkpoint: Checkpoint
     taken: dict[bytes, Row]
     ids: set[int]
 
@@ -132,7 +110,7 @@ class PartitionFold:
 
     Attributes:
         load: reads a stored value by row key; None when there is none.
-        place: the last flushed place; nothing at or below its offset needs folding, only checking.
+        checkpoint: the last flushed checkpoint; nothing at or below its offset needs folding, only checking.
         ids: what was claimed under ids.
         offset: the last offset applied in memory.
         clock: what time it is in the log.
@@ -140,8 +118,8 @@ class PartitionFold:
     """
 
     load: Callable[[bytes], bytes | None]
-    limits: Limits
-    place: Place
+    limits: FoldLimits
+    checkpoint: Checkpoint
     ids: SeenIds = field(default_factory=SeenIds)
     offset: int = field(init=False)
     clock: LogClock = field(init=False)
@@ -150,9 +128,9 @@ class PartitionFold:
     dirty: dict[bytes, Row] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.offset = self.place.offset
-        self.clock = LogClock(self.place.log_ms, self.place.clock_ms, self.limits.tolerance_ms)
-        self.losses = self.place.losses
+        self.offset = self.checkpoint.offset
+        self.clock = LogClock(self.checkpoint.log_ms, self.checkpoint.clock_ms, self.limits.tolerance_ms)
+        self.losses = self.checkpoint.losses
 
     def apply(self, offset: int, timestamp_ms: int, chunks: Sequence[Chunk], witness: Witness = ANY_TIME) -> Tally:
         """Folds one record.
@@ -195,24 +173,24 @@ class PartitionFold:
         """
         ids = {id_ for chunk in chunks for id_ in ids_of(chunk)}
         with _reading("ids"):
-            claimed = self.ids.claimed(ids, self.place.epoch, offset, hour - self.limits.id_horizon_hours)
+            claimed = self.ids.claimed(ids, self.checkpoint.epoch, offset, hour - self.limits.id_horizon_hours)
         return RecordClaims(self.ids, latest_hour, offset, claimed)
 
     def lose(self, offset: int, loss: Loss) -> None:
         """Steps to an offset, over records that are gone."""
         self.offset = offset
-        self.losses = with_loss(self.place._replace(losses=self.losses), loss).losses
+        self.losses = with_loss(self.checkpoint._replace(losses=self.losses), loss).losses
 
     def _fold_chunk(self, chunk: Chunk, record: Arrival, tally: Tally) -> None:
         offset = record.offset
         row_key = rows.hour_key(chunk.hour, chunk.key)
         row = self._row(row_key)
         fresh = record.claims.claim(chunk)
-        if row.epoch == self.place.epoch and row.stamp >= offset:
+        if row.epoch == self.checkpoint.epoch and row.stamp >= offset:
             tally.replayed += chunk.count
             return
-        if row.epoch != self.place.epoch:  # offsets of another incarnation of the topic say nothing about this one
-            row.epoch, row.stamp = self.place.epoch, rows.NO_STAMP
+        if row.epoch != self.checkpoint.epoch:  # offsets of another incarnation of the topic say nothing about this one
+            row.epoch, row.stamp = self.checkpoint.epoch, rows.NO_STAMP
         if row.summary.count + chunk.count > VALUES_MAX:
             tally.overfull += chunk.count
             return
@@ -316,27 +294,27 @@ class PartitionFold:
         Args:
             as_of: epoch seconds at which the partition held nothing beyond the last applied offset.
         """
-        place = Place(
-            self.place.epoch,
+        checkpoint = Checkpoint(
+            self.checkpoint.epoch,
             self.offset,
             as_of,
             self.clock.newest_ms,
-            self.place.sealed,
+            self.checkpoint.sealed,
             self.clock.confirmed_ms,
             self.losses,
         )
         encoded = []
         for row_key, row in self.dirty.items():
-            row.stamp = max(row.stamp, place.offset)
+            row.stamp = max(row.stamp, checkpoint.offset)
             encoded.append((row_key, rows.encode_row(row)))
-        ids, encoded_ids = self.ids.take(place.epoch)
-        flush = Flush([*encoded, *encoded_ids], place, self.dirty, ids)
+        ids, encoded_ids = self.ids.take(checkpoint.epoch)
+        flush = Flush([*encoded, *encoded_ids], checkpoint, self.dirty, ids)
         self.dirty = {}  # not before all of it could be encoded
         return flush
 
     def flushed(self, flush: Flush) -> None:
-        """Notes that the rows and the place of a flush are in the store, and lets go of the oldest unchanged rows."""
-        self.place = flush.place
+        """Notes that rows and checkpoint of a flush are in the store, and forgets the oldest unchanged rows."""
+        self.checkpoint = flush.checkpoint
         self.ids.flushed(flush.ids)
         excess = len(self.cache) - len(self.dirty) - self.limits.max_clean_rows
         if excess > 0:

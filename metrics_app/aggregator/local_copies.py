@@ -1,8 +1,10 @@
-"""RocksDB, one database a partition, as the local copies of the table of hours: opened, read, written, and given up.
+"""The local copies of the table of hours: a RocksDB database for each partition, opened, read, written and given up.
 
-A copy that cannot be right is never answered from: found on opening, it is put aside and the partition is recovered
-from the changelog; found on reading, the process ends and that happens on the next start. Nor is one answered from
-before it has been matched with the changelog that Kafka has now (`origin.py`).
+Called by `store`, which adds what a row means.
+
+A copy that cannot be right is never answered from. If that is found on opening, the copy is put aside and the partition
+is recovered from the changelog. If it is found on reading, the process ends, and the next start does so. Nor is a copy
+answered from before it has been matched with the changelog that Kafka has now (`origin`).
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from faust.types import TP
 from metrics_app.aggregator import local_state
 from metrics_app.aggregator.deduplication import IdIndex
 from metrics_app.aggregator.local_state import DamagedError
-from metrics_app.aggregator.origin import Origin, Reached
+from metrics_app.aggregator.origin import CopyOrigin, Reached
 from metrics_app.errors import FormatError, NewerFormatError
 from metrics_app.faust_runtime.tables import PartitionStore
 from metrics_app.process import EXIT_CRASHED, EXIT_UNUSABLE, leave
@@ -171,13 +173,13 @@ class LocalCopies(PartitionStore):
         self.database(partition).delete_range(start, stop)
 
     def note_whole(self, partition: int) -> None:
-        """Notes that the copy has had all rows once: what it may lack from now on is newer than its place."""
+        """Notes that the copy has had all rows once: what it may lack from now on is newer than its checkpoint."""
         if partition not in self._whole:
             self.database(partition).put(local_state.WHOLE_KEY, b"")
             self._whole.add(partition)
 
     def is_whole(self, partition: int) -> bool:
-        """Whether a held copy is one of everything up to its place, of the changelog that Kafka has now."""
+        """Whether a held copy is one of everything up to its checkpoint, of the changelog that Kafka has now."""
         if self.held(partition) is None or partition not in self._matched:
             return False
         return self.has_been_whole(partition)
@@ -188,12 +190,12 @@ class LocalCopies(PartitionStore):
             self._whole.add(partition)
         return partition in self._whole
 
-    def origin(self, partition: int) -> Origin | None:
+    def origin(self, partition: int) -> CopyOrigin | None:
         """The changelog a copy was taken from; None for an empty one, and for one of a release that noted none."""
         value = self.read(partition, local_state.ORIGIN_KEY)
-        return None if value is None else Origin.decode(value)
+        return None if value is None else CopyOrigin.decode(value)
 
-    def matched(self, partition: int, origin: Origin) -> None:
+    def matched(self, partition: int, origin: CopyOrigin) -> None:
         """Notes that the copy leads to its offset in this changelog; only then is it answered from."""
         self.database(partition).put(local_state.ORIGIN_KEY, origin.encode())
         self._matched.add(partition)

@@ -1,7 +1,10 @@
-"""Opens the database of a partition only if it is whole and ours; one that is not is put aside and built anew.
+"""Opens the database of a partition only if it is whole and ours; any other is put aside and rebuilt.
 
-RocksDB notices most damage by itself. Not a truncated MANIFEST: it then opens an older or empty state, which would do,
-or, where newer changes lie in its write-ahead log, one with a hole. So every write notes how large the manifest was.
+Called by `local_copies`.
+
+RocksDB notices most damage by itself, but not a truncated MANIFEST: it then opens an older or empty state. That alone
+would do no harm, but where newer changes lie in its write-ahead log the state has a hole. So every write notes how
+large the manifest was.
 """
 
 from __future__ import annotations

@@ -1,9 +1,11 @@
-"""Whether a local copy is one of the changelog that Kafka has now.
+"""Decides whether a local copy was taken from the changelog that Kafka has now.
 
-A copy leads to an offset, and an offset says nothing about whose it is: the data folder may have met another Kafka, the
-topic may have been made anew, the broker put back from a backup. So a copy also holds the id of the cluster and of the
-topic, and when the newest record up to its offset was appended. A log that goes on from there reaches further than the
-offset, and every record appended later lies behind it: the same two proofs as for the samples topic (`source_log.py`).
+Called by `replica` before it reads, once for each copy.
+
+A copy leads to an offset, and an offset does not say whose it is: the data folder may have met another Kafka, the topic
+may have been made anew, the broker restored from a backup. So a copy also holds the id of the cluster and of the topic,
+and when the newest record up to its offset was appended. A log that goes on from there reaches further than the offset,
+and every record appended later lies after it: the same two proofs as for the samples topic (`source_log`).
 """
 
 from __future__ import annotations
@@ -32,7 +34,7 @@ REMADE = "remade"
 AskIdentity = Callable[[], Awaitable[ClusterIdentity]]
 
 
-class Origin(NamedTuple):
+class CopyOrigin(NamedTuple):
     """A changelog: ids of the cluster and of the topic; the latter is empty where Kafka knows none."""
 
     cluster: str
@@ -43,7 +45,7 @@ class Origin(NamedTuple):
         return f"{self.cluster} {self.topic}".encode()
 
     @classmethod
-    def decode(cls, value: bytes) -> Origin:
+    def decode(cls, value: bytes) -> CopyOrigin:
         """The origin that a copy holds."""
         cluster, _, topic = value.decode().partition(" ")
         return cls(cluster, topic)
@@ -61,7 +63,7 @@ class Reached(NamedTuple):
     appended_ms: int
 
 
-def difference(copy: Origin | None, here: Origin, reached: Reached, end: int, newer: int | None) -> str | None:
+def difference(copy: CopyOrigin | None, here: CopyOrigin, reached: Reached, end: int, newer: int | None) -> str | None:
     """Why a copy is not one of this changelog, in a word; None when it is.
 
     Args:
@@ -106,7 +108,7 @@ class Matching:
             for tp in tps:
                 if tp.topic not in here.topics:
                     raise UnknownTopicOrPartitionError(tp.topic)
-                origin = Origin(here.id, here.topics[tp.topic].id)
+                origin = CopyOrigin(here.id, here.topics[tp.topic].id)
                 first_newer = found.offset if (found := newer.get(tp)) is not None else None
                 reason = difference(self.store.origin(tp.partition), origin, reached[tp], ends[tp], first_newer)
                 if reason is None and reached[tp].offset >= 0 and tp not in known:

@@ -1,20 +1,21 @@
-"""The partitions this worker owns in the current generation, and the state of each that lives in memory."""
+"""The partitions that this worker owns in the current generation, and what it has in memory of each.
+
+Called by `role` when the group assigns or revokes partitions, and by everything that folds, flushes or answers.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
-from metrics_app.aggregator.completeness import Completeness, End
+from metrics_app.aggregator.active import ActivePartition
 from metrics_app.aggregator.deduplication import SeenIds, Sights
-from metrics_app.aggregator.fencing import Fence, Records, Repeat
-from metrics_app.aggregator.fold import HOUR_MS, Flush, Limits, PartitionFold, Tally
-from metrics_app.aggregator.row import NOWHERE, Place, with_loss
-from metrics_app.aggregator.source_log import LogClock, Span, Witness, continued
+from metrics_app.aggregator.fencing import Fence
+from metrics_app.aggregator.fold import HOUR_MS, FoldLimits, PartitionFold
+from metrics_app.aggregator.row import NO_CHECKPOINT, Checkpoint, with_loss
+from metrics_app.aggregator.source_log import LogClock, LogSpan, Witness, continued
 from metrics_app.aggregator.table import HourlyTable
 from metrics_app.clocks import Clocks
 from metrics_app.holdings import Loss
@@ -28,9 +29,9 @@ SURE_AFTER_S = 1.0  # a broker that has just come up may for a moment not know t
 
 
 class Log(Protocol):
-    """What a place is compared with; `source_log.SourceLog`."""
+    """What a checkpoint is compared with; `source_log.SourceLog`."""
 
-    async def spans(self, places: Mapping[int, Place]) -> dict[int, Span]:
+    async def spans(self, checkpoints: Mapping[int, Checkpoint]) -> dict[int, LogSpan]:
         """What the log holds of each partition."""
 
     def committed(self, partition: int) -> int:
@@ -40,108 +41,17 @@ class Log(Protocol):
         """Has records delivered again."""
 
 
-@dataclass(slots=True)
-class ActivePartition:
-    """Everything that this worker has in memory of one partition it owns.
-
-    Attributes:
-        number: of the partition.
-        fold: rows and ids, flushed or not.
-        fence: what is known of other writers to its changelog.
-        completeness: whether everything is folded.
-        tally: what became of the values applied and not flushed yet.
-    """
-
-    number: int
-    fold: PartitionFold
-    fence: Fence
-    completeness: Completeness = field(default_factory=Completeness)
-    tally: Tally = field(default_factory=Tally)
-
-    def as_of(self, own_s: float) -> float:
-        """Epoch seconds up to which all that was accepted is folded: by our clock and by Kafka's, never by one.
-
-        Stamps of records do not show it: behind a record whose stamp was ahead lies what came before that time.
-        """
-        return min(own_s, max(self.completeness.complete_at, self.fold.place.as_of))
-
-    def lag_at(self, end: End) -> int | None:
-        """How many records before an end of the log are not folded; None when the log ends before what is folded."""
-        if end.offset <= self.fold.offset:
-            return None
-        self.completeness.compare(self.fold.offset, end)
-        return end.offset - self.fold.offset - 1
-
-    def doubt(self) -> str | None:
-        """Why it may lack what was accepted a moment ago; None where it has been shown not to."""
-        return self.completeness.doubt(self.fold.offset, time.monotonic())
-
-    @property
-    def is_proven(self) -> bool:
-        """Whether it has been shown once that everything accepted before is folded."""
-        return bool(self.completeness.complete_at)
-
-    @property
-    def is_changed(self) -> bool:
-        """Whether something is folded that is not flushed."""
-        return bool(self.fold.dirty) or self.fold.offset != self.fold.place.offset
-
-    def take(self, own_s: float, most_repeated: int) -> Taken:
-        """Takes what the next flush has to write.
-
-        Args:
-            own_s: the time by our own clock, epoch seconds.
-            most_repeated: at most so many rows are written once more.
-        """
-        repeat = self.fence.repeat(self.fold, most_repeated)
-        flush = self.fold.take(self.as_of(own_s))
-        tally, self.tally = self.tally, Tally()
-        # what goes out in this flush anyway is newer than what the store has
-        kept = [(row_key, value) for row_key, value in repeat.rows if row_key not in flush.taken]
-        flush = flush._replace(place=flush.place._replace(sealed=repeat.sealed))
-        return Taken(self, flush, tally, repeat._replace(rows=kept))
-
-    def give_back(self, taken: Taken) -> None:
-        """Takes back what a flush could not write; it goes out with the next one."""
-        self.fold.failed(taken.flush)
-        self.tally.add(taken.tally)
-
-    def settle(self, taken: Taken) -> None:
-        """Notes that changelog and store have what a flush took."""
-        self.fence.written(taken.repeat, [row_key for row_key, _ in taken.rows])
-        self.fold.flushed(taken.flush)
-
-
-class Taken(NamedTuple):
-    """What one flush writes of one partition.
-
-    Attributes:
-        tally: what became of the values in it.
-        repeat: rows that the changelog has already, and that are written once more.
-    """
-
-    active: ActivePartition
-    flush: Flush
-    tally: Tally
-    repeat: Repeat
-
-    @property
-    def rows(self) -> Records:
-        """All rows that go to the changelog before the checkpoint."""
-        return [*self.repeat.rows, *self.flush.rows]
-
-
 class Partitions:
     """The partitions this worker owns in the current generation. All state here is dropped at revoke and at assign.
 
     Args:
-        log: what the places are compared with; without one they are taken as they are.
+        log: what the checkpoints are compared with; without one they are taken as they are.
         clocks: our own clock beside Kafka's.
     Attributes:
         owned: assigned to this worker.
-        places: where each begins, once that has been compared with the log: only then is it folded and answered.
+        checkpoints: where each begins, once that has been compared with the log: only then is it folded and answered.
         active: the state in memory of those in use.
-        all_compared: set while every owned partition has its place.
+        all_compared: set while every owned partition has its checkpoint.
         indexed: how often a part of a copy of an older release was given its index of ids.
         stopped: why nothing more is folded of a partition until this process is started anew.
     """
@@ -149,7 +59,7 @@ class Partitions:
     def __init__(
         self,
         table: HourlyTable,
-        limits: Limits,
+        limits: FoldLimits,
         log: Log | None = None,
         telemetry: Telemetry | None = None,
         clocks: Clocks | None = None,
@@ -160,7 +70,7 @@ class Partitions:
         self.telemetry = telemetry or Telemetry()
         self.clocks = clocks or Clocks(limits.clock_tolerance_s, self.telemetry)
         self.owned: frozenset[int] = frozenset()
-        self.places: dict[int, Place] = {}
+        self.checkpoints: dict[int, Checkpoint] = {}
         self.active: dict[int, ActivePartition] = {}
         self.all_compared = asyncio.Event()
         self.stopped: dict[int, str] = {}
@@ -180,7 +90,7 @@ class Partitions:
     def assign(self, partitions: set[int]) -> None:
         """Owns these partitions from now on, with nothing in memory."""
         self.owned = frozenset(partitions)
-        self.places = {} if self.log else dict.fromkeys(partitions, NOWHERE)
+        self.checkpoints = {} if self.log else dict.fromkeys(partitions, NO_CHECKPOINT)
         self.active = {}
         self._doubted = set()
         self.all_compared.clear()
@@ -188,38 +98,42 @@ class Partitions:
 
     def doubt(self, partition: int) -> None:
         """Has a partition compared with the log again: it ends before what has been folded."""
-        self.places.pop(partition, None)
+        self.checkpoints.pop(partition, None)
         self.active.pop(partition, None)
         self._doubted.add(partition)
         self.all_compared.clear()
 
     async def compare(self) -> None:
-        """Compares the places not compared yet with the log, and begins a new epoch where it is another log.
+        """Compares the checkpoints not compared yet with the log, and begins a new epoch where it is another log.
 
         Raises:
             KafkaError, TimeoutError: Kafka did not say; nothing has changed.
         """
         if self.log is None:
             return
-        owned, places = self.owned, self.places  # both are other objects after a rebalance
-        stored = {partition: self._stored(partition) for partition in owned - places.keys()}
+        owned, checkpoints = self.owned, self.checkpoints  # both are other objects after a rebalance
+        stored = {partition: self._stored(partition) for partition in owned - checkpoints.keys()}
         await self._index_ids(stored)  # before the log is asked: it may take minutes
         spans = await self.log.spans(stored) if stored else {}
-        begun = {partition: continued(place, spans[partition]) for partition, place in stored.items()}
+        begun = {partition: continued(checkpoint, spans[partition]) for partition, checkpoint in stored.items()}
         if begun != stored:
             await asyncio.sleep(SURE_AFTER_S)
             again = await self.log.spans(stored)
-            if begun != {partition: continued(place, again[partition]) for partition, place in stored.items()}:
+            if begun != {
+                partition: continued(checkpoint, again[partition]) for partition, checkpoint in stored.items()
+            }:
                 return
-        for partition, place in begun.items():
+        for partition, checkpoint in begun.items():
             if self.owned is not owned:
                 return
-            if partition in self._doubted or self.log.committed(partition) > place.offset + 1:
-                await self.log.seek(partition, max(place.offset + 1, spans[partition].earliest))
-        if self.owned is owned and self.places is places:
+            if partition in self._doubted or self.log.committed(partition) > checkpoint.offset + 1:
+                await self.log.seek(partition, max(checkpoint.offset + 1, spans[partition].earliest))
+        if self.owned is owned and self.checkpoints is checkpoints:
             self._begin(stored, begun)
-            for partition, place in begun.items():
-                if (span := spans[partition]).earliest == span.end > place.offset + 1:  # no record will come to show it
+            for partition, checkpoint in begun.items():
+                if (
+                    (span := spans[partition]).earliest == span.end > checkpoint.offset + 1
+                ):  # no record will come to show it
                     self.lose(partition, span.end, self.clocks.now().own_s)
 
     async def _index_ids(self, partitions: Collection[int]) -> None:
@@ -235,32 +149,32 @@ class Partitions:
                     self.indexed += 1
             await asyncio.sleep(0)
 
-    def _stored(self, partition: int) -> Place:
+    def _stored(self, partition: int) -> Checkpoint:
         with self.table.store.sound(partition):
-            return self.table.place(partition)
+            return self.table.checkpoint(partition)
 
-    def _begin(self, stored: dict[int, Place], begun: dict[int, Place]) -> None:
-        self.places |= begun
+    def _begin(self, stored: dict[int, Checkpoint], begun: dict[int, Checkpoint]) -> None:
+        self.checkpoints |= begun
         self._doubted -= begun.keys()
-        for partition, place in begun.items():
-            if place != stored[partition]:
+        for partition, checkpoint in begun.items():
+            if checkpoint != stored[partition]:
                 self.telemetry.log_truncated.inc()
                 logger.error(
                     "partition %s of the samples topic was made anew or has lost its end: offsets up to %s had been "
                     "folded and are not there or hold other records; the rows are kept, epoch %s begins at offset %s",
                     partition,
                     stored[partition].offset,
-                    place.epoch,
-                    place.offset + 1,
+                    checkpoint.epoch,
+                    checkpoint.offset + 1,
                 )
                 self._doubt_complete(partition, stored[partition])
         self._note_compared()
 
-    def _doubt_complete(self, partition: int, stored: Place) -> None:
+    def _doubt_complete(self, partition: int, stored: Checkpoint) -> None:
         """Notes that nobody knows how many records, appended after all that is folded, may be gone."""
         until_s = self.clocks.now().own_s
         loss = Loss(int(stored.as_of) // HOUR_S, self._hours_until(until_s), stored.as_of, 0)
-        self.places[partition] = with_loss(self.places[partition], loss)
+        self.checkpoints[partition] = with_loss(self.checkpoints[partition], loss)
 
     def lose(self, partition: int, earliest: int, until_s: float) -> None:
         """Steps over records that retention has deleted before they were folded, and notes what they may have held.
@@ -290,7 +204,7 @@ class Partitions:
         return int(latest_s + self.limits.max_ahead_s + self.limits.clock_tolerance_s) // HOUR_S + 1
 
     def _note_compared(self) -> None:
-        if self.places.keys() == self.owned:
+        if self.checkpoints.keys() == self.owned:
             self.all_compared.set()
 
     def of(self, partition: int) -> ActivePartition:
@@ -300,19 +214,19 @@ class Partitions:
             store = self.table.store
             with store.sound(partition):
                 # a new epoch is known here before it is in the store
-                place = max(self.table.place(partition), self.places.get(partition, NOWHERE))
+                checkpoint = max(self.table.checkpoint(partition), self.checkpoints.get(partition, NO_CHECKPOINT))
             fence = Fence(store, self.table.changelog_tp(partition))
-            active = self.active[partition] = ActivePartition(partition, self._fold(partition, place), fence)
+            active = self.active[partition] = ActivePartition(partition, self._fold(partition, checkpoint), fence)
         return active
 
-    def _fold(self, partition: int, place: Place) -> PartitionFold:
+    def _fold(self, partition: int, checkpoint: Checkpoint) -> PartitionFold:
         store = self.table.store
 
         def sights(ids: Collection[bytes], from_hour: int) -> Sights:
             with store.sound(partition):
                 return store.ids(partition).find(ids, from_hour)
 
-        return PartitionFold(lambda row_key: store.read(partition, row_key), self.limits, place, SeenIds(sights))
+        return PartitionFold(lambda row_key: store.read(partition, row_key), self.limits, checkpoint, SeenIds(sights))
 
     def ids_known_for_s(self) -> float:
         """How long ago an id may have come and is known, in the partition that knows least; the horizon without any."""
@@ -328,17 +242,17 @@ class Partitions:
         """What this worker knows of the time."""
         return Witness(int(self.clocks.now().own_s * 1000), self.clocks.disputed)
 
-    def expire(self, partition: int, place: Place) -> None:
+    def expire(self, partition: int, checkpoint: Checkpoint) -> None:
         """Drops hours beyond retention from a local copy, once an hour of the clock that the log and ours agree on.
 
-        Not by more than the place is as of: what came before that is folded, and none of it needs what is dropped.
+        Not by more than the checkpoint is as of: what came before that is folded, and none of it needs what is dropped.
 
         Args:
-            place: up to which the copy is durable.
+            checkpoint: up to which the copy is durable.
         """
         own_ms = int(self.clocks.now().own_s * 1000)
-        agreed_ms = LogClock(place.log_ms, place.clock_ms, self.limits.tolerance_ms).agreed_ms(own_ms)
-        hour = min(agreed_ms, int(place.as_of * 1000)) // HOUR_MS
+        agreed_ms = LogClock(checkpoint.log_ms, checkpoint.clock_ms, self.limits.tolerance_ms).agreed_ms(own_ms)
+        hour = min(agreed_ms, int(checkpoint.as_of * 1000)) // HOUR_MS
         if self._expired_hour.get(partition) != hour:
             self.table.expire(partition, hour - self.limits.retention_hours, hour - self.limits.id_horizon_hours)
             self._expired_hour[partition] = hour
@@ -346,12 +260,12 @@ class Partitions:
     def expire_standbys(self) -> None:
         """The same for the copies of partitions that others own: nobody flushes them here."""
         for partition in self.table.store.partitions_held() - self.owned:
-            self.expire(partition, self.table.place(partition))
+            self.expire(partition, self.table.checkpoint(partition))
 
     def committable(self, partition: int) -> int | None:
-        """The offset to commit: before it, all is durable. It is a hint, for on assignment the place is what counts."""
+        """The offset to commit: everything before it is durable. On assignment the checkpoint counts, not this."""
         active = self.active.get(partition)
-        return None if active is None else active.fold.place.offset + 1
+        return None if active is None else active.fold.checkpoint.offset + 1
 
     def dirty_rows(self) -> int:
         """Rows changed and not flushed; ids not flushed are taken for as many as hold as much."""

@@ -1,4 +1,7 @@
-"""What keeps a value that arrives twice from being counted twice: the numbers, or places, that have come already."""
+"""Sets of numbers as ranges: which of its numbers a sender has used, and which positions an id has claimed.
+
+Called by `fold`, `row` and `deduplication`. A number that is in the set belongs to a value that was counted already.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-WHOLE = (0, 2**64 - 1)  # what an id claims that stands for no more than it comes with: every place there could be
+WHOLE = (0, 2**64 - 1)  # what an id claims that stands for no more than it comes with: every position there could be
 
 
 @dataclass(slots=True)

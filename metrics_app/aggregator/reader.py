@@ -1,12 +1,12 @@
-"""Answers the query role's question: what is in a row.
+"""Answers the query role: what is in a row, which keys have rows, and whether this worker may answer at all.
 
-Which keys have rows: those in memory, flushed or not, and those in the store, hour by hour.
+Called by `role`.
 
-Memory is looked at before the store, so that a row written meanwhile is found at least once. Rows that count no value
-are left out, for a question about such a key is answered 404. So are rows whose key is no valid key (an older release
-took keys that are no UTF-8), for nobody can ask for them.
+Called through the protocols of `holdings`; roles do not import each other.
 
-Whether a worker that has taken partitions over answers questions about them yet.
+Memory is read before the store, so that a row that is written meanwhile is found at least once. Keys whose rows count
+no value are not listed, for a question about such a key is answered 404. Nor are keys that are not valid today (an
+older release took keys that are no UTF-8), for nobody can ask for them.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from metrics_app.aggregator.row import Row
 from metrics_app.aggregator.store import HourStore
 from metrics_app.aggregator.table import HourlyTable
 from metrics_app.errors import NotYetError, OwnerUnavailableError, Progress
-from metrics_app.holdings import ACTIVE, FINAL_AFTER_S, RECOVERING, STANDBY, Found, Loss, Stretch
+from metrics_app.holdings import ACTIVE, FINAL_AFTER_S, RECOVERING, STANDBY, FoundRow, Loss, Stretch
 from metrics_app.wire.metric_key import fault_of
 
 
@@ -65,7 +65,7 @@ class TableReader:
         While partitions move, nothing is folded and Faust lets go of everything in memory; the copies on disk stay, and
         are as good as they were. One that has never been whole is not answered from.
         """
-        if self._is_settled and partition in self.partitions.owned and partition in self.partitions.places:
+        if self._is_settled and partition in self.partitions.owned and partition in self.partitions.checkpoints:
             return ACTIVE
         try:
             if not self.table.store.is_whole(partition):
@@ -78,7 +78,7 @@ class TableReader:
     def _is_settled(self) -> bool:
         return self.app.tables.actives_ready and not self.app.rebalancing
 
-    def read(self, partition: int, key: bytes, hour: int) -> Found | None:
+    def read(self, partition: int, key: bytes, hour: int) -> FoundRow | None:
         """The row, None when there is none.
 
         Raises:
@@ -143,19 +143,19 @@ class TableReader:
         detail = f"partition {partition} is not held here, or not completely yet"
         return OwnerUnavailableError(detail, [] if progress is None else [progress])
 
-    def _read_active(self, partition: int, key: bytes, hour: int) -> Found | None:
+    def _read_active(self, partition: int, key: bytes, hour: int) -> FoundRow | None:
         active = self.partitions.of(partition)
         row, behind = active.fold.find(key, hour), self.behind(partition)
         if row is None and behind:
             raise NotYetError(f"partition {partition} may hold it and cannot say so yet: {behind}")
         return None if row is None else self._found(row, active.as_of(time.time()), behind is not None, ACTIVE)
 
-    def _read_copy(self, partition: int, key: bytes, hour: int, role: str) -> Found | None:
+    def _read_copy(self, partition: int, key: bytes, hour: int, role: str) -> FoundRow | None:
         value = self.table.store.read(partition, rows.hour_key(hour, key))
         if value is None:
             return None
         row = rows.decode_row(value, self.partitions.limits.exact_distinct)
-        return self._found(row, min(self.table.place(partition).as_of, time.time()), True, role)
+        return self._found(row, min(self.table.checkpoint(partition).as_of, time.time()), True, role)
 
     def losses(self, partition: int) -> Sequence[Loss]:
         """What this copy knows to have been lost; nothing when the partition is not held here now."""
@@ -163,15 +163,15 @@ class TableReader:
         with self._readable(partition):
             if role == ACTIVE:
                 return self.partitions.of(partition).fold.losses
-            return () if role is None else self.table.place(partition).losses
+            return () if role is None else self.table.checkpoint(partition).losses
 
-    def _found(self, row: Row, as_of: float, stale: bool, role: str) -> Found:
+    def _found(self, row: Row, as_of: float, stale: bool, role: str) -> FoundRow:
         if row.incomplete:
             raise OwnerUnavailableError(
                 "a row of that hour was found damaged in the changelog; what was recorded before is not known here"
             )
-        fences = row.missing, row.duplicates, row.late
-        return Found(row.summary, *fences, as_of, stale, role, row.stamp, self.final_after_s)
+        apart = row.missing, row.duplicates, row.late
+        return FoundRow(row.summary, *apart, as_of, stale, role, row.stamp, self.final_after_s)
 
 
 STRETCH_ROWS = 1000  # looked at in one go, which takes about two milliseconds

@@ -1,6 +1,6 @@
-"""Puts the aggregator together: table, agent, flusher, and the reader the query role asks.
+"""Puts the aggregator together: table, agent, flusher, upkeep, watchdog, and the reader that the query role asks.
 
-Keeps two workers out of one data folder.
+Called by `app`. `SoleUse` keeps two workers out of one data folder.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from metrics_app.aggregator.agent import Folding
 from metrics_app.aggregator.dead_letters import StopRule, headers_of, kind_of
 from metrics_app.aggregator.fencing import changelog_reader
 from metrics_app.aggregator.flusher import Flusher
-from metrics_app.aggregator.fold import Limits
+from metrics_app.aggregator.fold import FoldLimits
 from metrics_app.aggregator.partitions import Partitions
 from metrics_app.aggregator.reader import CaughtUp, TableReader
 from metrics_app.aggregator.replica import Replica
@@ -134,7 +134,7 @@ def register(
 
 
 async def _begin_anew(app: faust.App, names: set[str]) -> None:
-    """Has all partitions assigned once more: copies and places are then compared with the topics that there are."""
+    """Has all partitions assigned again: copies and checkpoints are then compared with the topics that exist."""
     if names:
         try:
             await cast(RunConsumer, app.consumer).rejoin()
@@ -147,9 +147,9 @@ def final_after_s(settings: Settings) -> float:
     return connections.PATIENCE * settings.request_deadline_s + settings.clock_tolerance_s
 
 
-def limits_of(settings: Settings) -> Limits:
+def limits_of(settings: Settings) -> FoldLimits:
     """Bounds of the fold of each partition."""
-    return Limits(
+    return FoldLimits(
         retention_hours=settings.retention_days * 24,
         id_horizon_hours=settings.id_horizon_hours,
         exact_distinct=settings.exact_distinct,

@@ -1,17 +1,19 @@
 """What the table of hours holds: row keys, and the bytes of the three kinds of row.
 
-    kind   key                                              value
-    hour   0x10 | hour u32 BE | metric key                  header, fences, summary: one key in one hour
-    ids    0x20 | arrival hour u32 BE | offset u64 BE       header, what was claimed under ids in that source record
-    place  0x30                                             header, how far this partition has been folded; its losses
+Called by everything in this package that reads or writes rows.
 
-All integers of a key are big-endian, so that one range delete drops the hours before a cutoff. Every value starts with
-the same header, of which (epoch, stamp) orders two states of the same row: `stamp` is the source offset up to which the
-row is complete, `epoch` the incarnation of the source topic. One flag: the row is incomplete, for the only newer state
-of it was damaged. A CRC-32 closes each value, whatever its version.
+    kind        key                                         value
+    hour        0x10 | hour u32 BE | metric key             header, ranges of numbers, summary: one key in one hour
+    ids         0x20 | arrival hour u32 BE | offset u64 BE  header, what was claimed under ids in that source record
+    checkpoint  0x30                                        header, how far this partition has been folded; its losses
 
-Ids of which each stands for what it came with are 16 bytes each, in version 1. In version 2, written only when an id
-stands for values with places, a u32 counts these and after them come, 32 bytes each, an id and a range of places.
+Integers of a key are big-endian, so that one range delete drops the hours before a cutoff. Every value starts with the
+same header. Its version (epoch, stamp) orders two states of the same row: `stamp` is the source offset up to which the
+row is complete, `epoch` the incarnation of the source topic. One flag says that the row is incomplete: the only newer
+record of it was damaged. A CRC-32 closes each value, in every version of the format.
+
+Version 1 has 16 bytes for each id that stands for everything that came with it. Version 2 is written only when an id
+stands for values at positions: a u32 counts these ids, and each has 32 bytes, the id and a range of positions.
 """
 
 from __future__ import annotations
@@ -31,12 +33,12 @@ from metrics_app.wire.chunk import ID_BYTES, SENDER_BYTES
 
 HOUR = 0x10
 IDS = 0x20
-PLACE = 0x30
-PLACE_KEY = bytes([PLACE])
+CHECKPOINT = 0x30
+CHECKPOINT_KEY = bytes([CHECKPOINT])
 
 MAGIC = 0xA5
 VERSION = 2  # the newest that this program reads
-PLAIN = 1  # what it writes, of all but places, and ids with places: an older one can go on reading
+PLAIN = 1  # what it writes, of all but checkpoints, and ids with checkpoints: an older one can go on reading
 NO_STAMP = -1
 INCOMPLETE = 1  # flag of an hour row
 MOST = 2**64 - 1  # duplicates that a row has room to count; no other counter of it can pass the number of its values
@@ -44,12 +46,12 @@ MOST = 2**64 - 1  # duplicates that a row has room to count; no other counter of
 _HEADER = struct.Struct("<BBHIq")  # magic, version, flags, epoch, stamp
 _COUNTS = struct.Struct("<QQQH")  # late, duplicates, unfenced, senders
 _SENDER = struct.Struct(f"<{SENDER_BYTES}sH")  # sender, number of ranges
-_PLACE = struct.Struct("<dqI")  # as_of, log_ms, sealed; all there is of version 1
-_PLACE_MORE = struct.Struct("<qH")  # clock_ms, number of losses
+_CHECKPOINT = struct.Struct("<dqI")  # as_of, log_ms, sealed; all there is of version 1
+_CHECKPOINT_MORE = struct.Struct("<qH")  # clock_ms, number of losses
 _LOSS = struct.Struct("<IIdQ")  # first hour, hour after the last one, since, records
 _CRC = struct.Struct("<I")
 _COUNT = struct.Struct("<I")
-_CLAIM = struct.Struct(f"<{ID_BYTES}sQQ")  # id, first place, the one after the last
+_CLAIM = struct.Struct(f"<{ID_BYTES}sQQ")  # id, first position, the one after the last
 _KEY_PREFIX = struct.Struct(">BI")
 _IDS_KEY = struct.Struct(">BIQ")
 
@@ -75,7 +77,7 @@ class Row:
         summary: the statistics.
         epoch, stamp: see the module; stamp is NO_STAMP for a row never written.
         late: values folded after the hour had closed.
-        duplicates: values left out because a fence had seen them.
+        duplicates: values left out because they had been counted before.
         unfenced: values of senders beyond the bounds, counted but not protected against repetition.
         senders: per numbering sender the numbers already counted.
         incomplete: values recorded earlier may be missing: a state of the row was found damaged (`changelog.py`).
@@ -91,7 +93,7 @@ class Row:
     incomplete: bool = False
 
     def leave_out(self, values: int) -> None:
-        """Counts values that a fence had seen."""
+        """Counts values that had come before."""
         self.duplicates = min(self.duplicates + values, MOST)
 
     @property
@@ -105,7 +107,7 @@ class Row:
         return sum(ranges.missing for ranges in self.senders.values())
 
 
-class Place(NamedTuple):
+class Checkpoint(NamedTuple):
     """How far a partition is folded: every record up to `offset` of `epoch`, which is all there was at `as_of`.
 
     Attributes:
@@ -129,18 +131,18 @@ class Place(NamedTuple):
         return Version(self.epoch, self.offset)
 
 
-MOST_LOSSES = 32  # of a place; beyond it the oldest two become one
+MOST_LOSSES = 32  # of a checkpoint; beyond it the oldest two become one
 
 
-def with_loss(place: Place, loss: Loss) -> Place:
-    """The place with one more loss noted."""
-    losses = (*place.losses, loss)
+def with_loss(checkpoint: Checkpoint, loss: Loss) -> Checkpoint:
+    """The checkpoint with one more loss noted."""
+    losses = (*checkpoint.losses, loss)
     if len(losses) > MOST_LOSSES:
         losses = (losses[0].joined(losses[1]), *losses[2:])
-    return place._replace(losses=losses)
+    return checkpoint._replace(losses=losses)
 
 
-NOWHERE = Place(epoch=0, offset=NO_STAMP, as_of=0.0)
+NO_CHECKPOINT = Checkpoint(epoch=0, offset=NO_STAMP, as_of=0.0)
 
 
 def hour_key(hour: int, key: bytes) -> bytes:
@@ -204,17 +206,17 @@ def decode_row(value: bytes, exact_distinct: int) -> Row:
     (epoch, stamp), body = _open(value)
     try:
         late, duplicates, unfenced, senders = _COUNTS.unpack_from(body)
-        fences: dict[bytes, Ranges] = {}
+        ranges: dict[bytes, Ranges] = {}
         at = _COUNTS.size
         for _ in range(senders):
             sender, count = _SENDER.unpack_from(body, at)
             at += _SENDER.size
-            fences[sender] = Ranges(list(struct.unpack_from(f"<{2 * count}Q", body, at)))
+            ranges[sender] = Ranges(list(struct.unpack_from(f"<{2 * count}Q", body, at)))
             at += 16 * count
     except struct.error as error:
         raise FormatError("row", str(error)) from error
     summary = codec.decode(body[at:], exact_distinct)
-    return Row(summary, epoch, stamp, late, duplicates, unfenced, fences, is_incomplete(value))
+    return Row(summary, epoch, stamp, late, duplicates, unfenced, ranges, is_incomplete(value))
 
 
 def is_incomplete(value: bytes) -> bool:
@@ -277,30 +279,36 @@ def _whole_ids(body: bytes) -> dict[bytes, tuple[int, ...]]:
     return dict.fromkeys([body[at : at + ID_BYTES] for at in range(0, len(body), ID_BYTES)], WHOLE)
 
 
-def encode_place(place: Place) -> bytes:
-    """Bytes of the place row."""
-    parts = [_PLACE.pack(place.as_of, place.log_ms, place.sealed), _PLACE_MORE.pack(place.clock_ms, len(place.losses))]
-    parts += [_LOSS.pack(*loss) for loss in place.losses]
-    return _seal(place.epoch, place.offset, b"".join(parts), version=VERSION)
+def encode_checkpoint(checkpoint: Checkpoint) -> bytes:
+    """Bytes of the checkpoint row."""
+    parts = [
+        _CHECKPOINT.pack(checkpoint.as_of, checkpoint.log_ms, checkpoint.sealed),
+        _CHECKPOINT_MORE.pack(checkpoint.clock_ms, len(checkpoint.losses)),
+    ]
+    parts += [_LOSS.pack(*loss) for loss in checkpoint.losses]
+    return _seal(checkpoint.epoch, checkpoint.offset, b"".join(parts), version=VERSION)
 
 
-def decode_place(value: bytes) -> Place:
-    """The place of stored bytes."""
+def decode_checkpoint(value: bytes) -> Checkpoint:
+    """The checkpoint of stored bytes."""
     (epoch, offset), body = _open(value, VERSION)
     try:
-        as_of, log_ms, sealed = _PLACE.unpack_from(body)
+        as_of, log_ms, sealed = _CHECKPOINT.unpack_from(body)
         if believed_the_log(value):
-            return Place(epoch, offset, as_of, log_ms, sealed, clock_ms=log_ms)
-        clock_ms, losses = _PLACE_MORE.unpack_from(body, _PLACE.size)
-        start, stop = _PLACE.size + _PLACE_MORE.size, _PLACE.size + _PLACE_MORE.size + losses * _LOSS.size
+            return Checkpoint(epoch, offset, as_of, log_ms, sealed, clock_ms=log_ms)
+        clock_ms, losses = _CHECKPOINT_MORE.unpack_from(body, _CHECKPOINT.size)
+        start, stop = (
+            _CHECKPOINT.size + _CHECKPOINT_MORE.size,
+            _CHECKPOINT.size + _CHECKPOINT_MORE.size + losses * _LOSS.size,
+        )
         found = tuple(Loss(*fields) for fields in _LOSS.iter_unpack(body[start:stop]))
-        return Place(epoch, offset, as_of, log_ms, sealed, clock_ms, found)
+        return Checkpoint(epoch, offset, as_of, log_ms, sealed, clock_ms, found)
     except struct.error as error:
-        raise FormatError("place", str(error)) from error
+        raise FormatError("checkpoint", str(error)) from error
 
 
 def believed_the_log(value: bytes) -> bool:
-    """Whether the release that wrote this place took the log's clock as it was, and deleted by it."""
+    """Whether the release that wrote this checkpoint took the log's clock as it was, and deleted by it."""
     return value[1] == PLAIN
 
 

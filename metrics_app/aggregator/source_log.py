@@ -1,15 +1,15 @@
-"""Whether the samples topic still is the log that a partition's place was taken from.
+"""What the samples topic is now: whether it still is the log that was folded, and what time it is in it.
 
-A place says: everything up to this offset is in the rows. That is worth nothing when the topic was made anew, or has
-lost its end after an unclean end of a broker: its offsets then are given to other records. Kafka has the proof: every
-record folded so far was appended at or before `place.log_ms`, so a record that was appended later must lie behind the
-place, and the log must reach as far as the place. Where either is not so a new epoch begins at the first later record.
+Called by `partitions`, which compares checkpoints with it, by `fold`, which keeps its clock, and by `upkeep`.
 
-What time it is in the log of a partition, where two witnesses agree on it (docs/adr/0009).
+A checkpoint says: everything up to this offset is in the rows. That is worth nothing when the topic was made anew, or
+lost its end when a broker crashed, for its offsets are then given to other records. Kafka has the proof: every record
+folded so far was appended at or before `checkpoint.log_ms`. So a record that was appended later must lie after the
+checkpoint, and the log must reach the checkpoint. Otherwise a new epoch begins at the first later record.
 
-The log says it by the append times of its records, the worker by its own clock. An append time moves the clock on only
-if the own clock has got there too, up to a tolerance. So neither a broker nor a worker whose clock is ahead can make
-rows expire, hours close or ids be forgotten; a clock that is behind only delays that.
+The time has two sources (docs/adr/0009): the append times of the records, and the worker's own clock. An append time
+moves the log's clock on only if the own clock has got there too, up to a tolerance. So neither a broker nor a worker
+whose clock is ahead can make rows expire, hours close or ids be forgotten. A clock that is behind only delays that.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from typing import NamedTuple, cast
 import faust
 from faust.types import TP
 
-from metrics_app.aggregator.row import Place
+from metrics_app.aggregator.row import Checkpoint
 from metrics_app.faust_runtime.consumer import RunConsumer
 
 ANSWER_S = 5.0
 
 
-class Span(NamedTuple):
+class LogSpan(NamedTuple):
     """What a partition of the log holds: offsets from `earliest` to before `end`; `newer`: the first appended later."""
 
     earliest: int
@@ -36,16 +36,16 @@ class Span(NamedTuple):
     newer: int | None
 
 
-def continued(place: Place, span: Span) -> Place:
-    """The place to go on from: the same, or one of a new epoch when the log is not the one it was taken from."""
+def continued(checkpoint: Checkpoint, span: LogSpan) -> Checkpoint:
+    """The checkpoint to go on from: the same, or one of a new epoch when the log is not the one it was taken from."""
     first_new = span.end if span.newer is None else span.newer
-    if not place.log_ms:  # nothing of the log was ever folded
+    if not checkpoint.log_ms:  # nothing of the log was ever folded
         first_new = span.earliest
-    is_cut = span.end <= place.offset
-    is_other = bool(place.log_ms) and first_new <= place.offset
+    is_cut = span.end <= checkpoint.offset
+    is_other = bool(checkpoint.log_ms) and first_new <= checkpoint.offset
     if not is_cut and not is_other:
-        return place
-    return place._replace(epoch=place.epoch + 1, offset=first_new - 1)
+        return checkpoint
+    return checkpoint._replace(epoch=checkpoint.epoch + 1, offset=first_new - 1)
 
 
 class SourceLog:
@@ -55,18 +55,18 @@ class SourceLog:
         self.app = app
         self.topic = topic
 
-    async def spans(self, places: Mapping[int, Place]) -> dict[int, Span]:
-        """The span of each partition, `newer` than its place; three requests a broker, however many partitions.
+    async def spans(self, checkpoints: Mapping[int, Checkpoint]) -> dict[int, LogSpan]:
+        """The span of each partition, `newer` than its checkpoint; three requests a broker, however many partitions.
 
         Raises:
             KafkaError, TimeoutError: Kafka did not say.
         """
-        tps = {TP(self.topic, partition): place for partition, place in places.items()}
+        tps = {TP(self.topic, partition): checkpoint for partition, checkpoint in checkpoints.items()}
         async with asyncio.timeout(ANSWER_S):
             earliest = await self.app.consumer.earliest_offsets(*tps)
-            newer = await self._first_after({tp: place.log_ms for tp, place in tps.items()})
+            newer = await self._first_after({tp: checkpoint.log_ms for tp, checkpoint in tps.items()})
             ends = await self.app.consumer.highwaters(*tps)  # last: a log cut meanwhile must not look whole
-        return {tp.partition: Span(earliest[tp], ends[tp], newer[tp]) for tp in tps}
+        return {tp.partition: LogSpan(earliest[tp], ends[tp], newer[tp]) for tp in tps}
 
     async def _first_after(self, log_ms: dict[TP, int]) -> dict[TP, int | None]:
         return await self._consumer.offsets_for_times({tp: at + 1 for tp, at in log_ms.items()})

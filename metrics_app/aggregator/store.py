@@ -1,15 +1,16 @@
-"""The local copy of the table of hours: where two states of a row meet, the newer one stays.
+"""The local copy of the table of hours: the newer of two states of a row stays.
 
-The changelog is the table; this store is a cache of it that survives a restart. Rows reach it only after the changelog
-has acknowledged them, together with the changelog offset they lead to, in one atomic batch. Where two states of a row
-meet (recovery, standby, a worker that was presumed dead), the one with the higher stamp stays.
+Called by `replica` and `fencing` with records of the changelog, by `flusher` with rows, and by whoever reads rows.
 
-Rows that a newer release has written end the process: to leave them out would be to lose them. Records that are no
-whole rows of the partition are never taken in (`changelog.py`), so a copy that is rebuilt is a sound one.
+The changelog is the table. This store is a cache of it that survives a restart. Rows reach it only after the changelog
+has acknowledged them, in one atomic batch with the changelog offset that they lead to. Where two states of a row meet
+(in recovery, in a standby, behind a zombie's write) the one with the higher version stays.
 
-Writes a whole local copy to the changelog, when that was deleted and made anew: the copy is what is left of it.
+Rows that a newer release has written end the process: leaving them out would lose them. Records that are no whole rows
+of the partition are never taken in (`changelog`), so a copy that is rebuilt is sound.
 
-The place comes last, as its key is the greatest: who reads a changelog half written folds the samples topic once more.
+`rewrite` writes a whole local copy to a changelog that was deleted and made anew: the copy is what is left of it. The
+checkpoint comes last, as its key is the greatest: whoever reads half of such a changelog folds the samples once more.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from faust.types import TP
 from metrics_app.aggregator import changelog
 from metrics_app.aggregator.changelog import OLDEST, Bad, Good
 from metrics_app.aggregator.local_copies import LocalCopies
-from metrics_app.aggregator.row import HOUR, PLACE_KEY, Version, is_incomplete, version_of
+from metrics_app.aggregator.row import CHECKPOINT_KEY, HOUR, Version, is_incomplete, version_of
 from metrics_app.errors import NewerFormatError
 from metrics_app.wire.metric_key import partition_of
 
@@ -101,7 +102,7 @@ class HourStore(LocalCopies):
         found = self._checked(partition, row_key, value)
         if isinstance(found, Bad):
             self._tell(partition, [found])
-            if found.row_key not in (b"", PLACE_KEY):
+            if found.row_key not in (b"", CHECKPOINT_KEY):
                 self.overwritten[partition].add(found.row_key)
             return OLDEST
         self._is_newest(partition, found, self.read(partition, found.row_key))
@@ -138,7 +139,7 @@ class HourStore(LocalCopies):
 
     def _instead(self, partition: int, bad: Bad, current: dict[bytes, bytes]) -> bytes | None:
         """What to store for a record that is not taken in; None where the row in place, if any, is good as it is."""
-        if bad.row_key in (b"", PLACE_KEY):
+        if bad.row_key in (b"", CHECKPOINT_KEY):
             return None
         known = current[bad.row_key]
         self.overwritten[partition].add(bad.row_key)  # so that a good record is the last one
@@ -151,13 +152,13 @@ class HourStore(LocalCopies):
             return changelog.rewritten(known, incomplete=True)
 
     def settle_doubts(self, partition: int) -> None:
-        """Makes rows whole again that only lack what is folded once more: what was damaged is newer than the place."""
-        place = self.read(partition, PLACE_KEY)
+        """Makes rows whole again whose damaged record is newer than the checkpoint: it is folded once more."""
+        checkpoint = self.read(partition, CHECKPOINT_KEY)
         doubted = self.doubted.pop(partition, {})
-        if place is None:
+        if checkpoint is None:
             return
         with self.sound(partition):
-            redone = [row_key for row_key, claimed in doubted.items() if claimed > version_of(place)]
+            redone = [row_key for row_key, claimed in doubted.items() if claimed > version_of(checkpoint)]
             whole = [(row_key, changelog.rewritten(self.read(partition, row_key), False)) for row_key in redone]
         self.write(TP(self.table.changelog_topic.get_topic_name(), partition), whole, None)
 
@@ -179,7 +180,9 @@ class HourStore(LocalCopies):
         if is_newest:
             self.overwritten[partition].discard(row_key)
             self.doubted[partition].pop(row_key, None)
-        elif row_key != PLACE_KEY:  # a place that goes back costs a replay, and is written every few seconds anyway
+        elif (
+            row_key != CHECKPOINT_KEY
+        ):  # a checkpoint that goes back costs a replay, and is written every few seconds anyway
             self.overwritten[partition].add(row_key)
         return is_newest
 
@@ -199,7 +202,7 @@ async def rewrite(
     """
     start, written = b"", 0
     while goes_on():
-        found = store.scan(tp.partition, start, PLACE_KEY + b"\0", MOST_ROWS, MOST_BYTES)
+        found = store.scan(tp.partition, start, CHECKPOINT_KEY + b"\0", MOST_ROWS, MOST_BYTES)
         if not found:
             logger.warning("%s: wrote %s rows of the local copy", tp, written)
             store.attached(tp.partition)

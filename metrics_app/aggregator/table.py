@@ -1,8 +1,10 @@
 """The table of hours: a Faust table whose windows, keys and writes are ours (docs/adr/0001).
 
-Faust contributes the assignment of partitions and standbys, and when to recover and to open the local databases. Not
-used are its windows, which leak, forget to expire and cannot take raw keys, its own changelog, whose failures are
-only logged, and its reading of the changelog record by record (`replica.py`).
+Called by `role`, which makes it, and by everything that needs a checkpoint or the store.
+
+Faust decides which partitions and standbys this worker has, and when to recover and to open the local databases. Not
+used are its windows, which leak, forget to expire and cannot take raw keys; its changelog, whose failures are only
+logged; and its reading of the changelog record by record (`replica`).
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ import faust
 from faust.types import TP
 
 from metrics_app.aggregator import row as rows
-from metrics_app.aggregator.row import NOWHERE, Place
+from metrics_app.aggregator.row import NO_CHECKPOINT, Checkpoint
 from metrics_app.aggregator.store import HourStore
 from metrics_app.faust_runtime.tables import RawTable
 
@@ -23,7 +25,7 @@ EXPIRED_EARLY = "expired_early"
 
 
 class HourlyTable(RawTable):
-    """The one table of the app: rows by key and hour, and beside them the ids and the place of each partition.
+    """The one table of the app: rows by key and hour, and beside them the ids and the checkpoint of each partition.
 
     Attributes:
         on_rebuild, on_bad: see `HourStore`.
@@ -46,9 +48,9 @@ class HourlyTable(RawTable):
         The changelog still has the rows.
         """
         for tp in changelog_tps:
-            value = self.store.read(tp.partition, rows.PLACE_KEY)
+            value = self.store.read(tp.partition, rows.CHECKPOINT_KEY)
             if value is not None and rows.believed_the_log(value):
-                log_ms = self.place(tp.partition).log_ms
+                log_ms = self.checkpoint(tp.partition).log_ms
                 if log_ms > self.latest_ms():
                     detail = f"hours were deleted by a clock of Kafka that said {log_ms // 1000} s since 1970"
                     self.store.rebuild(tp.partition, EXPIRED_EARLY, detail)
@@ -62,11 +64,11 @@ class HourlyTable(RawTable):
         """Changelog partition that replicates a partition."""
         return TP(self.changelog_topic_name, partition)
 
-    def place(self, partition: int) -> Place:
+    def checkpoint(self, partition: int) -> Checkpoint:
         """How far the local copy of a partition reaches; NOWHERE for an empty one."""
         with self.store.sound(partition):
-            value = self.store.read(partition, rows.PLACE_KEY)
-            return NOWHERE if value is None else rows.decode_place(value)
+            value = self.store.read(partition, rows.CHECKPOINT_KEY)
+            return NO_CHECKPOINT if value is None else rows.decode_checkpoint(value)
 
     def expire(self, partition: int, before_hour: int, ids_before_hour: int) -> None:
         """Drops the hours and the ids before the cutoffs from the local copy; the changelog drops them by age."""

@@ -1,4 +1,7 @@
-"""Beside the fold: places are compared with the log, completeness is shown, and copies of others' rows expire."""
+"""Runs beside the fold: compares checkpoints with the log, shows completeness, and expires copies of others' rows.
+
+Called by `role`, which starts it with the tables.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ import mode
 from aiokafka.errors import KafkaError
 from faust.exceptions import ConsumerNotStarted
 
-from metrics_app.aggregator.completeness import End
+from metrics_app.aggregator.completeness import LogEnd
 from metrics_app.aggregator.partitions import Partitions
 from metrics_app.aggregator.source_log import SourceLog
 from metrics_app.telemetry import Telemetry
@@ -84,12 +87,12 @@ class Upkeep(mode.Service):
 async def prove_completeness(log: SourceLog, partitions: Partitions, telemetry: Telemetry) -> dict[int, int]:
     """Notes for each owned partition whether everything it held a moment ago is folded; returns its lag in records."""
     at = partitions.clocks.now()
-    ends = await log.ends(partitions.places)
+    ends = await log.ends(partitions.checkpoints)
     lags = {}
     for partition, offset in ends.items():
-        if partition not in partitions.places:
+        if partition not in partitions.checkpoints:
             continue
-        end = End(offset, at, partitions.clocks.both_s(partition, at) or 0.0)
+        end = LogEnd(offset, at, partitions.clocks.both_s(partition, at) or 0.0)
         lag = partitions.of(partition).lag_at(end)
         if lag is None:
             partitions.doubt(partition)

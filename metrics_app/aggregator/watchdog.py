@@ -1,10 +1,11 @@
-"""Ends a process in which Faust has come to a silent stop: a new one goes on from what is durable.
+"""Ends a process in which something stands still, and says what: a new process goes on from what is durable.
 
-Faust's recovery can end without a word and its consumer can stop fetching, while the worker goes on sending heartbeats
-and answering. A symptom is a marker that should change and does not. While Kafka is away nothing can change, so time
-only counts as long as Kafka answers: a worker without Kafka goes on answering queries.
+Called by `role`, which starts it.
 
-What the watchdog looks at: everything of this worker that may not stand still.
+Faust's recovery can end without a word and its consumer can stop fetching, while the worker still sends heartbeats and
+answers. A symptom is a marker that should change and does not; `Symptoms` reads the markers from the parts of the
+worker. While Kafka is away nothing can change, so time counts only as long as Kafka answers: a worker without Kafka
+goes on answering. `LoopGuard` watches the event loop itself, from a thread of its own.
 """
 
 from __future__ import annotations
@@ -212,7 +213,7 @@ class Symptoms:
     def _lags(self, limit_s: float) -> dict[str, Symptom]:
         partitions = self.folding.partitions
         if not partitions.all_compared.is_set():
-            sentence = "places cannot be compared with the samples topic"
+            sentence = "checkpoints cannot be compared with the samples topic"
             return {"compare": Symptom(partitions.indexed, limit_s, sentence)}
         behind = [
             partition

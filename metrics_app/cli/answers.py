@@ -1,4 +1,7 @@
-"""Answers of the service for people: the value with its unit first, then how good and how complete it is."""
+"""Answers of the service for people: the value with its unit first, then how good and how complete it is.
+
+Called by `query`.
+"""
 
 from __future__ import annotations
 

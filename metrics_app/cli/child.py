@@ -1,5 +1,7 @@
 """One program kept running: started, probed, started again when it dies or no longer answers, stopped when told to.
 
+Called by `drill`, `stages`, `supervisor`, `up` and `verify.private_up`.
+
 No trouble around it may end the supervisor: a disk without space, a full process table or a log that cannot be written
 is reported, waited out, and tried again.
 
@@ -43,7 +45,7 @@ Say = Callable[[str], None]
 Probe = Callable[[int], Awaitable[bool]]
 
 
-class Pace(NamedTuple):
+class RestartPace(NamedTuple):
     """Times and bounds that a child is kept by.
 
     Attributes:
@@ -81,7 +83,7 @@ class Program:
     hopeless: Container[int | None] = ()
 
 
-class End(NamedTuple):
+class ChildEnd(NamedTuple):
     """How a run ended: exit code, None when it did not even begin, and the reason as far as it is known."""
 
     status: int | None
@@ -100,7 +102,7 @@ class End(NamedTuple):
 class Child:
     """One program, kept running until cancelled, then stopped with `stop`."""
 
-    def __init__(self, program: Program, folder: Path, say: Say, pace: Pace, grace_s: float) -> None:
+    def __init__(self, program: Program, folder: Path, say: Say, pace: RestartPace, grace_s: float) -> None:
         self.program = program
         self.name = program.name
         self.log = folder / "logs" / f"{program.name}.log"
@@ -171,19 +173,19 @@ class Child:
                 said = time.monotonic()
             await asyncio.sleep(LOOK_INTERVAL_S)
 
-    async def _run_once(self) -> End:
+    async def _run_once(self) -> ChildEnd:
         self._environment = self.program.environment()
         try:
             process = self._process = await self._spawn()
         except OSError as error:
-            return End(None, f"{error.strerror}: {error.filename}" if error.filename else str(error))
+            return ChildEnd(None, f"{error.strerror}: {error.filename}" if error.filename else str(error))
         watching = asyncio.create_task(self._watch(process))
         try:
             status = await process.wait()
         finally:
             await cancel([watching])
         self._forget()
-        return End(status, why_it_ended(self.log, self._log_from))
+        return ChildEnd(status, why_it_ended(self.log, self._log_from))
 
     async def _spawn(self) -> asyncio.subprocess.Process:
         self.log.parent.mkdir(parents=True, exist_ok=True)
@@ -243,7 +245,7 @@ class Child:
             return False
         return True
 
-    def _given_up(self, what: str, end: End) -> ProcessError:
+    def _given_up(self, what: str, end: ChildEnd) -> ProcessError:
         return ProcessError(what, end.status, end.reason, self.log, tail(self.log, self._log_from))
 
     def _forget(self) -> None:

@@ -1,4 +1,7 @@
-"""`metrics-app dlq`: the records that could not be folded, and how they are brought back."""
+"""`metrics-app dlq`: the records that could not be folded, and how they are brought back.
+
+Called by `main`.
+"""
 
 from __future__ import annotations
 

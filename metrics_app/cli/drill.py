@@ -1,5 +1,7 @@
 """`metrics-app drill`: kills the processes of a running installation in turn, under load, and counts every value.
 
+Called by `main`.
+
 How a drill stands, while it runs: a table that renews itself on a terminal, else a line now and then.
 """
 

@@ -1,4 +1,7 @@
-"""`metrics-app kafka`: a real Apache Kafka on this machine, in the foreground."""
+"""`metrics-app kafka`: a real Apache Kafka on this machine, in the foreground.
+
+Called by `main`.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""`metrics-app load`: sends response times at a fixed rate, then compares every aggregate with its own ledger."""
+"""`metrics-app load`: sends response times at a fixed rate, then compares every aggregate with its own ledger.
+
+Called by `main`.
+"""
 
 from __future__ import annotations
 

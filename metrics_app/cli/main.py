@@ -1,5 +1,7 @@
 """The command line `metrics-app`: one function a command, each in a file of its own.
 
+Called by `__main__`.
+
 An expected error is one line on stderr and a line that says what to do next; the exit codes are those of
 `last_resort.py`. Commands import what they need when they run, so that `send` does not wait for Faust.
 """

@@ -1,5 +1,7 @@
 """`metrics-app query`: what was recorded for one key in an hour, a day or a range.
 
+Called by `load`, `main` and `send`.
+
 `metrics-app keys`: the keys recorded on a day, one a line.
 
 One request to a running service, for the commands that make a single one.

@@ -1,4 +1,7 @@
-"""Finds in the log of a process why it ended."""
+"""Finds in the log of a process why it ended.
+
+Called by `child`, `up` and `verify.private_up`.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,7 @@
 """What the commands that run one worker share: their options, and the step from settings to a running app.
 
+Called by `main`, `settings` and `up`.
+
 `metrics-app aggregator`.
 
 `metrics-app all`.

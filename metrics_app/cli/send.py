@@ -1,6 +1,6 @@
-"""`metrics-app send`: a few samples by hand or from another program's output. Called by `cli.main`.
+"""`metrics-app send`: a few samples by hand or from another program's output.
 
-Reads lines `key value` into samples. Called by `send`.
+Called by `cli.main`.
 
 A line that is no sample is one more rejected sample: it never stops the lines after it.
 """

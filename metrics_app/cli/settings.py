@@ -1,4 +1,7 @@
-"""`metrics-app settings`: the effective values, and the reference of all settings."""
+"""`metrics-app settings`: the effective values, and the reference of all settings.
+
+Called by `main`.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +34,7 @@ This page is generated: `metrics-app settings --markdown > docs/settings.md`.
 """
 
 
-class Row(NamedTuple):
+class SettingRow(NamedTuple):
     """One setting: its variable, effective value (secrets masked), where that comes from, and what it means."""
 
     variable: str
@@ -62,14 +65,14 @@ def settings(
     out.print(table)
 
 
-def effective_rows(**overrides: Any) -> list[Row]:
+def effective_rows(**overrides: Any) -> list[SettingRow]:
     """All settings in the order of their class; raises SettingsError like `settings.load`."""
     from metrics_app import settings as source
 
     effective = source.load(**overrides)
     origins = source.origins(**overrides)
     return [
-        Row(_variable(name), _shown(getattr(effective, name)), origins[name], field.description or "")
+        SettingRow(_variable(name), _shown(getattr(effective, name)), origins[name], field.description or "")
         for name, field in source.Settings.model_fields.items()
     ]
 

@@ -1,4 +1,7 @@
-"""The processes of `metrics-app up`: which, on which ports, and how each tells how it is."""
+"""The processes of `metrics-app up`: which, on which ports, and how each tells how it is.
+
+Called by `up`.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,7 @@
 """Keeps child processes alive: starts them in stages, restarts what dies, stops them in reverse order.
 
+Called by `drill` and `up`.
+
 Each child has a log, `logs/<name>.log`, and, while it runs, its process id in `run/<name>.pid`, both below one folder.
 What once was ready is started again as often as it takes. One that never was, and dies `CRASHES` times within
 `CRASH_WINDOW_S`, ends the supervisor, and so does one that says that a new start will not help.
@@ -13,7 +15,7 @@ import fcntl
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from metrics_app.cli.child import PROBE_INTERVAL_S, Child, Pace, Program, Say, cancel
+from metrics_app.cli.child import PROBE_INTERVAL_S, Child, Program, RestartPace, Say, cancel
 from metrics_app.errors import SettingsError
 
 
@@ -26,7 +28,7 @@ class Supervisor:
         folder: Path,
         say: Say,
         grace_s: float,
-        pace: Pace,
+        pace: RestartPace,
     ) -> None:
         self.stages = [[Child(program, folder, say, pace, grace_s) for program in stage] for stage in stages]
 

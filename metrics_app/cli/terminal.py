@@ -1,5 +1,7 @@
 """How commands talk: data to stdout, progress and errors to stderr; colours only where a person reads them.
 
+Called by `dlq`, `drill`, `kafka`, `load`, `main` and others.
+
 Rich obeys NO_COLOR and drops every escape sequence when the output is not a terminal.
 """
 

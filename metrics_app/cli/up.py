@@ -1,4 +1,7 @@
-"""`metrics-app up`: a whole system on this machine, kept alive until it is told to stop."""
+"""`metrics-app up`: a whole system on this machine, kept alive until it is told to stop.
+
+Called by `main`.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ import typer
 from rich.markup import escape
 from rich.status import Status
 
-from metrics_app.cli.child import Child, Pace, Program, cancel
+from metrics_app.cli.child import Child, Program, RestartPace, cancel
 from metrics_app.cli.reasons import size_of, tail
 from metrics_app.cli.roles import Host
 from metrics_app.cli.supervisor import Supervisor, sole_use
@@ -67,7 +70,7 @@ async def _run(stages: Sequence[Sequence[Program]], settings: Settings, verbose:
     started = time.monotonic()
     # a worker that takes all its grace is still to end by itself
     grace_s = settings.stop_delay_s + settings.stop_grace_s + EXIT_S
-    pace = Pace(silence_s=settings.silence_timeout_s, free_mb=settings.min_free_mb)
+    pace = RestartPace(silence_s=settings.silence_timeout_s, free_mb=settings.min_free_mb)
     supervisor = Supervisor(stages, settings.data_dir, say, grace_s, pace)
     children = [child for stage in supervisor.stages for child in stage]
     stop = asyncio.Event()

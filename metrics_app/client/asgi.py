@@ -1,5 +1,7 @@
 """ASGI middleware: how long each request of an app took, errors included.
 
+Called by `client` and `signals`.
+
 The lifespan of an ASGI app: its end is the last event that a server reports before the process ends.
 
 Servers that put back the signal handlers they found, and end by the signal they got: uvicorn, from 0.29 on.

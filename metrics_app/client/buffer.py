@@ -1,5 +1,7 @@
 """Batches that wait to be sent: bounded, the newest kept.
 
+Called by `contents`, `delivery`, `engine`, `gathering`, `outcome` and others.
+
 The body of one request: many series, as MessagePack columns, compressed where that pays.
 
 It is made once. Every attempt to send it, also one by another process from the spool, sends the same bytes, and so the

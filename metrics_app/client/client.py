@@ -1,4 +1,7 @@
-"""`MetricsClient` and `AsyncMetricsClient`: response times from an app to the collectors, without the app noticing."""
+"""`MetricsClient` and `AsyncMetricsClient`: response times from an app to the collectors, without the app noticing.
+
+Called by apps.
+"""
 
 from __future__ import annotations
 

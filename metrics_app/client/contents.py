@@ -1,5 +1,7 @@
 """Reads a batch again: to divide it, to tell which numbers it holds, to correct its hours.
 
+Called by `engine` and `outcome`.
+
 What collectors have to be told of values that will not arrive, or not soon, so that answers call them missing.
 
 A number that was given out and is not there is a hole only when a higher one has arrived. So a sender says how far its
@@ -23,7 +25,7 @@ from metrics_app.client.buffer import Batch, Series, Waiting, batch_of
 from metrics_app.wire.chunk import VALUE_BYTES
 
 
-class Body(Struct):
+class BatchBody(Struct):
     """What `batch_of` has packed."""
 
     sender: UUID
@@ -38,10 +40,10 @@ class Numbered(NamedTuple):
     hour: int
 
 
-_BODY = msgpack.Decoder(Body)
+_BODY = msgpack.Decoder(BatchBody)
 
 
-def body_of(batch: Batch) -> Body:
+def body_of(batch: Batch) -> BatchBody:
     """The body, read again."""
     return _BODY.decode(gzip.decompress(batch.body) if batch.gzipped else batch.body)
 

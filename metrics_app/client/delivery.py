@@ -1,5 +1,7 @@
 """Sending what waits, one batch after the other, for as long as it takes: what the sending thread does.
 
+Called by `engine`.
+
 How fast a backlog is sent after an outage: all clients come back at once, and the service must survive it.
 """
 
@@ -12,8 +14,8 @@ from time import monotonic
 
 from metrics_app.client.buffer import Batch, Buffer, Waiting
 from metrics_app.client.options import Dropped, Options
-from metrics_app.client.outcome import Outcome
-from metrics_app.client.transport import Address, Addresses, Attempt, Result, RetryBudget, Transport
+from metrics_app.client.outcome import BatchOutcome
+from metrics_app.client.transport import Addresses, Attempt, CollectorAddress, Result, RetryBudget, Transport
 from metrics_app.wire.dropped import header_of
 
 logger = logging.getLogger("metrics_app.client")
@@ -36,7 +38,7 @@ class Delivery:
         transport: Transport,
         buffer: Buffer,
         dropped: Dropped,
-        outcome: Outcome,
+        outcome: BatchOutcome,
         options: Options,
     ):
         self._addresses = addresses
@@ -119,7 +121,7 @@ class Delivery:
         elif self._in_hurry.wait(pause_s):
             self._in_hurry.clear()  # noticed: what `hurry` has set is looked at next
 
-    def _has_told(self, address: Address) -> bool:
+    def _has_told(self, address: CollectorAddress) -> bool:
         """Tells what is owed; False when that failed, so that the address is better left alone."""
         if not (self._tells and self._outcome.tidings.owed):
             return True
@@ -134,7 +136,7 @@ class Delivery:
         self._outcome.tidings.told()
         return True
 
-    def _attempt(self, address: Address, batch: Batch) -> Attempt:
+    def _attempt(self, address: CollectorAddress, batch: Batch) -> Attempt:
         self._number_of_attempt = self._hurry_number
         dropped = self._dropped.unreported()
         left_s = self._hurry_until - monotonic() if self._ends else self._options.timeout_s
@@ -146,7 +148,7 @@ class Delivery:
             self._dropped.reported(dropped)
         return attempt
 
-    def _try(self, waiting: Waiting, address: Address, now: float) -> None:
+    def _try(self, waiting: Waiting, address: CollectorAddress, now: float) -> None:
         batch = self._loaded(waiting)
         if batch is None:
             return
@@ -176,7 +178,7 @@ class Delivery:
             self._outcome.drop("disk", waiting)
         return batch
 
-    def _taken(self, address: Address, batch: Batch, attempt: Attempt) -> None:
+    def _taken(self, address: CollectorAddress, batch: Batch, attempt: Attempt) -> None:
         was_away = address.failures > 0
         if was_away:
             logger.warning("%s takes batches again", address.url)
@@ -190,7 +192,7 @@ class Delivery:
             self._outcome.announce()
         self.pace.sent(batch.count, monotonic(), behind)
 
-    def _failed(self, address: Address, attempt: Attempt) -> None:
+    def _failed(self, address: CollectorAddress, attempt: Attempt) -> None:
         if not address.failures:
             logger.warning("%s: %s; values are kept and sent later or elsewhere", address.url, attempt.detail)
         # an address where nobody listens costs nobody anything

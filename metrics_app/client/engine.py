@@ -1,5 +1,7 @@
 """The parts of a client put together, and the two threads that run them.
 
+Called by `client`.
+
     app's threads -> intake -> [gathering thread: numbers, series, batches] -> buffer -> [sending thread] -> collectors
 
 The gathering never waits for the network, so what the app's threads leave is taken away whatever the collectors do.
@@ -22,7 +24,7 @@ from metrics_app.client.delivery import Delivery
 from metrics_app.client.gathering import Gathering
 from metrics_app.client.intake import Intake
 from metrics_app.client.options import Dropped, Options, Stats, states
-from metrics_app.client.outcome import Outcome, Skew
+from metrics_app.client.outcome import BatchOutcome, Skew
 from metrics_app.client.transport import Addresses, Transport
 
 if TYPE_CHECKING:
@@ -48,7 +50,7 @@ class Engine:
         self._buffer = _buffer(options, self._dropped, self._spool, tidings)
         self._gathering = Gathering(options)
         transport = Transport(options.headers, options.connect_timeout_s)
-        self._outcome = Outcome(
+        self._outcome = BatchOutcome(
             self._buffer, self._dropped, tidings, Skew(options.clock_tolerance_s), self._instead, self._turn, self._void
         )
         self._delivery = Delivery(self._addresses, transport, self._buffer, self._dropped, self._outcome, options)

@@ -1,5 +1,7 @@
 """Values become series, and series batches: what the client's own thread does 20 times a second.
 
+Called by `engine`.
+
 Running numbers of values: what lets the aggregator tell what is missing from what came twice.
 
 A histogram of scale 6 in plain Python: what a client sends instead of values when there are too many of them.
@@ -24,7 +26,7 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from metrics_app.client.buffer import MAX_BODY_BYTES, MAX_ITEMS, SERIES_BYTES, Batch, Series, batch_of
-from metrics_app.client.intake import Taken
+from metrics_app.client.intake import TakenValues
 from metrics_app.client.options import Options
 from metrics_app.stats.exact_sum import UNIT_BITS
 from metrics_app.stats.scale6 import END_BUCKET, FIRST_BUCKET, bound
@@ -42,13 +44,13 @@ class _Open:
 
     __slots__ = ("count", "first", "histogram", "hour", "key", "sender", "values")
 
-    def __init__(self, key: str, hour: int, place: Place, summed: bool) -> None:
+    def __init__(self, key: str, hour: int, place: Numbers, summed: bool) -> None:
         self.key = key
         self.hour = hour
         self.sender, self.first = place
         self.count = 0
         self.values = array("d")
-        self.histogram = Histogram() if summed else None
+        self.histogram = SentHistogram() if summed else None
 
     def add(self, values: list[float]) -> None:
         self.count += len(values)
@@ -101,7 +103,7 @@ class Gathering:
         """Whether there is nothing to put into a batch."""
         return not (self._open or self._done)
 
-    def add(self, taken: Taken) -> None:
+    def add(self, taken: TakenValues) -> None:
         """Numbers values and takes them in."""
         key, hour, values = taken
         step = min(SLICE, self._run)
@@ -120,7 +122,7 @@ class Gathering:
         if not summed:
             self.values += len(values)
 
-    def _fits(self, series: _Open, place: Place, summed: bool, count: int) -> bool:
+    def _fits(self, series: _Open, place: Numbers, summed: bool, count: int) -> bool:
         same = summed == (series.histogram is not None) and place.sender == series.sender
         return same and len(series.values) + count <= self._run
 
@@ -173,14 +175,14 @@ def _little_endian(values: array[float]) -> bytes:
 KEPT_HOURS = 4  # whose numbers are remembered: those used last
 
 
-class Place(NamedTuple):
+class Numbers(NamedTuple):
     """The number of a value: a sender's, and which one it is of a key and hour."""
 
     sender: UUID
     first: int
 
 
-class _Hour:
+class _NumberedHour:
     """The numbers given out in an hour: by key, the next one."""
 
     __slots__ = ("next", "sender")
@@ -205,28 +207,28 @@ class Numbering:
 
     def __init__(self) -> None:
         self.sender = uuid.uuid4()
-        self._hours: OrderedDict[int, _Hour] = OrderedDict()
+        self._hours: OrderedDict[int, _NumberedHour] = OrderedDict()
         self._newest_forgotten = -1
         self._void: set[int] = set()
 
-    def take(self, key: str, hour: int, count: int) -> Place:
+    def take(self, key: str, hour: int, count: int) -> Numbers:
         """The first of `count` numbers for values of a key and hour."""
         numbers = self._hour(hour)
         first = numbers.next[key]
         numbers.next[key] = first + count
-        return Place(numbers.sender, first)
+        return Numbers(numbers.sender, first)
 
     def void(self, hour: int) -> None:
         """The numbers of an hour went with values that belong to another one; from any thread."""
         self._void.add(hour)
 
-    def _hour(self, number: int) -> _Hour:
+    def _hour(self, number: int) -> _NumberedHour:
         is_void = number in self._void
         hour = None if is_void else self._hours.get(number)
         if hour is None:
             self._void.discard(number)
             may_be_known = is_void or number <= self._newest_forgotten
-            hour = self._hours[number] = _Hour(uuid.uuid4() if may_be_known else self.sender)
+            hour = self._hours[number] = _NumberedHour(uuid.uuid4() if may_be_known else self.sender)
         self._hours.move_to_end(number)
         if len(self._hours) > KEPT_HOURS:
             forgotten, _ = self._hours.popitem(last=False)
@@ -238,7 +240,7 @@ _UNIT = 2.0**UNIT_BITS
 _BOUNDS = [bound(bucket) for bucket in range(FIRST_BUCKET, END_BUCKET + 1)]
 
 
-class Histogram:
+class SentHistogram:
     """Counts of values, finite, 0 to 2**44; 100 bytes a bucket in use, 300 on their own.
 
     Attributes:

@@ -1,5 +1,7 @@
 """Where values come in: the part of the client that runs in the app's own threads, and so must never block or raise.
 
+Called by `client`, `engine` and `gathering`.
+
 `record` appends to a list per key and hour, which the interpreter does as one step; nothing is looked at, copied or
 locked. The client's own thread takes the lists' contents 20 times a second, checks and numbers them. A list stays the
 same object for good, so that an append that comes at any moment lands in it.
@@ -25,7 +27,7 @@ _LINGER_S = (
 _MOST_HOURS = 64  # looked at; only a clock that jumps about opens so many within that time
 
 
-class Taken(NamedTuple):
+class TakenValues(NamedTuple):
     """Values of a key in an hour, in the order they were recorded."""
 
     key: str
@@ -40,7 +42,7 @@ class Fault(NamedTuple):
     detail: str = ""
 
 
-class _Hour:
+class _OpenHour:
     """The lists of an hour; `appends` has the append of each, which saves the hot path a look-up."""
 
     __slots__ = ("appends", "ends", "left", "lists", "number")
@@ -53,7 +55,7 @@ class _Hour:
         self.appends: dict[str, Callable[[float], None]] = {}
 
 
-_NEVER = _Hour(-1)  # has ended long ago
+_NEVER = _OpenHour(-1)  # has ended long ago
 
 
 class Intake:
@@ -80,7 +82,7 @@ class Intake:
         """Forgets everything, as a fork's child must; the next value calls `relieve`."""
         self._closed = False
         self._open = _NEVER
-        self._hours: dict[int, _Hour] = {}
+        self._hours: dict[int, _OpenHour] = {}
         self._faults: list[Fault] = []
         self._explained: set[str] = set()
         self._ticket = itertools.count().__next__
@@ -107,7 +109,7 @@ class Intake:
         self._closed = True
         self._open = _NEVER
 
-    def collect(self) -> Iterator[Taken]:
+    def collect(self) -> Iterator[TakenValues]:
         """Takes what has come in; one thread at a time. What is no value is a fault from then on."""
         self._turn()
         self._room = self._ticket() + self._max_waiting
@@ -120,7 +122,7 @@ class Intake:
                     taken = values[:count]
                     del values[:count]
                     if usable := self._usable(key, taken):
-                        yield Taken(key, hour.number, usable)
+                        yield TakenValues(key, hour.number, usable)
         self._let_go()
 
     def _let_go(self) -> None:
@@ -178,9 +180,9 @@ class Intake:
                 self._room = 0  # so that the first value of a process has its threads started
             self._open = self._opened()
 
-    def _opened(self) -> _Hour:
+    def _opened(self) -> _OpenHour:
         number = (self._clock() - self._ahead) // HOUR_NS
-        hour = self._hours.setdefault(number, _Hour(number))  # one of them, whatever threads come here
+        hour = self._hours.setdefault(number, _OpenHour(number))  # one of them, whatever threads come here
         hour.ends = (number + 1) * HOUR_NS + self._ahead
         self._open.left = monotonic()
         return hour

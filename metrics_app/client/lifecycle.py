@@ -1,5 +1,7 @@
 """What happens to clients when their process forks or ends.
 
+Called by `client`.
+
 Processes that end without the interpreter's exit handlers: those of multiprocessing and Celery end by `os._exit`.
 
 They run finalizers of their own instead. These must be registered in the child, for multiprocessing forgets earlier

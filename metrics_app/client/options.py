@@ -1,5 +1,7 @@
 """The settings of a client. Each is an argument of `MetricsClient`; the defaults suit an app with a few workers.
 
+Called by `client`, `delivery`, `engine`, `gathering` and `outcome`.
+
 What a client has done so far, and what it could not do.
 """
 
@@ -10,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
-from metrics_app.client.transport import Address
+from metrics_app.client.transport import CollectorAddress
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -152,6 +154,6 @@ class Dropped:
         self._reported += told
 
 
-def states(addresses: list[Address]) -> list[AddressState]:
+def states(addresses: list[CollectorAddress]) -> list[AddressState]:
     """The addresses as they are now."""
     return [AddressState(address.url, address.failures, address.problem) for address in addresses]

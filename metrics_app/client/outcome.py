@@ -1,5 +1,7 @@
 """What becomes of the values of a batch after an attempt: sent, sent in another way, or dropped and said to be.
 
+Called by `delivery` and `engine`.
+
 How far this machine's clock is from the collectors', which decide what hour it is.
 """
 
@@ -14,7 +16,7 @@ from typing import NamedTuple
 from metrics_app.client.buffer import Batch, Buffer, Waiting
 from metrics_app.client.contents import Tidings, body_of, halves_of, moved
 from metrics_app.client.options import Dropped
-from metrics_app.client.transport import Address, Attempt, Heard, Rejected, Result
+from metrics_app.client.transport import Attempt, CollectorAddress, Heard, Rejected, Result
 
 logger = logging.getLogger("metrics_app.client")
 
@@ -23,7 +25,7 @@ MOST_SAID = 100  # different problems that are logged
 WRONG_HOUR = "hour"  # why a collector rejects a series whose hour has not begun, or is too old
 
 
-class Outcome:
+class BatchOutcome:
     """Settles the batch that the buffer has given out.
 
     Args:
@@ -57,7 +59,7 @@ class Outcome:
         self.tidings = tidings
         self.sent = 0
 
-    def taken(self, batch: Batch, address: Address, attempt: Attempt) -> None:
+    def taken(self, batch: Batch, address: CollectorAddress, attempt: Attempt) -> None:
         """A collector has accepted it, or part of it."""
         self.sent += attempt.accepted
         rejected = batch.count - attempt.accepted
@@ -67,7 +69,7 @@ class Outcome:
             self._lose("rejected", rejected - _count(again), batch)
         self._instead(again)
 
-    def refused(self, batch: Batch, address: Address, attempt: Attempt) -> None:
+    def refused(self, batch: Batch, address: CollectorAddress, attempt: Attempt) -> None:
         """A collector will not accept it as it is."""
         is_divided = attempt.result is Result.TOO_LARGE and len(batch.body) > LEAST_DIVIDED
         again = halves_of(batch) if is_divided else self._moved(batch, attempt.rejected)
@@ -87,7 +89,7 @@ class Outcome:
             if isinstance(waiting, Batch):
                 self.tidings.note(waiting)
 
-    def heard(self, address: Address, heard: Heard) -> None:
+    def heard(self, address: CollectorAddress, heard: Heard) -> None:
         """What time it is for a collector."""
         if self._skew.heard(address.url, heard, monotonic()):
             ahead_s = self._skew.ahead_s

@@ -1,4 +1,7 @@
-"""Keys of requests: method and the template of the route, never the path, so that there are few of them."""
+"""Keys of requests: method and the template of the route, never the path, so that there are few of them.
+
+Called by `asgi` and `wsgi`.
+"""
 
 from __future__ import annotations
 

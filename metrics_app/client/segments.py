@@ -1,5 +1,7 @@
 """One process's part of the spool: files to which batches are appended, and notes of those that need not be kept.
 
+Called by `spool`.
+
     <owner>.lock            locked by the process that owns the others; free once that has ended, however it ended
     <owner>-000001.spool1   magic and version of the format, then records, one after the other: kind, length and CRC-32
                             of what follows, then

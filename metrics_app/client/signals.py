@@ -1,5 +1,7 @@
 """Signals that end a process: what waits is sent first, then the signal does what it would have done without us.
 
+Called by `engine` and `lifecycle`.
+
 Handlers are Python's, so they run in the main thread between two of its steps, and are set there alone. One that was
 set before ours is called after ours. One that is set after ours is its owner's business; where it puts ours back and
 raises the signal again, as uvicorn does, ours has its turn then.

@@ -1,5 +1,7 @@
 """Batches on disk while they wait, so that they survive the process: of this one, and of those that ended before.
 
+Called by `engine`.
+
 What is written without `sync` survives the end of the process, kill -9 too, but not a power cut. What was recorded in
 the last `interval_s` before the end was not in a batch yet, and is lost. A batch keeps its bytes, so whoever sends it
 sends the same sender and numbers, and it counts once.

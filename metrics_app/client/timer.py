@@ -1,4 +1,7 @@
-"""Timing a block or a function: `with client.timer("checkout"):` or `@client.timer("checkout")`."""
+"""Timing a block or a function: `with client.timer("checkout"):` or `@client.timer("checkout")`.
+
+Called by `asgi`, `client` and `wsgi`.
+"""
 
 from __future__ import annotations
 

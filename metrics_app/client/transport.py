@@ -1,5 +1,7 @@
 """One attempt to send a batch to one address, and what it came to.
 
+Called by `delivery`, `engine`, `options` and `outcome`.
+
 The collectors' addresses, and which of them may be tried now.
 """
 
@@ -165,7 +167,7 @@ def _read(body: bytes) -> _Reply:
 
 
 @dataclass(slots=True)
-class Address:
+class CollectorAddress:
     """A collector.
 
     Attributes:
@@ -189,12 +191,12 @@ class Addresses:
     """
 
     def __init__(self, urls: Sequence[str], first_s: float, greatest_s: float) -> None:
-        self.all = [Address(f"{url.rstrip('/')}/samples") for url in urls]
+        self.all = [CollectorAddress(f"{url.rstrip('/')}/samples") for url in urls]
         self._first_s = first_s
         self._greatest_s = greatest_s
         self._turn = random.randrange(len(self.all))
 
-    def pick(self, now: float) -> Address | None:
+    def pick(self, now: float) -> CollectorAddress | None:
         """The next address that may be tried; None when all are to be left alone."""
         for _ in self.all:
             self._turn = (self._turn + 1) % len(self.all)
@@ -207,12 +209,12 @@ class Addresses:
         """Seconds until there is one that may be tried."""
         return max(0.0, min(address.not_before for address in self.all) - now)
 
-    def worked(self, address: Address) -> None:
+    def worked(self, address: CollectorAddress) -> None:
         """Forgets its failures."""
         address.failures, address.not_before, address.problem = 0, 0.0, ""
 
     def failed(
-        self, address: Address, now: float, problem: str, retry_after_s: float = 0.0, patient: bool = False
+        self, address: CollectorAddress, now: float, problem: str, retry_after_s: float = 0.0, patient: bool = False
     ) -> None:
         """Leaves it alone for a while.
 

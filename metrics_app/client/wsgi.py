@@ -1,4 +1,7 @@
-"""WSGI middleware: how long each request of an app took, errors included."""
+"""WSGI middleware: how long each request of an app took, errors included.
+
+Called by apps.
+"""
 
 from __future__ import annotations
 

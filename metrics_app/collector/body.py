@@ -1,5 +1,7 @@
 """Reads the body of a request. What its header shows to be unusable is refused before the client is asked for it.
 
+Called by `views`.
+
 Bodies are taken apart in turns, so that the event loop goes on turning whatever comes at once.
 
 A body of 100,000 keys takes a second. So large ones, and those of which nobody knows how large they are once inflated,
@@ -94,7 +96,7 @@ SMALL_BYTES = 64 << 10
 TURN_BYTES = 128 << 10
 
 
-class Body(NamedTuple):
+class RequestBody(NamedTuple):
     """A body as it was sent, and what its header said of it."""
 
     sent: bytes
@@ -112,7 +114,7 @@ class Parsing:
         patience_s: longest wait of a large body for those before it.
     """
 
-    def __init__(self, limits: bodies.Limits, max_inflated_bytes: int, patience_s: float) -> None:
+    def __init__(self, limits: bodies.BodyLimits, max_inflated_bytes: int, patience_s: float) -> None:
         self._limits = limits
         self._max_inflated_bytes = max_inflated_bytes
         self._patience_s = patience_s
@@ -120,7 +122,7 @@ class Parsing:
         self._one_at_a_time = asyncio.Lock()
         self._taken = 0  # bytes, in this turn of the loop
 
-    async def parse(self, body: Body, now_s: float) -> tuple[bytes, bodies.Parsed]:
+    async def parse(self, body: RequestBody, now_s: float) -> tuple[bytes, bodies.Parsed]:
         """The body inflated, and what it holds.
 
         Raises:
@@ -140,7 +142,7 @@ class Parsing:
     def _begin_turn(self) -> None:
         self._taken = 0
 
-    def _parse(self, body: Body, now_s: float) -> tuple[bytes, bodies.Parsed]:
+    def _parse(self, body: RequestBody, now_s: float) -> tuple[bytes, bodies.Parsed]:
         inflated = bodies.inflate(body.sent, self._max_inflated_bytes) if body.gzipped else body.sent
         return inflated, bodies.parse(inflated, body.content_type, now_s, self._limits, body.request_id)
 

@@ -1,5 +1,7 @@
 """The way of chunks into one partition: gathered for a moment, then one record at a time, in the order they came.
 
+Called by `publisher`.
+
 Chunks that are made one (`merging.py`) go where the first of them would.
 
 Makes one chunk of several where that changes no count: what a chunk costs to fold hardly depends on its length.
@@ -38,7 +40,7 @@ class Ticket:
             self.outcome.set_result(failure)
 
 
-class Waiting(NamedTuple):
+class WaitingChunks(NamedTuple):
     """A chunk on its way, and the bytes it takes in a record at most."""
 
     chunk: Chunk
@@ -56,21 +58,21 @@ class Link(Protocol):
         """None when the record is acknowledged, else why it is not known to be."""
 
 
-class Lane:
+class PartitionLane:
     """The queue of one partition. One record is in flight at a time; what arrives meanwhile goes into the next."""
 
     def __init__(
-        self, partition: int, link: Link, linger_s: float, max_bytes: int, release: Callable[[Waiting], None]
+        self, partition: int, link: Link, linger_s: float, max_bytes: int, release: Callable[[WaitingChunks], None]
     ) -> None:
         self._partition = partition
         self._link = link
         self._linger_s = linger_s
         self._max_bytes = max_bytes
         self._release = release
-        self._queue: deque[Waiting] = deque()
+        self._queue: deque[WaitingChunks] = deque()
         self._filled = asyncio.Event()
 
-    def put(self, waiting: Waiting) -> None:
+    def put(self, waiting: WaitingChunks) -> None:
         """Queue a chunk; its ticket is settled, and `release` called with it, when its way has ended."""
         self._queue.append(waiting)
         self._filled.set()
@@ -84,8 +86,8 @@ class Lane:
                 await self._flush(batch)
             self._filled.clear()
 
-    def _take(self) -> list[Waiting]:
-        batch: list[Waiting] = []
+    def _take(self) -> list[WaitingChunks]:
+        batch: list[WaitingChunks] = []
         room = self._max_bytes - record.OVERHEAD_BYTES
         while self._queue:
             waiting = self._queue[0]
@@ -99,7 +101,7 @@ class Lane:
             self._queue.popleft()
         return batch
 
-    async def _flush(self, batch: list[Waiting]) -> None:
+    async def _flush(self, batch: list[WaitingChunks]) -> None:
         failure = self._link.problem()
         if failure is None:
             for waiting in batch:
@@ -115,16 +117,17 @@ class Lane:
 def merged(chunks: Iterable[Chunk]) -> list[Chunk]:
     """The chunks, those of a key and hour made one that nothing identifies, or whose numbers follow each other.
 
-    A merged chunk stands where its first part stood. What has ids is known by them as it is, a histogram cannot be
-    joined to anything, and values stay on their side of a histogram of the same sender, as the fences are to see them.
+    A merged chunk stands where its first part stood. What has ids is known by them as it is, and a histogram cannot be
+    joined to anything. Numbered values stay on their side of what another sender, or a histogram, brings for the same
+    row: how many senders and ranges a row notes is bounded, and the fold must come to that bound at the same chunk.
     """
     runs: list[list[Chunk]] = []
-    latest: dict[tuple[bytes, int, bytes], list[Chunk]] = {}
+    latest: dict[tuple[bytes, int, bool], list[Chunk]] = {}
     for chunk in chunks:
         if chunk.ids:
             runs.append([chunk])
             continue
-        whose = chunk.key, chunk.hour, chunk.sender
+        whose = chunk.key, chunk.hour, bool(chunk.sender)
         run = latest.get(whose)
         if run is None or not _follows(run[-1], chunk):
             run = latest[whose] = []
@@ -134,7 +137,7 @@ def merged(chunks: Iterable[Chunk]) -> list[Chunk]:
 
 
 def _follows(before: Chunk, chunk: Chunk) -> bool:
-    if before.histogram or chunk.histogram:
+    if before.histogram or chunk.histogram or before.sender != chunk.sender:
         return False
     return not chunk.sender or chunk.first == before.first + before.count
 

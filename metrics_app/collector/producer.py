@@ -1,5 +1,7 @@
 """A producer that is always being kept connected.
 
+Called by `publisher`.
+
 One whose acks stay away, or that failed for good, is thrown away with all it holds, and another made. An idempotent
 aiokafka producer left alone would retry for ever, and deliver after an outage what was refused, and sent again, long
 ago; and one of whose batches failed for good fails every later one, for a gap in its sequence numbers.

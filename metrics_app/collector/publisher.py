@@ -1,9 +1,11 @@
 """Chunks into Kafka, and what happens to requests while it is away.
 
+Called by `views`.
+
     publish -> lane of the partition -> one record every few milliseconds -> Kafka -> ack -> publish returns
 
-A request is refused at once when Kafka is known to be away or the memory is used up, and after the deadline when an
-ack does not come. Then its outcome is unknown as far as it was sent, and the answer says so.
+A request is refused at once when Kafka is known to be away or the memory is used up, and after the deadline when an ack
+does not come. Then its outcome is unknown as far as it was sent, and the answer says so.
 
 One timer for all requests that wait, in place of one for each.
 """
@@ -18,7 +20,7 @@ from typing import Any
 
 import mode
 
-from metrics_app.collector.lane import Lane, Ticket, Waiting
+from metrics_app.collector.lane import PartitionLane, Ticket, WaitingChunks
 from metrics_app.collector.producer import Connection
 from metrics_app.errors import OverloadedError
 from metrics_app.http.problems import Check
@@ -55,7 +57,9 @@ class Publisher(mode.Service):
         self._idle = asyncio.Event()
         self._idle.set()
         self._lanes = [
-            Lane(partition, self._connection, settings.linger_ms / 1000, settings.max_record_bytes, self._release)
+            PartitionLane(
+                partition, self._connection, settings.linger_ms / 1000, settings.max_record_bytes, self._release
+            )
             for partition in range(settings.partitions)
         ]
         self.clocks = self._connection.clocks
@@ -77,10 +81,10 @@ class Publisher(mode.Service):
                 several records: after a failure some can be in Kafka. The message says which of the two it is.
         """
         ticket = Ticket(len(chunks), asyncio.get_running_loop().create_future())
-        placed: list[tuple[Lane, Waiting]] = []
+        placed: list[tuple[PartitionLane, WaitingChunks]] = []
         for chunk in chunks:
             lane = self._lanes[partition_of(chunk.key, len(self._lanes))]
-            placed.append((lane, Waiting(chunk, record.size_of(chunk), ticket)))
+            placed.append((lane, WaitingChunks(chunk, record.size_of(chunk), ticket)))
             if len(placed) % PLACED_A_TURN == 0:
                 await asyncio.sleep(0)
         self._admit(sum(waiting.size + HELD_BYTES for _, waiting in placed))
@@ -116,7 +120,7 @@ class Publisher(mode.Service):
         if size:
             self._idle.clear()
 
-    def _release(self, waiting: Waiting) -> None:
+    def _release(self, waiting: WaitingChunks) -> None:
         self._pending_bytes -= waiting.size + HELD_BYTES
         if not self._pending_bytes:
             self._idle.set()

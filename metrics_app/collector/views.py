@@ -1,5 +1,7 @@
 """`POST /samples`: a body in, 202 with what was taken, after Kafka has it.
 
+Called by `app`.
+
 Which body came under which idempotency key, as far as this collector has seen and remembers.
 """
 
@@ -21,7 +23,7 @@ from aiohttp import web
 from faust.web.drivers.aiohttp import Web
 
 from metrics_app.collector import body
-from metrics_app.collector.body import Body, Parsing
+from metrics_app.collector.body import Parsing, RequestBody
 from metrics_app.collector.publisher import Publisher, not_kept
 from metrics_app.errors import InvalidBodyError, KeyReuseError, OverloadedError
 from metrics_app.http.problems import Check, Health, json_reply
@@ -50,7 +52,7 @@ def register(app: faust.App, settings: Settings, telemetry: Telemetry, health: H
     health.checks["kafka"] = publisher.problem
     health.checks["hour"] = publisher.clocks.doubt
     health.warnings["clock of the collector"] = publisher.clocks.warning
-    add_view(app, Intake(settings, telemetry, publisher, publisher.doubt))
+    add_view(app, SampleIntake(settings, telemetry, publisher, publisher.doubt))
 
     async def hide_date(_request: web.Request, response: web.StreamResponse) -> None:
         if not publisher.clocks.is_vouched_for:  # clients set their clocks by it
@@ -60,7 +62,7 @@ def register(app: faust.App, settings: Settings, telemetry: Telemetry, health: H
     return publisher
 
 
-def add_view(app: faust.App, intake: Intake) -> None:
+def add_view(app: faust.App, intake: SampleIntake) -> None:
     """Let the app answer `POST /samples` with what the intake says.
 
     Straight from aiohttp's router: a Faust page makes a view for each request and tells its sensors, which takes longer
@@ -76,7 +78,7 @@ class Sink(Protocol):
         """Returns when they are durable; raises OverloadedError when they cannot be known to be."""
 
 
-class Intake:
+class SampleIntake:
     """What one collector does with a request. Its counters close: received = accepted + rejected + refused.
 
     Args:
@@ -88,8 +90,8 @@ class Intake:
         self._telemetry = telemetry
         self._sink = sink
         self._doubt = doubt
-        self._repeats = Repeats(settings.max_remembered_keys)
-        limits = bodies.Limits(
+        self._repeats = KnownRequests(settings.max_remembered_keys)
+        limits = bodies.BodyLimits(
             max_items=settings.max_items,
             max_ahead_s=settings.max_ahead_s,
             retention_s=settings.retention_days * DAY_S,
@@ -109,7 +111,7 @@ class Intake:
         lost = dropped.read(request.headers.get(dropped.HEADER, ""))
         gzipped, content_type = body.is_gzipped(request), request.headers.get("Content-Type", "")
         sent = await body.read(request, self._settings.max_body_bytes, self._settings.body_timeout_s)
-        inflated, parsed = await self._parsing.parse(Body(sent, content_type, gzipped, request_id), time.time())
+        inflated, parsed = await self._parsing.parse(RequestBody(sent, content_type, gzipped, request_id), time.time())
         self._believe(parsed)
         self._count_in(parsed)
         if parsed.reasons and not parsed.accepted:
@@ -183,7 +185,7 @@ def _refusal(error: BaseException) -> str:
 DIGEST_BYTES = 16
 
 
-class Repeats:
+class KnownRequests:
     """The digests of the last bodies sent under an idempotency key, the least recently seen forgotten first.
 
     A key with another body is a mistake of the client: its values would be taken for a repetition and left out. It is

@@ -1,6 +1,6 @@
 """The life of a Faust app in an order of ours: the web server first, Kafka when it is usable, tables last.
 
-Called by `app`, whose `MetricsApp` says what is started at each point.
+Called by `app`, which says what is started at each point.
 """
 
 from __future__ import annotations

@@ -1,5 +1,7 @@
 """Faust's consumer, which hands samples on in runs and commits how far they are folded.
 
+Called by `app`, `aggregator` and `kafka.connections`.
+
 Faust spends a third of a millisecond on every message it hands on: four tasks, a queue, two locks. So what a fetch has
 brought of a partition travels as one message, a run, whose value is the list of its records.
 """

@@ -1,5 +1,7 @@
 """Faust's partition assignor, telling every member who is active and who is standby for each partition.
 
+Called by `aggregator.role` and `app`.
+
 Who holds which partition: as the group's leader published it last or, before that, as this worker noted it last.
 
 A worker that starts joins the group only after seconds. Until then it asks by the map it noted in its data folder: a

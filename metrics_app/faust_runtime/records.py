@@ -1,5 +1,7 @@
 """What a compressed batch of Kafka may come to in memory.
 
+Called by `kafka.connections`.
+
 A broker takes a batch by its compressed size, and a reader has to inflate it as a whole: 400 KB can be 400 MB. aiokafka
 has no bound for it, so its decoders are replaced here. A batch beyond the bound is read as records without content, one
 an offset, which readers put aside like other records that they cannot read.

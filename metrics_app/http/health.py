@@ -1,4 +1,7 @@
-"""What is asked about a process, not of it: /livez, /readyz, /metrics, /openapi.json; the same in every role."""
+"""What is asked about a process, not of it: /livez, /readyz, /metrics, /openapi.json; the same in every role.
+
+Called by `app`.
+"""
 
 from __future__ import annotations
 

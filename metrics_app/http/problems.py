@@ -1,5 +1,7 @@
 """What every HTTP view shares: JSON replies, problem documents (RFC 9457), health, and limits on slow clients.
 
+Called by `health`, `aggregator.role`, `app`, `collector` and `query`.
+
 Requests that another role answers: they are refused with that role, and its URL where it is known.
 """
 

@@ -1,4 +1,7 @@
-"""TLS of the HTTP server, and towards other workers, where it is set."""
+"""TLS of the HTTP server, and towards other workers, where it is set.
+
+Called by `app` and `query.views`.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,7 @@
 """The one cluster that a data folder belongs to. Another cluster may take over an address; a cluster id never changes.
 
+Called by `topics`, `cli.stages`, `serving` and `worker`.
+
 An installation that dies leaves its ports to others, and METRICS_KAFKA may be mistyped: whoever connects to another
 cluster takes half of its partitions and acknowledges values that nobody here will ever see. So the id is known before
 anything is sent: METRICS_KAFKA_CLUSTER_ID, else the id of the cluster that this folder met first, noted in it.

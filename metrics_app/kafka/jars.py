@@ -1,5 +1,7 @@
 """The jars of Apache Kafka: exactly those of `kafka.lock`, verified, in the user's cache.
 
+Called by `embedded` and `cli.up`.
+
 jgo fetches them from Maven Central; no Java, Maven or Docker is needed.
 
 The lock of Apache Kafka: the jars it consists of, each with its size and sha256 (`kafka.lock`).

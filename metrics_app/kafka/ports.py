@@ -1,4 +1,7 @@
-"""Ports of the loopback address: which are free, and which Kafka answers where."""
+"""Ports of the loopback address: which are free, and which Kafka answers where.
+
+Called by `embedded`, `storage`, `cli.stages` and `verify.private_up`.
+"""
 
 from __future__ import annotations
 

@@ -1,15 +1,15 @@
 """The folder of one embedded Kafka: who uses it, whether its contents are ours, and the files Kafka is configured by.
 
-<folder>/log/                Kafka's log: topics, metadata, meta.properties
-<folder>/kafka.pid           process id while it runs; locked by whoever started it
-<folder>/address             where it was ready last, and which cluster it is; stays after its end
-<folder>/kafka.log           what Kafka logs; jvm.log: what the JVM prints
-<folder>/*.properties        written anew at each start; Kafka runs in the folder, so paths in them are relative
+Called by `embedded`, and by `cli.dlq` and `cli.stages`, which look up where it listens.
 
-What the embedded Kafka is configured with.
+    <folder>/log/                Kafka's log: topics, metadata, meta.properties
+    <folder>/kafka.pid           process id while it runs; locked by whoever started it
+    <folder>/address             where it was ready last, and which cluster it is; stays after its end
+    <folder>/kafka.log           what Kafka logs; jvm.log: what the JVM prints
+    <folder>/*.properties        written anew at each start; Kafka runs in the folder, so paths in them are relative
 
-Paths are relative to its folder, in which it runs: Kafka splits its list of folders at commas, Java properties take
-backslashes for themselves, and log4j looks things up between braces. A folder may have any of these in its name.
+Paths are relative because Kafka splits its list of folders at commas, Java properties take backslashes for themselves,
+and log4j looks things up between braces. A folder may have any of these in its name.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ ORPHAN_GRACE_S = 8.0  # a Kafka whose starter was killed is given the time to en
 PROC = Path("/proc/self/cmdline")
 
 
-class Address(NamedTuple):
+class ListenAddress(NamedTuple):
     """Where a Kafka listens, and which it is."""
 
     port: int
@@ -153,17 +153,17 @@ class Storage:
         except (OSError, UnicodeDecodeError):
             return ""
 
-    def write_address(self, address: Address) -> None:
+    def write_address(self, address: ListenAddress) -> None:
         """Tell others where the Kafka of this folder is, and how to know it."""
         new = self.folder / "address.new"
         new.write_text(f"{address.port} {address.broker.cluster_id} {address.broker.run}\n")
         new.replace(self.address_file)
 
-    def address(self) -> Address | None:
+    def address(self) -> ListenAddress | None:
         """Where the Kafka of this folder was ready last; None when it never was."""
         try:
             port, cluster_id, run = self.address_file.read_text().split()
-            return Address(int(port), Broker(cluster_id, run))
+            return ListenAddress(int(port), Broker(cluster_id, run))
         except (OSError, ValueError):
             return None
 

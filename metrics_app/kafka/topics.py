@@ -1,13 +1,13 @@
-"""The topics: waits for Kafka, creates what is missing, checks what is there.
+"""The topics: waits for Kafka, creates what is missing, and checks what is there.
 
-What each topic must be like.
+Called by `app` and `collector.producer` before they use a topic, and by `watch`, which looks again every few seconds.
 
-samples       deleted after `samples_retention_hours`; stamped by the broker (LogAppendTime), as the aggregator takes a
-              record's timestamp for the moment it was accepted, and the brokers' clock is the one all collectors share.
-changelog     compacted, and deleted when no row in it can still be visible: a row is written in its hour or later, so
-              two days past `retention_days` suffice. Without a retention of its own it would get the broker's 7 days.
-              Compaction leaves the newest hour alone: who has read nearly to the end finds every offset after that.
-dead letters  deleted after 30 days.
+    samples       deleted after `samples_retention_hours`. The broker stamps records (LogAppendTime), as the aggregator
+                  takes the timestamp for the moment of acceptance, and all collectors share the brokers' clock.
+    changelog     compacted, and deleted when no row in it can still be visible. A row is written in its hour or later,
+                  so two days past `retention_days` suffice; without a retention of its own it would get 7 days.
+                  Compaction leaves the newest two hours alone: who has read nearly to the end finds every offset after.
+    dead letters  deleted after 30 days.
 """
 
 from __future__ import annotations

@@ -1,5 +1,7 @@
 """Looks every few seconds whether the topics are still those that this process began with.
 
+Called by `aggregator.role` and `app`.
+
 Kafka's clients do not notice: they know topics by name, and look them up again after five minutes. Meanwhile keys would
 go to partitions that nobody folds, and flushes into a topic that is not there.
 

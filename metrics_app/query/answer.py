@@ -1,5 +1,7 @@
 """What is asked of a window, and the rows found in it, become the document of an answer. Pure: no clock, no I/O.
 
+Called by `compared`, `exported`, `statistics` and `views`.
+
 A window is final when the copy that answers has folded everything up to some seconds past its end: as long as what was
 accepted in it may need into Kafka. A final answer may still be corrected by late samples; its ETag then changes.
 """
@@ -8,14 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime
+from fractions import Fraction
 from typing import Any, NamedTuple
 
-from metrics_app.holdings import Found
+from metrics_app.holdings import FoundRow
 from metrics_app.query.question import Window
 from metrics_app.stats import hour as hours
 from metrics_app.stats import intervals
-from metrics_app.stats.enclosed import Answer
-from metrics_app.stats.share import share_at_most
+from metrics_app.stats.enclosed import Answer, between
 from metrics_app.stats.statistic import parse_stat
 from metrics_app.stats.summary import STATS, HourlySummary, value_of
 
@@ -63,6 +65,20 @@ def measure_of(stat: str, unit: str) -> Measure:
     return Measure(stat, COUNT_UNIT if stat == COUNT else unit, lambda summary: _one(summary, stat), {})
 
 
+def share_at_most(summary: HourlySummary, limit: float) -> Answer:
+    """The share, 0.0 to 1.0, of values <= limit; exact unless the limit cuts a bucket of a histogram.
+
+    At most, not less than: buckets of OTLP and Prometheus include their upper bound, so the share is exact at each.
+
+    Raises:
+        ValueError: there is no value.
+    """
+    if not summary.count:
+        raise ValueError("nothing was added")
+    least, most = summary.at_most(limit)
+    return between(Fraction(least, summary.count), Fraction(most, summary.count))
+
+
 def share_under(threshold: float, unit: str) -> Measure:
     """The share of values that are at most a threshold."""
 
@@ -72,7 +88,7 @@ def share_under(threshold: float, unit: str) -> Measure:
     return Measure(UNDER, SHARE_UNIT, take, {"threshold": threshold, "threshold_unit": unit})
 
 
-def document(key: str, measure: Measure, window: Window, found: Found) -> Document:
+def document(key: str, measure: Measure, window: Window, found: FoundRow) -> Document:
     """The answer for a window, JSON-serialisable, members in the order a reader wants them."""
     value, quality = measure.take(found.summary)
     return {
@@ -91,7 +107,7 @@ def document(key: str, measure: Measure, window: Window, found: Found) -> Docume
     }
 
 
-def cell(measure: Measure, hour: int, found: Found | None) -> Document:
+def cell(measure: Measure, hour: int, found: FoundRow | None) -> Document:
     """One hour within a longer answer. Without data its value is null and its count 0."""
     start = {"start": hours.iso(hours.start(hour))}
     if found is None:
@@ -101,18 +117,18 @@ def cell(measure: Measure, hour: int, found: Found | None) -> Document:
     return {**start, **value, "count": found.summary.count, "final": final, **quality, **counts(found)}
 
 
-def is_final(found: Found, window: Window) -> bool:
+def is_final(found: FoundRow, window: Window) -> bool:
     """Whether the window is over and all of it is folded."""
     return found.as_of >= window.end_s + found.final_after_s
 
 
-def answering(found: Found) -> Document:
+def answering(found: FoundRow) -> Document:
     """Members that describe the answering, not the rows; every worker gives the same answer but for them."""
     as_of = hours.iso(datetime.fromtimestamp(found.as_of, UTC))
     return {"as_of": as_of, "stale": found.stale, "role": found.role}
 
 
-def counts(found: Found) -> Document:
+def counts(found: FoundRow) -> Document:
     """Members that say how complete the rows are."""
     missing, lost = (found.missing, 0) if found.loss is None else (None, found.loss.records or None)
     return {"missing": missing, "lost_records": lost, "duplicates": found.duplicates, "late": found.late}

@@ -1,5 +1,7 @@
 """Is this hour slower than that one? `/<key>/compare/<date>/<hour>?with=<date>/<hour>`, and so for days and ranges.
 
+Called by `views`.
+
 The window of the path is judged, the one that `with` names is its baseline: as long, and of the same key, so that one
 worker has both.
 """

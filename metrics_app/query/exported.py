@@ -1,5 +1,7 @@
 """The histogram itself, so that percentiles can be taken and merged elsewhere: `/<key>/histogram/<date>/<hour>`.
 
+Called by `views`.
+
     json               buckets with their bounds, and how good the answer is
     csv                the same, a line a bucket
     otlp               OTLP JSON of one exponential histogram, as a collector takes it at /v1/metrics
@@ -27,7 +29,7 @@ from typing import Any, NamedTuple, Self
 
 import numpy as np
 
-from metrics_app.holdings import Found
+from metrics_app.holdings import FoundRow
 from metrics_app.query.answer import Document, answering, counts, is_final, when
 from metrics_app.query.question import Policy, Question, Window
 from metrics_app.query.reading import Rows
@@ -72,7 +74,7 @@ class Exported(NamedTuple):
         }
         return Sheet(as_json, lambda: _table(as_json), final and not found.stale, others=others)
 
-    def _document(self, found: Found) -> Document:
+    def _document(self, found: FoundRow) -> Document:
         summary, buckets = found.summary, found.summary.scale6_buckets()
         return {
             "key": self.question.key,
@@ -109,14 +111,14 @@ METRIC = "response_time"
 DELTA = 1  # AGGREGATION_TEMPORALITY_DELTA
 
 
-def metrics(key: str, unit: str, window: Window, found: Found, buckets: Buckets) -> dict[str, Any]:
+def metrics(key: str, unit: str, window: Window, found: FoundRow, buckets: Buckets) -> dict[str, Any]:
     """A MetricsData message, which is also the body of an export request."""
     histogram = {"aggregationTemporality": DELTA, "dataPoints": [_point(key, window, found, buckets)]}
     metric = {"name": METRIC, "unit": unit, "exponentialHistogram": histogram}
     return {"resourceMetrics": [{"scopeMetrics": [{"scope": {"name": "metrics-app"}, "metrics": [metric]}]}]}
 
 
-def _point(key: str, window: Window, found: Found, buckets: Buckets) -> dict[str, Any]:
+def _point(key: str, window: Window, found: FoundRow, buckets: Buckets) -> dict[str, Any]:
     start_s = hours.start(window.first).timestamp()
     # of a time that is not over, the interval ends where the knowledge does
     end_s = max(start_s, min(window.end_s, found.as_of))
@@ -142,7 +144,7 @@ def _nanos(epoch_s: float) -> str:
 HELP = "Response times."
 
 
-def classic(key: str, unit: str, window: Window, found: Found, buckets: Buckets) -> bytes:
+def classic(key: str, unit: str, window: Window, found: FoundRow, buckets: Buckets) -> bytes:
     """The text format, version 0.0.4; a bound at both ends of every bucket in use."""
     name, label = name_of(unit), f'key="{_escaped(key)}"'
     lines = [f"# HELP {name} {HELP}", f"# TYPE {name} histogram"]
@@ -152,7 +154,7 @@ def classic(key: str, unit: str, window: Window, found: Found, buckets: Buckets)
     return "\n".join(lines).encode()
 
 
-def native(key: str, unit: str, window: Window, found: Found, buckets: Buckets) -> dict[str, Any]:
+def native(key: str, unit: str, window: Window, found: FoundRow, buckets: Buckets) -> dict[str, Any]:
     """A MetricFamily in protobuf's JSON, where 64-bit integers are strings."""
     runs, deltas = spans(buckets)
     histogram = {
@@ -186,7 +188,7 @@ class Bucket(NamedTuple):
     number: int
 
 
-class Span(NamedTuple):
+class BucketSpan(NamedTuple):
     """`length` buckets that follow each other, `offset` after the span before; the first one counts from 0."""
 
     offset: int
@@ -212,7 +214,7 @@ def cumulative(buckets: Buckets) -> list[tuple[float, int]]:
     return found
 
 
-def spans(buckets: Buckets) -> tuple[list[Span], list[int]]:
+def spans(buckets: Buckets) -> tuple[list[BucketSpan], list[int]]:
     """Spans of buckets in use, numbered as Prometheus does, and the counts, each as the change from the one before."""
     used = np.flatnonzero(buckets.counts)
     starts = [0, *(np.flatnonzero(np.diff(used) > 1) + 1).tolist()] if len(used) else []
@@ -220,6 +222,6 @@ def spans(buckets: Buckets) -> tuple[list[Span], list[int]]:
     for nth, first in enumerate(starts):
         length = (starts[nth + 1] if nth + 1 < len(starts) else len(used)) - first
         number = buckets.offset + int(used[first]) + 1
-        found.append(Span(number - end, length))
+        found.append(BucketSpan(number - end, length))
         end = number + length
     return found, np.diff(buckets.counts[used], prepend=0).tolist()

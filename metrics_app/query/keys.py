@@ -1,5 +1,7 @@
 """Which keys were recorded on a day: every worker is asked for the partitions it holds, and a gap is never silent.
 
+Called by `views` and `app`.
+
 Keys come in the order of their UTF-8 bytes, page by page. A worker looks through memory and, hour by hour, through the
 store for the least keys after the last page; once it has a page it looks no further than its greatest key. So the work
 of a request is bounded by the page, not by the number of keys, and done in steps between which others are served.
@@ -87,7 +89,7 @@ class Held(msgspec.Struct):
     lost: dict[int, int] = {}
 
 
-class Found(NamedTuple):
+class FoundKeys(NamedTuple):
     """A page of keys.
 
     Attributes:
@@ -150,11 +152,11 @@ def read_held(reply: web.Response | None, listing: Listing) -> Held | None:
     return found if found.date == listing.date else None  # at midnight two workers may differ in what today is
 
 
-def joined(listing: Listing, told: list[Held], partitions: int) -> Found:
+def joined(listing: Listing, told: list[Held], partitions: int) -> FoundKeys:
     """The page that all workers together have: of each partition the best copy."""
     best = {partition: found for partition in range(partitions) if (found := _best(told, partition)) is not None}
     keys = sorted((key for at, (_, copy) in best.items() for key in copy.keys.get(at, [])), key=str.encode)
-    return Found(
+    return FoundKeys(
         keys[: listing.limit],
         more=len(keys) > listing.limit,
         unanswered=[partition for partition in range(partitions) if partition not in best],
@@ -209,7 +211,7 @@ class KeysView(View):
         told = [each for reply in replies if (each := read_held(reply, listing)) is not None]
         return self._reply(request, listing, joined(listing, told, self.partitions))
 
-    def _reply(self, request: web.Request, listing: Listing, found: Found) -> web.Response:
+    def _reply(self, request: web.Request, listing: Listing, found: FoundKeys) -> web.Response:
         if len(found.unanswered) == self.partitions:
             raise OwnerUnavailableError("no worker can answer for any partition now")
         if found.unanswered and listing.format == CSV:

@@ -1,5 +1,7 @@
 """The other workers, as one worker asks them: one request, a deadline, and a memory of who did not answer a moment ago.
 
+Called by `keys`, `routing` and `views`.
+
 Only a listed few headers cross, both ways; redirects are not followed; a reply is taken over byte for byte, and only if
 it comes from a worker that answers for the partition.
 """
@@ -63,7 +65,7 @@ class _NoAnswerError(Exception):
         self.recovering = recovering or []
 
 
-class Asked(NamedTuple):
+class PeerReply(NamedTuple):
     """What came of asking one worker.
 
     Attributes:
@@ -149,14 +151,14 @@ class Peers(Service):
         """Whether a worker did not answer a moment ago."""
         return url in self.avoided and self.avoided[url] > asyncio.get_running_loop().time()
 
-    async def ask(self, url: str, request: web.Request, within_s: float) -> Asked:
+    async def ask(self, url: str, request: web.Request, within_s: float) -> PeerReply:
         """Passes a request on to one worker, which will not pass it on again."""
         if url in self.avoided:  # its time is over: this request finds out, and the others need not wait for it
             self.avoided[url] = asyncio.get_running_loop().time() + AVOID_S
-        outcome, asked = "answered", Asked(None, [])
+        outcome, asked = "answered", PeerReply(None, [])
         try:
             async with asyncio.timeout(within_s):
-                asked = Asked(await self._forward(url, request, within_s), [])
+                asked = PeerReply(await self._forward(url, request, within_s), [])
             self.avoided.pop(url, None)
         except (ClientConnectorError, ConnectionTimeoutError) as error:
             outcome = self._avoid(url, "unreachable", error)
@@ -166,7 +168,7 @@ class Peers(Service):
             outcome = self._avoid(url, "broken", error)
         except _NoAnswerError as error:
             self.avoided.pop(url, None)
-            outcome, asked = error.outcome, Asked(None, error.recovering)
+            outcome, asked = error.outcome, PeerReply(None, error.recovering)
             logger.debug("worker %s gave no answer: %s", url, error)
         self.telemetry.forwards.labels(outcome).inc()
         return asked

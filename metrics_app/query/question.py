@@ -1,5 +1,7 @@
 """From a URL to a question: which key, which statistic, which hours. Pure; every part is checked here.
 
+Called by `answer`, `compared`, `exported`, `keys`, `reading` and others.
+
     /<key>/<stat>/<date>/<hour>        an hour
     /<key>/<stat>/<date>               a day, 24 hours UTC
     /<key>/<stat>?from=&to=            whole hours, `from` inclusive, `to` exclusive

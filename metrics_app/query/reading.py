@@ -1,5 +1,7 @@
 """The rows of a key over a window, hour by hour and taken together.
 
+Called by `compared`, `exported`, `statistics` and `views`.
+
 All hours of a key are in one partition, so one worker has them all. Many hours are read in steps, between which other
 requests are served; a row is used up before the next step, for the fold may change it then.
 
@@ -15,16 +17,16 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from metrics_app.errors import MetricsError, NoDataError, NotYetError, OwnerUnavailableError
-from metrics_app.holdings import ACTIVE, BEST_FIRST, RECOVERING, Found, SummaryReader, loss_of
+from metrics_app.holdings import ACTIVE, BEST_FIRST, RECOVERING, FoundRow, SummaryReader, loss_of
 from metrics_app.query.question import Window
 from metrics_app.stats.summary import HourlySummary
 
 STEP_HOURS = 4  # of a summary of all statistics they take about 3 ms, else 1 ms
 
-Cell = Callable[[int, Found | None], Any]
+Cell = Callable[[int, FoundRow | None], Any]
 
 
-class Reading(NamedTuple):
+class WindowReading(NamedTuple):
     """What is known of a window.
 
     Attributes:
@@ -32,7 +34,7 @@ class Reading(NamedTuple):
         cells: what was made of each hour that was asked for one by one.
     """
 
-    whole: Found
+    whole: FoundRow
     cells: list[Any]
 
 
@@ -55,7 +57,9 @@ class Rows:
         """The least good of the roles; once something has been read."""
         return max(self.roles, key=BEST_FIRST.index)
 
-    async def read(self, window: Window, each: range = range(0), cell: Cell = lambda hour, found: None) -> Reading:
+    async def read(
+        self, window: Window, each: range = range(0), cell: Cell = lambda hour, found: None
+    ) -> WindowReading:
         """What is known of a window.
 
         Args:
@@ -69,8 +73,8 @@ class Rows:
         async with self.turns.take(window):
             return await self._read(window, each, cell)
 
-    async def _read(self, window: Window, each: range, cell: Cell) -> Reading:
-        whole: Found | None = None
+    async def _read(self, window: Window, each: range, cell: Cell) -> WindowReading:
+        whole: FoundRow | None = None
         unsure: NotYetError | None = None
         cells = []
         for nth, hour in enumerate(range(window.first, window.end)):
@@ -87,7 +91,7 @@ class Rows:
                 whole = found if window.end - window.first == 1 and not each else _joined(whole, found)
         if whole is None:
             raise unsure or self._nothing(window)
-        return Reading(self._told(whole, window.first, window.end)._replace(role=self.role), cells)
+        return WindowReading(self._told(whole, window.first, window.end)._replace(role=self.role), cells)
 
     def _nothing(self, window: Window) -> MetricsError:
         if self.role != ACTIVE or self.reader.holds(self.partition) != ACTIVE:
@@ -97,18 +101,18 @@ class Rows:
             detail += "; but records that may have held values of it were deleted by Kafka before they were counted"
         return NoDataError(detail)
 
-    def _row(self, hour: int) -> Found | None:
+    def _row(self, hour: int) -> FoundRow | None:
         self.roles.add(self.reader.holds(self.partition) or RECOVERING)
         found = self.reader.read(self.partition, self.key, hour)
         return found if found is not None and found.summary.count else None
 
-    def _told(self, found: Found, first: int, end: int) -> Found:
+    def _told(self, found: FoundRow, first: int, end: int) -> FoundRow:
         """What was found in these hours, with what is lost of them: of that, not everything accepted is in."""
         loss = loss_of(self.reader.losses(self.partition), first, end)
         return found if loss is None else found._replace(loss=loss, as_of=min(found.as_of, loss.since))
 
 
-def _joined(whole: Found | None, found: Found) -> Found:
+def _joined(whole: FoundRow | None, found: FoundRow) -> FoundRow:
     if whole is None:
         whole = found._replace(summary=HourlySummary(found.summary.exact_distinct), missing=0, duplicates=0, late=0)
     whole.summary.merge(found.summary)

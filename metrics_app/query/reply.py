@@ -1,5 +1,7 @@
 """An answer as an HTTP response: JSON or CSV, its tag, and 304 for who has it already.
 
+Called by `compared`, `exported`, `keys`, `statistics` and `views`.
+
 A closed window is a web resource: a strong ETag, the same from every worker and another after a late correction, and a
 minute in caches, not for ever: a correction must be seen. What is open or stale is out of date at once. `as_of`,
 `stale` and `role` describe the answering, not the rows, and are left out of the tag.

@@ -1,5 +1,7 @@
 """A query finds a worker that holds its partition: this one, else ONE forward to the owner, a standby, any other.
 
+Called by `keys` and `views`.
+
 Promises: an answer or a 503 within the deadline whatever other workers do; a forwarded request is never forwarded
 again, so no two workers can play ping-pong with it; only URLs that `Owners` gives are contacted. An answer of the owner
 is taken at once, that of a standby when no owner answers, that of a copy which is still catching up when nobody else
@@ -15,7 +17,7 @@ from aiohttp import web
 
 from metrics_app.errors import InvalidQueryError, OwnerUnavailableError, Progress
 from metrics_app.holdings import ACTIVE, RECOVERING, Owners, SummaryReader
-from metrics_app.query.peers import ROLE, Asked, Peers
+from metrics_app.query.peers import ROLE, PeerReply, Peers
 
 CONSISTENCY = "consistency"
 ANY, STRONG = "any", "strong"
@@ -155,16 +157,16 @@ class _Search:
         self.recovering |= {each.partition: each for each in asked.recovering}
         return asked.reply
 
-    async def _here(self, within_s: float) -> Asked:
+    async def _here(self, within_s: float) -> PeerReply:
         try:
             async with asyncio.timeout(within_s):
-                return Asked(await self.local(), [])
+                return PeerReply(await self.local(), [])
         except TimeoutError:
             self.why_not_here = "; here: it takes too long, other long questions may come before it"
-            return Asked(None, [])
+            return PeerReply(None, [])
         except OwnerUnavailableError as error:
             self.why_not_here = f"; here: {error.detail}"
-            return Asked(None, error.recovering)
+            return PeerReply(None, error.recovering)
 
     def failure(self) -> OwnerUnavailableError:
         """Why there is no answer."""

@@ -1,5 +1,7 @@
 """A statistic, all of them, or the share under a threshold, of an hour, a day or a range.
 
+Called by `views`.
+
 A day lists its 24 hours, a range its hours page by page; both give the whole beside them.
 """
 

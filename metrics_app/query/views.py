@@ -1,4 +1,7 @@
-"""Questions about a key, over HTTP, answered by any worker: `question.py` has the forms of their URLs."""
+"""Questions about a key, over HTTP, answered by any worker: `question.py` has the forms of their URLs.
+
+Called by `app`.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +38,7 @@ PATHS = (RANGE_PATH, RANGE_PATH + "/{date}", RANGE_PATH + "/{date}/{hour}")
 ALWAYS = (FORMAT, CONSISTENCY)
 
 
-class Asked(Protocol):
+class KeyQuestion(Protocol):
     """Something that can be answered from the rows of one key."""
 
     @property
@@ -55,13 +58,13 @@ class Asked(Protocol):
 
 
 # what else than a statistic may be asked
-WORDS: dict[str, type[Asked]] = {UNDER: Share, COMPARE: Compared, HISTOGRAM: Exported}
+WORDS: dict[str, type[KeyQuestion]] = {UNDER: Share, COMPARE: Compared, HISTOGRAM: Exported}
 
 
 class Understood(NamedTuple):
     """A request whose every part has been checked."""
 
-    asked: Asked
+    asked: KeyQuestion
     format: str
 
 
@@ -71,7 +74,7 @@ def understood(request: web.Request, segments: dict[str, str], policy: Policy) -
     Raises:
         InvalidQueryError: naming the part.
     """
-    kind: type[Asked] = WORDS.get(segments["stat"], Statistic)
+    kind: type[KeyQuestion] = WORDS.get(segments["stat"], Statistic)
     allowed = (*ALWAYS, *kind.parameters("date" in segments, policy))
     raw_path, raw_query = request.rel_url.raw_path, request.rel_url.raw_query_string
     question = question_of(raw_path, raw_query, segments, allowed, policy)

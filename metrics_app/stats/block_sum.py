@@ -1,5 +1,7 @@
 """The exact sums of `exact_sum.py`, of arrays.
 
+Called by `histogram` and `summary`.
+
 Values are integers in units of 2**-64, cut into signed digits of 23 bits by adding and taking away a number so great
 that the sum has no room for lower ones (S. M. Rump, T. Ogita, S. Oishi, Accurate floating-point summation part I, 2008,
 algorithm ExtractVector). A product of two digits is at most 2**44, so that 512 of them sum up to 2**53 at most: float64

@@ -1,5 +1,7 @@
 """HourlySummary <-> bytes, little-endian; the same values give the same bytes, however they were added.
 
+Called by `aggregator` and `wire`.
+
     head         version, kind, width, number of entries
     exact        the distinct values ascending, float64 each; how often each was added, `width` bytes each
     histogram    low, high, zeros, tiny, sums; first octave, octaves; a bit per bucket; the counts that are not 0

@@ -1,5 +1,7 @@
 """Are the values of one time slower than those of another? Quantiles against quantiles, and a verdict.
 
+Called by `query.compared`.
+
 For p50, p95 and p99 each side gets an interval from order statistics (`intervals.py`), of a confidence such that all
 six hold at once with 95 %: 12 tails of 0.05 / 12 each (Bonferroni). Then the true shift of a quantile, and its ratio,
 lie between what the ends of the two intervals allow, all three at once with 95 %, whatever the distributions are. So if

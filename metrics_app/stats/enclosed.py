@@ -1,7 +1,9 @@
 """A number and how good it is. Everything is worked out in rationals and rounded to float64 once, at the end.
 
-Exact means that the value is the true one, rounded to the nearest float64, and that both bounds are this value. Else
-lo <= true value <= hi holds of the real numbers, for the bounds are rounded outward.
+Called by `comparison`, `summary` and `query.answer`.
+
+Exact means that the value is the true one, rounded to the nearest float64, and that both bounds are this value. Else lo
+<= true value <= hi holds of the real numbers, for the bounds are rounded outward.
 
 Sum, average and standard deviation out of exact sums, with bounds where the sums of a histogram have cut bits off.
 

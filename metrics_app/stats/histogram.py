@@ -1,8 +1,10 @@
 """Base-2 exponential histogram of scale 6: the buckets of OTLP and of Prometheus native histograms.
 
+Called by `codec`, `comparison`, `summary` and `wire.columnar_body`.
+
 The buckets are those of `scale6.py`. What is not above 2**-20 is OTLP's zero bucket, of which the true zeros are
-counted apart. A bucket's estimate 2lu/(l+u) is within ERROR_BOUND of
-everything in it. Buckets are found by comparing with exact bounds, not with a logarithm, so that every machine agrees.
+counted apart. A bucket's estimate 2lu/(l+u) is within ERROR_BOUND of everything in it. Buckets are found by comparing
+with exact bounds, not with a logarithm, so that every machine agrees.
 
 Memory: 8 bytes a bucket over the octaves in use, 512 bytes each; response times spanning 1 ms to 10 s take 7 KB.
 """

@@ -1,4 +1,7 @@
-"""UTC hours as integers: whole hours since 1970-01-01T00Z."""
+"""UTC hours as integers: whole hours since 1970-01-01T00Z.
+
+Called by `query`.
+"""
 
 from __future__ import annotations
 

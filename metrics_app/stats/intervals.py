@@ -1,13 +1,15 @@
 """Confidence intervals of quantiles from order statistics: no assumption about the distribution, exact ranks.
 
+Called by `comparison` and `query`.
+
 Of n independent values of one distribution, how many are not above its q-quantile x is binomial(n, q). So the l-th
 smallest value lies above x only if fewer than l of them are not, and the u-th smallest lies below x only if at least u
 are: two tails of that binomial, each made no larger than asked for. Ties and discrete values make them smaller still.
-(David and Nagaraja, Order Statistics, 3rd ed. 2003, section 7.1; Hahn and Meeker, Statistical Intervals, 1991,
-section 5.2.) Where even the least or the greatest value is not far enough out, there is no such interval.
+(David and Nagaraja, Order Statistics, 3rd ed. 2003, section 7.1; Hahn and Meeker, Statistical Intervals, 1991, section
+5.2.) Where even the least or the greatest value is not far enough out, there is no such interval.
 
-What it does not know: response times of one service come in bad minutes, they are not independent. Read an interval
-as the least that is uncertain.
+What it does not know: response times of one service come in bad minutes, they are not independent. Read an interval as
+the least that is uncertain.
 """
 
 from __future__ import annotations

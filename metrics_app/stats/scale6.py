@@ -1,5 +1,7 @@
 """The bounds of the buckets of a base-2 exponential histogram of scale 6, in plain Python: senders have no numpy.
 
+Called by `codec`, `histogram`, `client.gathering`, `query.exported` and `wire.columnar_body`.
+
 Bucket i holds the values in (2**(i/64), 2**((i+1)/64)], for i from -20*64 up to 44*64.
 """
 

@@ -1,4 +1,7 @@
-"""Names of statistics, as they stand in a query URL."""
+"""Names of statistics, as they stand in a query URL.
+
+Called by `comparison`, `summary` and `query.answer`.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,7 @@
 """Statistics of one key in one hour.
 
+Called by `codec`, `comparison`, `intervals`, `aggregator` and others.
+
 Everything is exact while at most `exact_distinct` distinct values were added. Then quantiles come from a histogram,
 within 0.5416 % of the true value; count, min and max stay exact, and so do sum, average and stddev unless there are
 values in (0, 2**-12], of which the histogram's sums cut off less than 2**-64 each. Every answer says which it is. All

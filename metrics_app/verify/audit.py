@@ -1,4 +1,7 @@
-"""Reads aggregates back from a running service, and measures how soon an accepted sample can be queried."""
+"""Reads aggregates back from a running service, and measures how soon an accepted sample can be queried.
+
+Called by `probe` and `run`.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,7 @@ from metrics_app.errors import ClientError
 from metrics_app.verify.ledger import Expected, KeyHour, Outcome
 from metrics_app.verify.sender import Sender
 from metrics_app.verify.traffic import HOUR_S
-from metrics_app.verify.verdict import Answer
+from metrics_app.verify.verdict import ServiceAnswer
 
 IN_FLIGHT = 16
 TIMEOUT_S = 5.0
@@ -65,16 +68,16 @@ class Reader:
                 raise ClientError(f"{key}/{stat}: no answer in {self.patience_s:g} s, at last: {body.decode()[:200]}")
             await asyncio.sleep(RETRY_S)
 
-    async def answers(self, key_hours: Iterable[KeyHour]) -> dict[KeyHour, Answer | None]:
+    async def answers(self, key_hours: Iterable[KeyHour]) -> dict[KeyHour, ServiceAnswer | None]:
         """All aggregates of each key and hour."""
         wanted = list(key_hours)
         return dict(zip(wanted, await asyncio.gather(*(self._answer(*each) for each in wanted)), strict=True))
 
-    async def _answer(self, key: str, hour: int) -> Answer | None:
+    async def _answer(self, key: str, hour: int) -> ServiceAnswer | None:
         document = await self.ask(key, "summary", hour)
         if document is None:
             return None
-        return Answer(document["count"], document["values"], document["error_bound"])
+        return ServiceAnswer(document["count"], document["values"], document["error_bound"])
 
     async def _get(self, key: str, stat: str, hour: int) -> tuple[int, bytes]:
         url = address(next(self._bases), key, stat, hour)
@@ -87,7 +90,7 @@ class Reader:
 
 async def drained(
     reader: Reader, expected: Mapping[KeyHour, Expected], within_s: float, on_left: Callable[[int], None]
-) -> dict[KeyHour, Answer | None]:
+) -> dict[KeyHour, ServiceAnswer | None]:
     """All answers, once everything accepted is counted, or when `within_s` have passed.
 
     Args:
@@ -106,7 +109,7 @@ async def drained(
     return await reader.answers(expected)
 
 
-def _counted(answer: Answer | None) -> int:
+def _counted(answer: ServiceAnswer | None) -> int:
     return answer.counted if answer else 0
 
 

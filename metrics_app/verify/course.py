@@ -1,4 +1,7 @@
-"""One drill: load, a question every 0.1 s, and meanwhile one process after the other killed and waited for."""
+"""One drill: load, a question every 0.1 s, and meanwhile one process after the other killed and waited for.
+
+Called by `cli.drill`.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,7 @@
 """What came of a drill.
 
+Called by `course` and `cli.drill`.
+
 What a drill found, for a program and for a person.
 """
 

@@ -1,5 +1,7 @@
 """What was sent, with which outcome, and so what a service may say of it. Pure: no I/O, no clock.
 
+Called by `audit`, `course`, `probe`, `run`, `sender` and others.
+
 The rule, for each key and hour: ok <= counted <= ok + unknown. Where nothing is unknown, as when every request is sent
 again under the same idempotency key until it is acknowledged, that is equality, and so is every statistic.
 
@@ -42,7 +44,7 @@ class Block(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class Batch:
+class SentBatch:
     """What one request carries, a block a key; the same batch may be sent many times."""
 
     blocks: tuple[Block, ...]
@@ -95,9 +97,9 @@ class Expected:
 class Ledger:
     """Every request that was made and its outcome. Recording costs the same whatever a batch holds."""
 
-    _times: Counter[tuple[Batch, int, Outcome]] = field(default_factory=Counter)
+    _times: Counter[tuple[SentBatch, int, Outcome]] = field(default_factory=Counter)
 
-    def record(self, batch: Batch, hour: int, outcome: Outcome) -> None:
+    def record(self, batch: SentBatch, hour: int, outcome: Outcome) -> None:
         """Notes one request, whose values all belong to `hour`."""
         self._times[batch, hour, outcome] += 1
 

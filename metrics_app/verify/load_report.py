@@ -1,4 +1,7 @@
-"""What a load run found, for a program and for a person."""
+"""What a load run found, for a program and for a person.
+
+Called by `drill_report` and `cli.load`.
+"""
 
 from __future__ import annotations
 

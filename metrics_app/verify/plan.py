@@ -1,4 +1,7 @@
-"""What a load run is asked to do. Imports next to nothing, so that every command starts fast."""
+"""What a load run is asked to do. Imports next to nothing, so that every command starts fast.
+
+Called by `course`, `drill_report`, `load_report`, `run`, `traffic` and `cli`.
+"""
 
 from __future__ import annotations
 

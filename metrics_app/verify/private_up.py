@@ -1,4 +1,7 @@
-"""A `metrics-app up` of our own for a while: a temporary folder, free ports, no settings from the environment."""
+"""A `metrics-app up` of our own for a while: a temporary folder, free ports, no settings from the environment.
+
+Called by `cli.drill`.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,7 @@
 """Asks questions all through a drill, as a client would that knows every address, and notes how they are answered.
 
+Called by `course` and `drill_report`.
+
 Which workers of an installation are ready.
 """
 
@@ -26,7 +28,7 @@ AT_A_TIME = 16
 
 
 @dataclass(frozen=True)
-class Asked:
+class ProbedQuestion:
     """One question: when it was asked, when it was answered (None: in vain), and whether by a copy that may lag."""
 
     at: float
@@ -54,7 +56,7 @@ class Availability:
         return self.stale / self.answered if self.answered else 0.0
 
 
-def availability_of(asked: Sequence[Asked]) -> Availability:
+def availability_of(asked: Sequence[ProbedQuestion]) -> Availability:
     """What became of the questions, in any order."""
     if not asked:
         return Availability(0, 0, 0, 0.0)
@@ -75,7 +77,7 @@ class Probe:
     def __init__(self, session: aiohttp.ClientSession, urls: Sequence[str]) -> None:
         self.counted: dict[KeyHour, int] = {}
         self.wrong: list[str] = []
-        self._asked: list[Asked] = []
+        self._asked: list[ProbedQuestion] = []
         self._session = session
         self._urls = [url.rstrip("/") for url in urls]
         self._turn = itertools.count()
@@ -106,7 +108,7 @@ class Probe:
         at = time.monotonic()
         document = await self._question(of)
         answered = None if document is None else time.monotonic()
-        self._asked.append(Asked(at, answered, bool(document and document["stale"])))
+        self._asked.append(ProbedQuestion(at, answered, bool(document and document["stale"])))
 
     async def _sure_count(self, of: KeyHour) -> int | None:
         async with self._gate:

@@ -1,4 +1,7 @@
-"""One load run: send on schedule, probe freshness meanwhile, drain, read back, judge."""
+"""One load run: send on schedule, probe freshness meanwhile, drain, read back, judge.
+
+Called by `course`, `drill_report`, `load_report` and `cli.load`.
+"""
 
 from __future__ import annotations
 
@@ -15,10 +18,10 @@ import aiohttp
 
 from metrics_app.errors import ClientError, reason
 from metrics_app.verify.audit import Freshness, Reader, drained
-from metrics_app.verify.ledger import Batch, Ledger, Outcome
+from metrics_app.verify.ledger import Ledger, Outcome, SentBatch
 from metrics_app.verify.plan import Plan
 from metrics_app.verify.sender import OpenLoop, Sender
-from metrics_app.verify.traffic import HOUR_S, Encoder, Lane, batches
+from metrics_app.verify.traffic import HOUR_S, Encoder, TrafficLane, batches
 from metrics_app.verify.verdict import Verdict, verdict_of
 
 GREETING = aiohttp.ClientTimeout(total=5)
@@ -152,9 +155,9 @@ async def _refuses(session: aiohttp.ClientSession, method: str, url: str) -> boo
 
 
 def _sending(
-    plan: Plan, pool: list[Batch], encoder: Encoder, sender: Sender, ledger: Ledger, advance: Advance
+    plan: Plan, pool: list[SentBatch], encoder: Encoder, sender: Sender, ledger: Ledger, advance: Advance
 ) -> Callable[[int, int], Awaitable[bool]]:
-    lanes = [Lane() for _ in range(plan.in_flight)]
+    lanes = [TrafficLane() for _ in range(plan.in_flight)]
 
     async def send(number: int, lane: int) -> bool:
         advance(number + 1)

@@ -1,5 +1,7 @@
 """Sends one request and says what is known of its fate: kept, surely not kept, or unknown.
 
+Called by `audit` and `run`.
+
 With `until_kept` a request is sent again, the same body under the same idempotency key, to the next address each time,
 until it is acknowledged: its fate is then known, and a service that counts each id once must count it exactly once.
 

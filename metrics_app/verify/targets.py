@@ -1,7 +1,9 @@
 """The processes that a drill may kill: found through their pid files, and never signalled unless proven to be ours.
 
-Proof is the command that a process runs: a worker of ours whose --data-dir lies in the folder of the installation, or
-a Kafka whose configuration does.
+Called by `course` and `cli.drill`.
+
+Proof is the command that a process runs: a worker of ours whose --data-dir lies in the folder of the installation, or a
+Kafka whose configuration does.
 """
 
 from __future__ import annotations

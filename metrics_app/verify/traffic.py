@@ -1,5 +1,7 @@
 """Made-up response times as an app would see them, and request bodies that carry them.
 
+Called by `audit` and `run`.
+
 Each key has its own typical time (5 to 200 ms), its own log-normal spread around it, and a Pareto tail of 2 % that
 reaches the 60 s at which clients give up. Rounded to 0.01 ms. One seed gives the same values again.
 """
@@ -17,7 +19,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from metrics_app.verify.ledger import Batch, Block, KeyHour, Values
+from metrics_app.verify.ledger import Block, KeyHour, SentBatch, Values
 from metrics_app.verify.plan import Form
 
 HOUR_S = 3600
@@ -32,7 +34,7 @@ POOL_VALUES = 1 << 20  # distinct batches are made up to this many values, then 
 
 
 @dataclass
-class Lane:
+class TrafficLane:
     """One sender of numbered values. Its requests follow each other, so its numbers arrive in order."""
 
     sender: str = field(default_factory=lambda: str(uuid.uuid4()))
@@ -45,7 +47,7 @@ class Lane:
         return first
 
 
-def batches(keys: Sequence[str], batch: int, wanted: int, seed: int) -> list[Batch]:
+def batches(keys: Sequence[str], batch: int, wanted: int, seed: int) -> list[SentBatch]:
     """Up to `wanted` batches of `batch` values each, of keys mixed at random; fewer where memory would be filled."""
     source = np.random.default_rng(seed)
     typical = np.exp(source.uniform(math.log(TYPICAL_MS[0]), math.log(TYPICAL_MS[1]), len(keys)))
@@ -64,10 +66,10 @@ def _values(source: np.random.Generator, typical: Values, spread: Values) -> Val
     return np.clip(np.round(values, DECIMALS), 10.0**-DECIMALS, LONGEST_MS)
 
 
-def _batch(keys: Sequence[str], of: NDArray[np.int64], values: Values, begins: NDArray[np.bool_]) -> Batch:
+def _batch(keys: Sequence[str], of: NDArray[np.int64], values: Values, begins: NDArray[np.bool_]) -> SentBatch:
     starts = np.flatnonzero(begins).tolist()
     ends = [*starts[1:], len(of)]
-    return Batch(tuple(Block(keys[of[start]], values[start:end]) for start, end in zip(starts, ends, strict=True)))
+    return SentBatch(tuple(Block(keys[of[start]], values[start:end]) for start, end in zip(starts, ends, strict=True)))
 
 
 class Encoder:
@@ -76,15 +78,15 @@ class Encoder:
     def __init__(self, form: Form) -> None:
         self.form = form
         self.content_type = "application/msgpack" if form is Form.MSGPACK else "application/json"
-        self._items: dict[Batch, tuple[int, bytes]] = {}
-        self._columns: dict[Batch, list[Any]] = {}
+        self._items: dict[SentBatch, tuple[int, bytes]] = {}
+        self._columns: dict[SentBatch, list[Any]] = {}
 
     @property
     def is_numbered(self) -> bool:
         """Whether bodies carry a sender and numbers, and so may be sent again without an idempotency key."""
         return self.form in (Form.COLUMNAR, Form.MSGPACK)
 
-    def encode(self, batch: Batch, at_s: float, lane: Lane) -> bytes:
+    def encode(self, batch: SentBatch, at_s: float, lane: TrafficLane) -> bytes:
         """The body of one request; all its values belong to the UTC hour of `at_s`."""
         hour = int(at_s) // HOUR_S
         if self.is_numbered:
@@ -95,7 +97,7 @@ class Encoder:
             self._items[batch] = hour, body
         return body
 
-    def _numbered(self, batch: Batch, hour: int, lane: Lane) -> bytes:
+    def _numbered(self, batch: SentBatch, hour: int, lane: TrafficLane) -> bytes:
         columns = self._columns.get(batch)
         if columns is None:
             write: Callable[[Values], Any]
@@ -118,7 +120,7 @@ def _json_column(values: Values) -> msgspec.Raw:
     return msgspec.Raw(msgspec.json.encode(values.tolist()))
 
 
-def _items(batch: Batch, timestamp: int, form: Form) -> list[Any]:
+def _items(batch: SentBatch, timestamp: int, form: Form) -> list[Any]:
     pairs = ((key, value) for key, values in batch.blocks for value in values.tolist())
     if form is Form.PAIRS:
         return [(key, value, timestamp) for key, value in pairs]

@@ -1,5 +1,7 @@
 """Whether the answers of a service agree with a ledger: lost, double, or a statistic that is off. Pure, no clock.
 
+Called by `audit` and `run`.
+
 Count, sum, min and max must be equal; quantiles within the error bound that the answer itself states.
 """
 
@@ -16,7 +18,7 @@ ROUNDING = 1e-12  # relative; room for the last bits of a double, far below any 
 EXACT_STATS = {"sum": 0.0, "min": 0.0, "max": 0.0, "average": ROUNDING, "stddev": ROUNDING}  # with relative tolerance
 
 
-class Answer(NamedTuple):
+class ServiceAnswer(NamedTuple):
     """What the service says of one key and hour: number of values, statistics by name, relative bound of quantiles."""
 
     counted: int
@@ -45,7 +47,7 @@ class Finding(NamedTuple):
     wrong: tuple[str, ...]
 
 
-def judge(key: str, hour: int, expected: Expected, answer: Answer | None) -> Finding:
+def judge(key: str, hour: int, expected: Expected, answer: ServiceAnswer | None) -> Finding:
     """The finding for one key and hour; `answer` is None where the service has no data."""
     counted = answer.counted if answer else 0
     lost = max(0, expected.ok.count - counted)
@@ -123,7 +125,7 @@ class Verdict:
         return not (self.lost or self.double or self.wrong)
 
 
-def verdict_of(ledger: Ledger, answers: Mapping[KeyHour, Answer | None]) -> Verdict:
+def verdict_of(ledger: Ledger, answers: Mapping[KeyHour, ServiceAnswer | None]) -> Verdict:
     """The judgement of a whole run; `answers` has every key and hour of `ledger.expected()`."""
     findings = tuple(judge(key, hour, of, answers[key, hour]) for (key, hour), of in ledger.expected().items())
     return Verdict(

@@ -1,4 +1,7 @@
-"""Request bodies of `POST /samples`: what each content type means, and decompression that cannot be made to explode."""
+"""Request bodies of `POST /samples`: what each content type means, and decompression that cannot be made to explode.
+
+Called by `collector`.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +11,9 @@ from collections.abc import Callable
 
 from metrics_app.errors import BodyTooLargeError, InvalidBodyError, UnsupportedTypeError
 from metrics_app.wire import columnar_body, json_body
-from metrics_app.wire.gathering import EXPECTED, WHITESPACE, Gathering, Limits, Parsed, Rejection, shown
+from metrics_app.wire.gathering import EXPECTED, WHITESPACE, BodyLimits, BodyParts, Parsed, Rejection, shown
 
-__all__ = ["Limits", "Parsed", "Rejection", "inflate", "parse"]
+__all__ = ["BodyLimits", "Parsed", "Rejection", "inflate", "parse"]
 
 JSON, LINES, MSGPACK = "application/json", "application/x-ndjson", "application/msgpack"
 MAX_GZIP_MEMBERS = 100  # each costs a copy of what follows it
@@ -18,7 +21,7 @@ MAX_GZIP_MEMBERS = 100  # each costs a copy of what follows it
 _CHARSET = re.compile(r'charset *= *"?([^"; ]+)', re.IGNORECASE)
 
 
-def parse(body: bytes, content_type: str, now_s: float, limits: Limits, request_id: bytes = b"") -> Parsed:
+def parse(body: bytes, content_type: str, now_s: float, limits: BodyLimits, request_id: bytes = b"") -> Parsed:
     """What the body holds: values gathered into chunks of one key and hour, and the items that cannot be kept.
 
     Args:
@@ -36,7 +39,7 @@ def parse(body: bytes, content_type: str, now_s: float, limits: Limits, request_
     read = _reader(content_type)
     if not body.strip(WHITESPACE):
         raise InvalidBodyError(f"the body is empty; expected {EXPECTED}")
-    gathering = Gathering(now_s, limits, request_id)
+    gathering = BodyParts(now_s, limits, request_id)
     read(body, gathering)
     return gathering.done()
 
@@ -67,7 +70,7 @@ def inflate(body: bytes, limit: int) -> bytes:
     raise InvalidBodyError(f"expected at most {MAX_GZIP_MEMBERS} gzip members")
 
 
-def _read_json(body: bytes, gathering: Gathering) -> None:
+def _read_json(body: bytes, gathering: BodyParts) -> None:
     if columnar_body.is_columnar(body):
         columnar_body.read_json(body, gathering)
     else:
@@ -75,7 +78,7 @@ def _read_json(body: bytes, gathering: Gathering) -> None:
 
 
 # what `curl -d` sends without a header is taken as JSON too
-_READERS: dict[str, Callable[[bytes, Gathering], None]] = {
+_READERS: dict[str, Callable[[bytes, BodyParts], None]] = {
     "": _read_json,
     JSON: _read_json,
     "text/plain": _read_json,
@@ -86,7 +89,7 @@ _READERS: dict[str, Callable[[bytes, Gathering], None]] = {
 }
 
 
-def _reader(content_type: str) -> Callable[[bytes, Gathering], None]:
+def _reader(content_type: str) -> Callable[[bytes, BodyParts], None]:
     name, _, parameters = content_type.partition(";")
     reader = _READERS.get(name.strip().lower())
     if reader is None:

@@ -1,5 +1,7 @@
 """The unit that travels from a request body through Kafka into the fold: values of one key in one hour.
 
+Called by `columnar_body`, `gathering`, `json_body`, `record`, `aggregator` and others.
+
 A chunk holds the values themselves or, from a sender with too many of them, a histogram that stands for them. Such a
 chunk is indivisible: what is in a histogram cannot be told apart again.
 

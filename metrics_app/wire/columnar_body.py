@@ -1,5 +1,7 @@
 """Samples as columns, what the SDK sends: a sender and, a key and hour each, runs of numbered values.
 
+Called by `bodies`.
+
 As JSON the values are an array of numbers; as MessagePack also float64 bytes, little-endian, which costs next to
 nothing to read. Instead of values a series may have a histogram that stands for them (`histogram_body.py`). A series is
 kept or rejected as a whole: leaving one value out would make a hole in its numbering.
@@ -10,8 +12,8 @@ A histogram in a body: what a sender has instead of values when there are too ma
      "zeros": 0, "tiny": 0, "offset": -64, "counts": [1, 0, 2, ...]}
 
 `counts[i]` values lie in (2**((offset+i)/64), 2**((offset+i+1)/64)], the buckets of OTLP's scale 6; `zeros` are 0 and
-`tiny` in (0, 2**-20], OTLP's zero bucket together. `sum` and `squares` are the sums of u and of u * u, where
-u = floor(value * 2**64), as hexadecimal text: count, sum, min, max, average and stddev stay as exact as they are for
+`tiny` in (0, 2**-20], OTLP's zero bucket together. `sum` and `squares` are the sums of u and of u * u, where u =
+floor(value * 2**64), as hexadecimal text: count, sum, min, max, average and stddev stay as exact as they are for
 values.
 """
 
@@ -33,7 +35,7 @@ from metrics_app.stats.histogram import Histogram
 from metrics_app.stats.scale6 import END_BUCKET, FIRST_BUCKET
 from metrics_app.stats.summary import HourlySummary
 from metrics_app.wire.chunk import COUNT_MAX, FIRST_MAX, VALUE_BYTES, VALUE_MAX, Chunk
-from metrics_app.wire.gathering import HOUR_S, UNREADABLE, Gathering, check_size, opening, shown, too_many
+from metrics_app.wire.gathering import HOUR_S, UNREADABLE, BodyParts, check_size, opening, shown, too_many
 from metrics_app.wire.metric_key import key_bytes
 
 EXPECTED = 'expected {"sender":"<uuid>","series":[{"key","hour","first","values" or "histogram"}]}'
@@ -110,7 +112,7 @@ class Columnar(Struct, forbid_unknown_fields=True):
     sender: UUID | None = None
 
 
-class Series(Struct, forbid_unknown_fields=True):
+class SeriesBody(Struct, forbid_unknown_fields=True):
     """Values of one key and hour; `first` is the number of the first within (sender, key, hour)."""
 
     key: str
@@ -122,7 +124,7 @@ class Series(Struct, forbid_unknown_fields=True):
 
 class _Run(NamedTuple):
     place: int
-    series: Series
+    series: SeriesBody
     values: bytes = b""
     histogram: bytes = b""
     weight: int = 0
@@ -142,7 +144,7 @@ def is_columnar(body: bytes) -> bool:
         return False
 
 
-def read_json(body: bytes, gathering: Gathering) -> None:
+def read_json(body: bytes, gathering: BodyParts) -> None:
     """Gather the series of a JSON text.
 
     Raises:
@@ -153,18 +155,18 @@ def read_json(body: bytes, gathering: Gathering) -> None:
     _read(body, _JSON, gathering)
 
 
-def read_msgpack(body: bytes, gathering: Gathering) -> None:
+def read_msgpack(body: bytes, gathering: BodyParts) -> None:
     """Gather the series of a MessagePack body; raises as `read_json` does."""
     _read(body, _MSGPACK, gathering)
 
 
-def _json_values(raw: Raw, gathering: Gathering) -> bytes:
+def _json_values(raw: Raw, gathering: BodyParts) -> bytes:
     values = _JSON_FLOATS.decode(raw)
     gathering.count_in(len(values))
     return pack(f"<{len(values)}d", *values)
 
 
-def _msgpack_values(raw: Raw, gathering: Gathering) -> bytes:
+def _msgpack_values(raw: Raw, gathering: BodyParts) -> bytes:
     if memoryview(raw)[0] in _BIN:
         block = _MSGPACK_BYTES.decode(raw)
         if len(block) % VALUE_BYTES:
@@ -200,18 +202,22 @@ def _array_size(raw: Raw) -> int:
 class _Form(NamedTuple):
     body: json.Decoder[Columnar] | msgpack.Decoder[Columnar]
     all_series: Callable[[Raw, int], list[Raw]]
-    series: json.Decoder[Series] | msgpack.Decoder[Series]
-    values: Callable[[Raw, Gathering], bytes]
+    series: json.Decoder[SeriesBody] | msgpack.Decoder[SeriesBody]
+    values: Callable[[Raw, BodyParts], bytes]
     histogram: json.Decoder[HistogramBody] | msgpack.Decoder[HistogramBody]
 
 
-_JSON = _Form(json.Decoder(Columnar), _json_series, json.Decoder(Series), _json_values, json.Decoder(HistogramBody))
+_JSON = _Form(json.Decoder(Columnar), _json_series, json.Decoder(SeriesBody), _json_values, json.Decoder(HistogramBody))
 _MSGPACK = _Form(
-    msgpack.Decoder(Columnar), _msgpack_series, msgpack.Decoder(Series), _msgpack_values, msgpack.Decoder(HistogramBody)
+    msgpack.Decoder(Columnar),
+    _msgpack_series,
+    msgpack.Decoder(SeriesBody),
+    _msgpack_values,
+    msgpack.Decoder(HistogramBody),
 )
 
 
-def _read(body: bytes, form: _Form, gathering: Gathering) -> None:
+def _read(body: bytes, form: _Form, gathering: BodyParts) -> None:
     try:
         columnar = form.body.decode(body)
         all_series = form.all_series(columnar.series, gathering.limits.max_items)
@@ -238,7 +244,7 @@ def _read(body: bytes, form: _Form, gathering: Gathering) -> None:
         at = end
 
 
-def _run(index: int, raw: Raw, form: _Form, gathering: Gathering) -> _Run | None:
+def _run(index: int, raw: Raw, form: _Form, gathering: BodyParts) -> _Run | None:
     try:
         series = form.series.decode(raw)
         has_values, has_histogram = len(memoryview(series.values)) > 0, len(memoryview(series.histogram)) > 0
@@ -257,7 +263,7 @@ def _run(index: int, raw: Raw, form: _Form, gathering: Gathering) -> _Run | None
         return None
 
 
-def _histogram(raw: Raw, form: _Form, gathering: Gathering) -> HistogramBody:
+def _histogram(raw: Raw, form: _Form, gathering: BodyParts) -> HistogramBody:
     if len(memoryview(raw)) > _HISTOGRAM_BYTES:
         raise ValueError(f"histogram: expected at most {_HISTOGRAM_BYTES:,} bytes")
     body = form.histogram.decode(raw)
@@ -265,7 +271,7 @@ def _histogram(raw: Raw, form: _Form, gathering: Gathering) -> HistogramBody:
     return body
 
 
-def _fault(series: Series, sender: bytes, gathering: Gathering) -> tuple[str, str] | None:
+def _fault(series: SeriesBody, sender: bytes, gathering: BodyParts) -> tuple[str, str] | None:
     try:
         key_bytes(series.key)
     except ValueError as error:

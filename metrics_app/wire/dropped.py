@@ -1,5 +1,7 @@
 """What a client tells with its next batch about values that it could not send: a request header.
 
+Called by `client` and `collector.views`.
+
 Metrics-Dropped: overflow=120, value=3
 """
 

@@ -1,5 +1,7 @@
 """What one request body comes to: chunks to keep and items that cannot be kept.
 
+Called by `bodies`, `columnar_body` and `json_body`.
+
 What JSON texts have in common, whatever they mean: how they begin, how much is in them, why they cannot be read.
 """
 
@@ -27,7 +29,7 @@ _SHOWN = 60  # characters of a refused text that are repeated in the reply
 _MS_OR_FINER = 1e11  # epoch seconds of the year 5138; today's milliseconds are beyond it
 
 
-class Limits(NamedTuple):
+class BodyLimits(NamedTuple):
     """Bounds on one body: samples, seconds into the future and the past, and values a chunk."""
 
     max_items: int
@@ -67,11 +69,11 @@ class Parsed(NamedTuple):
 
 
 @dataclass
-class Gathering:
+class BodyParts:
     """The chunks and rejections of one body while it is read."""
 
     now_s: float
-    limits: Limits
+    limits: BodyLimits
     request_id: bytes = b""
     parsed: Parsed = field(init=False)
     _counted: int = 0
@@ -150,7 +152,7 @@ def sample_id(key: bytes, text: str) -> bytes:
     return _hash(b"sample", key, text.encode())
 
 
-def why_not_then(timestamp: float, gathering: Gathering) -> str:
+def why_not_then(timestamp: float, gathering: BodyParts) -> str:
     """Why a timestamp outside the bounds is refused."""
     limits = gathering.limits
     if timestamp >= _MS_OR_FINER:
@@ -201,7 +203,7 @@ def check_encoding(body: bytes) -> None:
         raise InvalidBodyError("the body looks like UTF-16 or UTF-32; expected UTF-8")
 
 
-def check_size(body: bytes, gathering: Gathering) -> None:
+def check_size(body: bytes, gathering: BodyParts) -> None:
     """Refuse a small body of very many tiny items before they become objects, many times its size.
 
     Raises:

@@ -1,7 +1,9 @@
 """Samples as JSON: an object, a pair, an array of either, or one of either a line.
 
-A body is first decoded whole into typed structures, which is fast; only when that fails is it taken apart to find
-the items at fault.
+Called by `bodies`.
+
+A body is first decoded whole into typed structures, which is fast; only when that fails is it taken apart to find the
+items at fault.
 
 One sample in JSON, as an object or as a pair, and what is wrong with what is neither.
 
@@ -34,7 +36,7 @@ from metrics_app.wire.gathering import (
     NOW,
     UNREADABLE,
     WHITESPACE,
-    Gathering,
+    BodyParts,
     check_encoding,
     check_size,
     malformed,
@@ -84,7 +86,7 @@ _REQUIRED = ("key", "value")
 PAIRED = ("key", "value", "timestamp")
 
 
-def read_item(index: int, text: bytes | memoryview, gathering: Gathering) -> Item | None:
+def read_item(index: int, text: bytes | memoryview, gathering: BodyParts) -> Item | None:
     """The sample that a JSON text is; None when it is none, which is then among the rejections."""
     try:
         return PAIR.decode(text) if opening(text)[0] else SAMPLE.decode(text)
@@ -157,7 +159,7 @@ Texts = Callable[[], Sequence[bytes | Raw]]  # of the items, cut apart only wher
 _Place = tuple[str, int, bool]  # key, hour, whether without an id
 
 
-def read(body: bytes, gathering: Gathering) -> None:
+def read(body: bytes, gathering: BodyParts) -> None:
     """Gather the samples of a JSON text.
 
     Raises:
@@ -173,7 +175,7 @@ def read(body: bytes, gathering: Gathering) -> None:
         _group([_single(body, PAIR if array else SAMPLE, gathering)], lambda: [body], gathering)
 
 
-def read_lines(body: bytes, gathering: Gathering) -> None:
+def read_lines(body: bytes, gathering: BodyParts) -> None:
     """Gather the samples of newline-delimited JSON; lines are counted from 0, blank ones left out.
 
     Raises:
@@ -187,7 +189,7 @@ def read_lines(body: bytes, gathering: Gathering) -> None:
     _group(_lines(lines, gathering), lambda: lines, gathering)
 
 
-def _lines(lines: list[bytes], gathering: Gathering) -> Iterable[Item | None]:
+def _lines(lines: list[bytes], gathering: BodyParts) -> Iterable[Item | None]:
     decoder: Decoder[Sample] | Decoder[Pair] = PAIR if opening(lines[0])[0] else SAMPLE
     try:
         # not msgspec's decode_lines, which takes two texts in a line, and one in two lines
@@ -196,7 +198,7 @@ def _lines(lines: list[bytes], gathering: Gathering) -> Iterable[Item | None]:
         return (read_item(index, line, gathering) for index, line in enumerate(lines))
 
 
-def _items(body: bytes, first: bytes, gathering: Gathering) -> Iterable[Item | None]:
+def _items(body: bytes, first: bytes, gathering: BodyParts) -> Iterable[Item | None]:
     decoder: Decoder[list[Sample]] | Decoder[list[Pair]] = _PAIRS if first == b"[" else _SAMPLES
     try:
         items: Sequence[Item] = decoder.decode(body)
@@ -206,7 +208,7 @@ def _items(body: bytes, first: bytes, gathering: Gathering) -> Iterable[Item | N
     return items
 
 
-def _items_apart(body: bytes, gathering: Gathering) -> Iterable[Item | None]:
+def _items_apart(body: bytes, gathering: BodyParts) -> Iterable[Item | None]:
     try:
         raws = _ITEMS.decode(body)
     except UNREADABLE as error:
@@ -215,7 +217,7 @@ def _items_apart(body: bytes, gathering: Gathering) -> Iterable[Item | None]:
     return (read_item(index, memoryview(raw), gathering) for index, raw in enumerate(raws))
 
 
-def _single(body: bytes, decoder: Decoder[Sample] | Decoder[Pair], gathering: Gathering) -> Item | None:
+def _single(body: bytes, decoder: Decoder[Sample] | Decoder[Pair], gathering: BodyParts) -> Item | None:
     try:
         return decoder.decode(body)
     except UNREADABLE:
@@ -227,7 +229,7 @@ def _single(body: bytes, decoder: Decoder[Sample] | Decoder[Pair], gathering: Ga
     return read_item(0, body, gathering)
 
 
-def _group(items: Iterable[Item | None], texts: Texts, gathering: Gathering) -> None:
+def _group(items: Iterable[Item | None], texts: Texts, gathering: BodyParts) -> None:
     missing = NOW if gathering.request_id else int(gathering.now_s // HOUR_S)
     groups: dict[_Place, tuple[list[float], list[str]]] = {}
     refused: dict[_Place, list[int]] = {}  # before which of the values kept there was one that is not, as yet
@@ -257,7 +259,7 @@ def _group(items: Iterable[Item | None], texts: Texts, gathering: Gathering) -> 
         _add(place, values, ids, refused.get(place, []), gathering)
 
 
-def _add(place: _Place, values: list[float], ids: list[str], refused: list[int], gathering: Gathering) -> None:
+def _add(place: _Place, values: list[float], ids: list[str], refused: list[int], gathering: BodyParts) -> None:
     """Gather the values of a group, which those refused among them divide unless each has an id."""
     key, hour, _ = place
     encoded = key_bytes(key)

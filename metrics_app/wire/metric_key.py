@@ -1,4 +1,7 @@
-"""Metric keys: which texts are keys, and the Kafka partition a key lives in."""
+"""Metric keys: which texts are keys, and the Kafka partition a key lives in.
+
+Called by `columnar_body`, `json_body`, `record`, `aggregator`, `client.intake` and others.
+"""
 
 from __future__ import annotations
 

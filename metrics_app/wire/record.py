@@ -1,5 +1,7 @@
 """One Kafka record of the samples topic: many chunks, column by column.
 
+Called by `aggregator` and `collector`.
+
     header    magic "MR", version, zero, CRC-32 of what follows; number of chunks, senders; bytes of keys, ids, values
     chunks    a row each: hour, values, sender (0: none), ids, first, key bytes
     senders   16 bytes each
@@ -50,7 +52,7 @@ MAX_BYTES = 1 << 20  # no collector can be set to write a larger one
 MAX_CHUNKS = MAX_BYTES // (CHUNK_OVERHEAD_BYTES + 1)  # as many as it may gather into one of that size
 
 
-class Place(NamedTuple):
+class RecordSource(NamedTuple):
     """Where and when a record was read: what is in it must belong there.
 
     Attributes:
@@ -110,7 +112,7 @@ def _version_of(chunks: Sequence[Chunk]) -> int:
     return WITH_HISTOGRAMS if any(chunk.histogram for chunk in chunks) else VERSION
 
 
-def decode(record: bytes, place: Place | None = None) -> list[Chunk]:
+def decode(record: bytes, place: RecordSource | None = None) -> list[Chunk]:
     """The chunks of a record; their values are slices of it, not copies.
 
     Args:

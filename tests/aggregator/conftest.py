@@ -8,9 +8,9 @@ import faust
 import pytest
 from faust.types import TP
 
+from metrics_app.aggregator.active import ActivePartition
 from metrics_app.aggregator.fencing import Fence
 from metrics_app.aggregator.fold import PartitionFold
-from metrics_app.aggregator.partitions import ActivePartition
 from metrics_app.aggregator.table import HourlyTable, new_table
 
 

@@ -17,7 +17,7 @@ from metrics_app.aggregator import row as rows
 from metrics_app.aggregator.agent import AHEAD_HOURS, TRIES, Folding
 from metrics_app.aggregator.dead_letters import StopRule
 from metrics_app.aggregator.deduplication import IdIndex, Sights
-from metrics_app.aggregator.fold import HOUR_MS, Limits, PartitionFold
+from metrics_app.aggregator.fold import HOUR_MS, FoldLimits, PartitionFold
 from metrics_app.aggregator.partitions import Partitions
 from metrics_app.telemetry import Telemetry
 from metrics_app.wire import record
@@ -58,7 +58,7 @@ class Worker:
     def __init__(self, table: Any) -> None:
         self.app = faked(consumer_generation_id=1, consumer=Consumer())
         self.telemetry = Telemetry()
-        self.partitions = Partitions(table, Limits(), telemetry=self.telemetry)
+        self.partitions = Partitions(table, FoldLimits(), telemetry=self.telemetry)
         self.partitions.assign({1})
         self.dead: list[tuple[int, str]] = []
         self.folding = Folding(
@@ -71,9 +71,9 @@ class Worker:
     async def flush(self) -> None:
         for partition, active in self.partitions.active.items():
             flush = active.fold.take(as_of=0.0)
-            place_row = (rows.PLACE_KEY, rows.encode_place(flush.place))
+            checkpoint_row = (rows.CHECKPOINT_KEY, rows.encode_checkpoint(flush.checkpoint))
             self.partitions.table.store.write(
-                self.partitions.table.changelog_tp(partition), [*flush.rows, place_row], None
+                self.partitions.table.changelog_tp(partition), [*flush.rows, checkpoint_row], None
             )
             active.fold.flushed(flush)
 
@@ -138,7 +138,7 @@ async def test_a_skipped_offset_is_sought_back_and_nothing_behind_it_is_applied(
     assert worker.sum() == 15.0
 
 
-async def test_the_first_record_after_an_assignment_must_be_the_one_after_the_place(worker):
+async def test_the_first_record_after_an_assignment_must_be_the_one_after_the_checkpoint(worker):
     """Also an offset that was committed to Kafka too far ahead is seen, since our own place is what counts."""
     await worker.deliver(0, 1)
     await worker.flush()
@@ -227,7 +227,7 @@ async def test_a_lower_offset_that_was_appended_later_than_all_that_was_folded_i
     await worker.deliver(0, 1)
     await worker.flush()
     await worker.deliver(0, later_ms=1)
-    assert worker.partitions.places == {}, "compared with the log before anything more is folded"
+    assert worker.partitions.checkpoints == {}, "compared with the log before anything more is folded"
     assert not worker.partitions.all_compared.is_set()
 
 
@@ -373,7 +373,7 @@ async def test_too_many_dirty_rows_make_the_agent_flush_before_it_goes_on(worker
     assert worker.partitions.dirty_rows() == 0
 
 
-async def test_nothing_is_folded_before_the_place_has_been_compared_with_the_log(worker):
+async def test_nothing_is_folded_before_the_checkpoint_has_been_compared_with_the_log(worker):
     worker.partitions.all_compared.clear()
     taking = asyncio.create_task(worker.deliver(0))
     await asyncio.sleep(0.01)

@@ -13,8 +13,8 @@ import pytest
 from metrics_app.aggregator import row as rows
 from metrics_app.aggregator.changelog import Bad, Good, check
 from metrics_app.aggregator.deduplication import EVERYTHING
-from metrics_app.aggregator.fold import Limits, PartitionFold
-from metrics_app.aggregator.row import NOWHERE, Place, Row
+from metrics_app.aggregator.fold import FoldLimits, PartitionFold
+from metrics_app.aggregator.row import NO_CHECKPOINT, Checkpoint, Row
 from metrics_app.aggregator.table import HourlyTable
 from metrics_app.stats.summary import HourlySummary
 from metrics_app.wire.chunk import Chunk
@@ -51,7 +51,7 @@ def verdict(row_key: bytes | None, value: bytes | None) -> Good | Bad:
         (KEY, row(7, 1.0, 2.0)),
         (KEY, row(7)),
         (IDS_KEY, rows.encode_ids(0, 7, {b"a" * 16: EVERYTHING})),
-        (rows.PLACE_KEY, rows.encode_place(Place(0, 7, 1.0))),
+        (rows.CHECKPOINT_KEY, rows.encode_checkpoint(Checkpoint(0, 7, 1.0))),
     ],
 )
 def test_whole_rows_under_keys_of_the_partition_are_good(row_key: bytes, value: bytes) -> None:
@@ -90,7 +90,7 @@ def test_what_is_no_whole_row_is_bad_and_says_which_version_it_may_have_been(val
         rows.hour_key(HOUR, b"c\n"),
         rows.hour_key(HOUR, b"c" * 257),
         IDS_KEY[:-1],
-        rows.PLACE_KEY + b"\0",
+        rows.CHECKPOINT_KEY + b"\0",
     ],
 )
 def test_a_key_that_has_no_rows_in_the_partition_is_bad(row_key: Any) -> None:
@@ -157,11 +157,11 @@ def test_an_owner_that_reads_a_damaged_record_between_its_own_keeps_its_row_and_
     assert table.store.overwritten[PARTITION] == {KEY}
 
 
-def test_damaged_ids_and_places_change_nothing(table: HourlyTable) -> None:
-    ids, place = rows.encode_ids(0, 7, {b"a" * 16: EVERYTHING}), rows.encode_place(Place(0, 7, 1.0))
-    take(table, (IDS_KEY, ids), (rows.PLACE_KEY, place))
-    take(table, (IDS_KEY, turned(ids)), (rows.PLACE_KEY, turned(rows.encode_place(Place(0, 9, 1.0)))))
-    assert (table.store.read(PARTITION, IDS_KEY), table.store.read(PARTITION, rows.PLACE_KEY)) == (ids, place)
+def test_damaged_ids_and_checkpoints_change_nothing(table: HourlyTable) -> None:
+    ids, checkpoint = rows.encode_ids(0, 7, {b"a" * 16: EVERYTHING}), rows.encode_checkpoint(Checkpoint(0, 7, 1.0))
+    take(table, (IDS_KEY, ids), (rows.CHECKPOINT_KEY, checkpoint))
+    take(table, (IDS_KEY, turned(ids)), (rows.CHECKPOINT_KEY, turned(rows.encode_checkpoint(Checkpoint(0, 9, 1.0)))))
+    assert (table.store.read(PARTITION, IDS_KEY), table.store.read(PARTITION, rows.CHECKPOINT_KEY)) == (ids, checkpoint)
     assert table.store.overwritten[PARTITION] == {IDS_KEY}
 
 
@@ -177,7 +177,7 @@ def test_values_are_folded_into_a_row_that_was_damaged_and_it_stays_incomplete(
     table: HourlyTable, damage: Callable[[bytes], bytes]
 ) -> None:
     take(table, (KEY, damage(row(9, 1.0))))
-    fold = PartitionFold(lambda row_key: table.store.read(PARTITION, row_key), Limits(), NOWHERE)
+    fold = PartitionFold(lambda row_key: table.store.read(PARTITION, row_key), FoldLimits(), NO_CHECKPOINT)
     fold.apply(0, HOUR * 3_600_000, [Chunk(b"cart", HOUR, np.array([5.0]).tobytes())])
     found = fold.find(b"cart", HOUR)
     assert found is not None
@@ -188,7 +188,7 @@ def test_values_are_folded_into_a_row_that_was_damaged_and_it_stays_incomplete(
 
 
 @pytest.mark.parametrize(
-    ("stamps", "place", "expected"),
+    ("stamps", "checkpoint", "expected"),
     [
         ([9], 7, (1, False)),  # beyond the place: its records are folded once more
         ([9], 9, (1, True)),
@@ -198,14 +198,14 @@ def test_values_are_folded_into_a_row_that_was_damaged_and_it_stays_incomplete(
         ([9], None, (1, True)),
     ],
 )
-def test_what_was_damaged_beyond_the_place_is_folded_once_more_and_lacks_nothing(
-    table: HourlyTable, stamps: list[int], place: int | None, expected: tuple[int, bool]
+def test_what_was_damaged_beyond_the_checkpoint_is_folded_once_more_and_lacks_nothing(
+    table: HourlyTable, stamps: list[int], checkpoint: int | None, expected: tuple[int, bool]
 ) -> None:
     take(table, (KEY, row(5, 1.0)))
     for stamp in stamps:
         take(table, (KEY, turned(row(stamp, 1.0, 2.0))))
-    if place is not None:
-        take(table, (rows.PLACE_KEY, rows.encode_place(Place(0, place, 1.0))))
+    if checkpoint is not None:
+        take(table, (rows.CHECKPOINT_KEY, rows.encode_checkpoint(Checkpoint(0, checkpoint, 1.0))))
     table.store.settle_doubts(PARTITION)
     assert stored(table) == expected
     assert table.store.overwritten[PARTITION] >= {KEY}
@@ -213,12 +213,12 @@ def test_what_was_damaged_beyond_the_place_is_folded_once_more_and_lacks_nothing
 
 def test_a_row_that_was_incomplete_before_stays_so(table: HourlyTable) -> None:
     take(table, (KEY, rows.encode_row(Row(HourlySummary(), 0, 5, incomplete=True))), (KEY, turned(row(9, 1.0))))
-    take(table, (rows.PLACE_KEY, rows.encode_place(Place(0, 7, 1.0))))
+    take(table, (rows.CHECKPOINT_KEY, rows.encode_checkpoint(Checkpoint(0, 7, 1.0))))
     table.store.settle_doubts(PARTITION)
     assert stored(table) == (0, True)
 
 
-def test_a_row_that_only_a_damaged_state_beyond_the_place_speaks_of_was_never_recorded(table: HourlyTable) -> None:
-    take(table, (rows.PLACE_KEY, rows.encode_place(Place(0, 7, 1.0))), (KEY, turned(row(9, 1.0))))
+def test_a_row_that_only_a_damaged_state_beyond_the_checkpoint_speaks_of_was_never_recorded(table: HourlyTable) -> None:
+    take(table, (rows.CHECKPOINT_KEY, rows.encode_checkpoint(Checkpoint(0, 7, 1.0))), (KEY, turned(row(9, 1.0))))
     table.store.settle_doubts(PARTITION)
     assert stored(table) == (0, False)

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from metrics_app import clocks as module
-from metrics_app.aggregator.fold import Limits, PartitionFold
-from metrics_app.aggregator.row import NOWHERE
+from metrics_app.aggregator.fold import FoldLimits, PartitionFold
+from metrics_app.aggregator.row import NO_CHECKPOINT
 from metrics_app.aggregator.upkeep import prove_completeness
 from metrics_app.clocks import Clocks
 from metrics_app.telemetry import Telemetry
@@ -22,12 +22,12 @@ class Samples:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.end = 0
         self.own_s = 100.0
-        self.active = active_of(PartitionFold(lambda _: None, Limits(), NOWHERE))
+        self.active = active_of(PartitionFold(lambda _: None, FoldLimits(), NO_CHECKPOINT))
         time = SimpleNamespace(time=lambda: self.own_s, monotonic=lambda: self.own_s)
         monkeypatch.setattr(module, "time", time)
         clocks = Clocks(10.0, Telemetry())
         clocks.appended(1, 100_000, clocks.now())
-        self.partitions: Any = SimpleNamespace(places={1: None}, of=lambda partition: self.active, clocks=clocks)
+        self.partitions: Any = SimpleNamespace(checkpoints={1: None}, of=lambda partition: self.active, clocks=clocks)
 
     async def ends(self, partitions: Any) -> dict[int, int]:
         return {1: self.end}

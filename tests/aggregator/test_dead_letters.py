@@ -10,7 +10,7 @@ import pytest
 
 from metrics_app.aggregator.dead_letters import (
     Letter,
-    Origin,
+    LetterOrigin,
     StopRule,
     headers_of,
     open_letters,
@@ -18,14 +18,14 @@ from metrics_app.aggregator.dead_letters import (
     replayed_headers,
     revived,
 )
-from metrics_app.aggregator.fold import HOUR_MS, Limits, PartitionFold
-from metrics_app.aggregator.row import NOWHERE
+from metrics_app.aggregator.fold import HOUR_MS, FoldLimits, PartitionFold
+from metrics_app.aggregator.row import NO_CHECKPOINT
 from metrics_app.errors import FormatError
 from metrics_app.wire import record
 from metrics_app.wire.chunk import Chunk
 
 HOUR = 498_740
-ORIGIN = Origin("samples", 3, 1234)
+ORIGIN = LetterOrigin("samples", 3, 1234)
 MESSAGE: Any = SimpleNamespace(topic="samples", partition=3, offset=1234, timestamp=1_700_000_000_123)
 
 
@@ -41,7 +41,7 @@ CHUNKS = [
 ]
 
 
-def letter(chunks: list[Chunk] = CHUNKS, origin: Origin = ORIGIN) -> Letter:
+def letter(chunks: list[Chunk] = CHUNKS, origin: LetterOrigin = ORIGIN) -> Letter:
     return Letter(origin, "fold: a bug", 1, record.encode(chunks))
 
 
@@ -105,7 +105,7 @@ def test_letters_that_were_replayed_and_letters_written_twice_are_not_open():
 @pytest.mark.parametrize("first_try_lost", [False, True])
 def test_samples_replayed_many_times_count_once(first_try_lost: bool):
     """A replay may be interrupted behind any record; then it is made again from the first."""
-    fold = PartitionFold(dict[bytes, bytes]().get, Limits(), NOWHERE)
+    fold = PartitionFold(dict[bytes, bytes]().get, FoldLimits(), NO_CHECKPOINT)
     records = [value for _, value in revived(letter(), 1 << 20, 1)]
     for offset, value in enumerate([*([] if first_try_lost else records), *records, *records]):
         fold.apply(offset, HOUR * HOUR_MS, record.decode(value))
@@ -114,7 +114,7 @@ def test_samples_replayed_many_times_count_once(first_try_lost: bool):
 
 
 def test_letters_of_other_origins_are_other_samples():
-    fold = PartitionFold(dict[bytes, bytes]().get, Limits(), NOWHERE)
+    fold = PartitionFold(dict[bytes, bytes]().get, FoldLimits(), NO_CHECKPOINT)
     for offset in range(2):
         ((_, value),) = revived(letter([Chunk(b"k", HOUR, one(1))], ORIGIN._replace(offset=offset)), 1 << 20, 1)
         fold.apply(offset, HOUR * HOUR_MS, record.decode(value))
@@ -151,5 +151,5 @@ def test_keys_that_were_in_a_partition_of_others_come_back_to_their_own():
     chunks = [Chunk(b"k%d" % number, HOUR, one(number)) for number in range(20)]
     back = revived(letter(chunks), 1 << 20, 4)
     assert sorted(partition for partition, _ in back) == [0, 1, 2, 3]
-    found = [chunk for partition, value in back for chunk in record.decode(value, record.Place(partition, 4))]
+    found = [chunk for partition, value in back for chunk in record.decode(value, record.RecordSource(partition, 4))]
     assert {(chunk.key, bytes(chunk.values)) for chunk in found} == {(chunk.key, chunk.values) for chunk in chunks}

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from metrics_app.aggregator.fencing import Records, Span, changelog_reader
+from metrics_app.aggregator.fencing import Acknowledged, Records, changelog_reader
 from metrics_app.aggregator.flusher import Flusher
-from metrics_app.aggregator.fold import Limits
+from metrics_app.aggregator.fold import FoldLimits
 from metrics_app.aggregator.partitions import Partitions
 from metrics_app.kafka import connections, topics
 from metrics_app.settings import Settings
@@ -31,7 +31,7 @@ async def flusher(table, here):
     table.changelog_topic.topics = [here.changelog_topic]
     flusher = Flusher(
         table,
-        Partitions(table, Limits()),
+        Partitions(table, FoldLimits()),
         Telemetry(),
         1.0,
         8.0,
@@ -55,7 +55,7 @@ async def written(settings: Settings, partition: int, count: int) -> list[tuple[
         return found
 
 
-def offsets(spans: list[Span]) -> list[int]:
+def offsets(spans: list[Acknowledged]) -> list[int]:
     return [offset for span in spans for offset in range(span.first, span.first + span.records)]
 
 

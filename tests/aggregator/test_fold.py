@@ -13,10 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from metrics_app.aggregator import row as rows
-from metrics_app.aggregator.deduplication import SeenIds, Sight, Sights
-from metrics_app.aggregator.fold import HOUR_MS, Limits, PartitionFold, Tally
+from metrics_app.aggregator.deduplication import Occurrence, SeenIds, Sights
+from metrics_app.aggregator.fold import HOUR_MS, FoldLimits, PartitionFold
 from metrics_app.aggregator.ranges import Ranges
-from metrics_app.aggregator.row import NOWHERE, Place, Row
+from metrics_app.aggregator.row import NO_CHECKPOINT, Checkpoint, Row
+from metrics_app.aggregator.tally import Tally
 from metrics_app.kafka.connections import MAX_REQUEST_BYTES
 from metrics_app.stats import codec
 from metrics_app.stats.summary import HourlySummary, value_of
@@ -25,7 +26,7 @@ from metrics_app.wire.chunk import Chunk
 HOUR = 498_740
 NOW_MS = HOUR * HOUR_MS + 1000
 SENDER = bytes(range(16))
-LIMITS = Limits()
+LIMITS = FoldLimits()
 
 
 def chunk(key: str, *values: float, hour: int = HOUR, **fences: Any) -> Chunk:
@@ -43,10 +44,10 @@ class Disk:
 
     def __init__(self) -> None:
         self.rows: dict[bytes, bytes] = {}
-        self.place = NOWHERE
+        self.checkpoint = NO_CHECKPOINT
 
-    def open(self, limits: Limits = LIMITS) -> PartitionFold:
-        return PartitionFold(self.rows.get, limits, self.place, SeenIds(self.sights))
+    def open(self, limits: FoldLimits = LIMITS) -> PartitionFold:
+        return PartitionFold(self.rows.get, limits, self.checkpoint, SeenIds(self.sights))
 
     def sights(self, ids: Collection[bytes], _from_hour: int) -> Sights:
         found: Sights = defaultdict(list)
@@ -54,7 +55,7 @@ class Disk:
             if row_key[0] == rows.IDS:
                 arrival_hour, offset = rows.split_ids_key(row_key)
                 for id_, claimed in rows.decode_ids(value).items():
-                    found[id_].append(Sight(arrival_hour, rows.version_of(value).epoch, offset, claimed))
+                    found[id_].append(Occurrence(arrival_hour, rows.version_of(value).epoch, offset, claimed))
         return {id_: sights for id_, sights in found.items() if id_ in ids}
 
     def save(self, fold: PartitionFold, *, only: int | None = None) -> None:
@@ -62,7 +63,7 @@ class Disk:
         flush = fold.take(as_of=0.0)
         self.rows.update(flush.rows[:only])
         if only is None:
-            self.place = flush.place
+            self.checkpoint = flush.checkpoint
             fold.flushed(flush)
 
 
@@ -116,7 +117,7 @@ def test_a_replay_after_a_crash_in_the_middle_of_a_flush_counts_every_value_once
     assert {key: (len(values), float(sum(values))) for key, values in expected.items()} == counts(fold)
 
 
-def test_a_row_that_is_ahead_of_the_place_is_not_merged_twice():
+def test_a_row_that_is_ahead_of_the_checkpoint_is_not_merged_twice():
     disk = Disk()
     fold = disk.open()
     fold.apply(0, NOW_MS, [chunk("a", 1), chunk("b", 1)])
@@ -154,7 +155,7 @@ def test_a_flush_that_failed_goes_out_again_with_what_came_meanwhile():
 
 def test_unchanged_rows_beyond_the_bound_leave_memory_and_are_read_back():
     disk = Disk()
-    limits = Limits(max_clean_rows=1)
+    limits = FoldLimits(max_clean_rows=1)
     fold = disk.open(limits)
     fold.load = disk.rows.get
     fold.apply(0, NOW_MS, [chunk("a", 1), chunk("b", 2), chunk("c", 3)])
@@ -204,7 +205,7 @@ def test_an_empty_chunk_says_that_the_numbers_before_it_are_missing_until_they_c
 
 
 def test_senders_beyond_the_bound_are_counted_without_a_fence():
-    fold = Disk().open(Limits(max_senders=1))
+    fold = Disk().open(FoldLimits(max_senders=1))
     for offset, sender in enumerate([SENDER, b"x" * 16, b"x" * 16]):
         fold.apply(offset, NOW_MS, [chunk("a", 1, sender=sender, first=0)])
     row = fold.find(b"a", HOUR)
@@ -216,7 +217,7 @@ def test_senders_beyond_the_bound_are_counted_without_a_fence():
 def test_a_sender_with_more_gaps_than_a_row_can_note_is_counted_without_a_fence_beyond_them(kind):
     """Else a row outgrows what Kafka takes, and no worker could flush it any more."""
     disk, limit = Disk(), 16
-    fold = disk.open(Limits(max_ranges=limit))
+    fold = disk.open(FoldLimits(max_ranges=limit))
     tally = Tally()
     for offset in range(2 * limit):
         sender = bytes([offset % 2]) * 16
@@ -224,7 +225,7 @@ def test_a_sender_with_more_gaps_than_a_row_can_note_is_counted_without_a_fence_
     assert (row_of(fold).summary.count, row_of(fold).unfenced, tally.unfenced) == (2 * limit, limit, limit)
     assert sum(len(ranges.edges) for ranges in row_of(fold).senders.values()) == 2 * limit
     disk.save(fold)
-    fold = disk.open(Limits(max_ranges=limit))
+    fold = disk.open(FoldLimits(max_ranges=limit))
     fold.apply(2 * limit, NOW_MS, [kind("a", 1, sender=b"\0" * 16, first=0)])
     fold.apply(2 * limit + 1, NOW_MS, [kind("a", 1, 2, 3, sender=b"\0" * 16, first=1)])
     assert row_of(fold).summary.count == 2 * limit + 3, "what it has noted it knows, and what touches that it notes"
@@ -232,7 +233,7 @@ def test_a_sender_with_more_gaps_than_a_row_can_note_is_counted_without_a_fence_
 
 
 def test_histograms_that_overlap_again_and_again_do_not_make_a_row_grow_without_end():
-    fold = Disk().open(Limits(max_ranges=8))
+    fold = Disk().open(FoldLimits(max_ranges=8))
     for offset in range(100):
         fold.apply(offset, NOW_MS, [histogram("a", 1, 2, sender=SENDER, first=3 * offset // 2)])
     assert sum(len(ranges.edges) for ranges in row_of(fold).senders.values()) <= 2 * 9
@@ -286,7 +287,7 @@ def test_an_id_row_lost_in_a_crash_does_not_make_its_values_duplicates(survivors
 
 
 def test_an_id_is_forgotten_after_its_horizon_by_the_clock_of_the_log():
-    fold = Disk().open(Limits(id_horizon_hours=2))
+    fold = Disk().open(FoldLimits(id_horizon_hours=2))
     fold.apply(0, NOW_MS, [chunk("a", 1, ids=b"i" * 16)])
     fold.apply(1, NOW_MS + 2 * HOUR_MS, [chunk("a", 1, ids=b"i" * 16)])
     assert counts(fold) == {"a": (1, 1.0)}
@@ -296,7 +297,7 @@ def test_an_id_is_forgotten_after_its_horizon_by_the_clock_of_the_log():
 
 def test_an_id_that_came_again_after_its_horizon_is_still_known_to_a_worker_that_reads_both_sights_from_the_changelog():
     disk = Disk()
-    fold = disk.open(limits := Limits(id_horizon_hours=2))
+    fold = disk.open(limits := FoldLimits(id_horizon_hours=2))
     fold.apply(0, NOW_MS, [chunk("a", 1, ids=b"i" * 16)])
     fold.apply(1, NOW_MS + 3 * HOUR_MS, [chunk("a", 2, ids=b"i" * 16)])
     disk.save(fold)
@@ -306,7 +307,7 @@ def test_an_id_that_came_again_after_its_horizon_is_still_known_to_a_worker_that
 
 
 def test_hours_beyond_retention_are_left_out_and_counted():
-    fold = Disk().open(Limits(retention_hours=24))
+    fold = Disk().open(FoldLimits(retention_hours=24))
     tally = fold.apply(0, NOW_MS, [chunk("a", 1, 2, hour=HOUR - 25), chunk("a", 4, hour=HOUR - 24)])
     assert (tally.expired, tally.folded) == (2, 1)
 
@@ -341,7 +342,7 @@ def test_a_row_of_an_earlier_incarnation_of_the_topic_takes_new_records_whatever
     for offset in range(5):
         fold.apply(offset, NOW_MS, [chunk("a", 1)])
     disk.save(fold)
-    disk.place = Place(epoch=1, offset=-1, as_of=0.0)
+    disk.checkpoint = Checkpoint(epoch=1, offset=-1, as_of=0.0)
     again = disk.open()
     again.apply(0, NOW_MS, [chunk("a", 1)])
     disk.save(again)
@@ -415,7 +416,7 @@ def test_a_histogram_that_overlaps_in_part_is_left_out_and_what_was_new_in_it_is
 
 
 def test_histograms_of_senders_beyond_the_bound_are_counted_without_a_fence():
-    fold = Disk().open(Limits(max_senders=1))
+    fold = Disk().open(FoldLimits(max_senders=1))
     for offset, sender in enumerate([SENDER, b"x" * 16, b"x" * 16]):
         fold.apply(offset, NOW_MS, [histogram("a", 1, 2, sender=sender)])
     assert (row_of(fold).summary.count, row_of(fold).unfenced) == (6, 4)

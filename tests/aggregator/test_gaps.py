@@ -12,11 +12,11 @@ from aiokafka.errors import KafkaConnectionError
 from faust.types import TP
 
 from metrics_app.aggregator import row as rows
-from metrics_app.aggregator.fencing import Records, Span
+from metrics_app.aggregator.fencing import Acknowledged, Records
 from metrics_app.aggregator.flusher import Flusher
-from metrics_app.aggregator.fold import HOUR_MS, Limits
+from metrics_app.aggregator.fold import HOUR_MS, FoldLimits
 from metrics_app.aggregator.partitions import Partitions
-from metrics_app.aggregator.row import NO_STAMP, Place, Row
+from metrics_app.aggregator.row import NO_STAMP, Checkpoint, Row
 from metrics_app.stats.summary import HourlySummary
 from metrics_app.telemetry import Telemetry
 from metrics_app.wire.chunk import Chunk
@@ -33,10 +33,12 @@ class Changelog:
         self.is_away = False
         self.read: list[tuple[int, int]] = []
 
-    async def send(self, _flusher: Flusher, _producer: Any, records: dict[int, Records]) -> dict[int, list[Span]]:
+    async def send(
+        self, _flusher: Flusher, _producer: Any, records: dict[int, Records]
+    ) -> dict[int, list[Acknowledged]]:
         first = len(self.records)
         self.records += records[1]
-        return {1: [Span(first, len(records[1]), 1)]}
+        return {1: [Acknowledged(first, len(records[1]), 1)]}
 
     async def between(self, _tp: TP, start: int, stop: int) -> Records:
         if self.is_away:
@@ -58,7 +60,7 @@ class Owner:
     """Of partition 1, whose flushes go to a list."""
 
     def __init__(self, table: Any, changelog: Changelog) -> None:
-        self.partitions = Partitions(table, Limits())
+        self.partitions = Partitions(table, FoldLimits())
         self.partitions.assign({1})
         self.flusher = Flusher(table, self.partitions, Telemetry(), 1.0, 8.0, object, changelog.between)
         self.flusher.producer = object()
@@ -119,7 +121,7 @@ async def test_after_a_gap_the_copy_claims_what_it_has_again(owner: Owner, chang
     assert len(changelog.read) == 1
 
 
-async def test_what_is_newer_than_our_place_is_not_jumped_over(owner: Owner, changelog: Changelog) -> None:
+async def test_what_is_newer_than_our_checkpoint_is_not_jumped_over(owner: Owner, changelog: Changelog) -> None:
     """The next owner may go on from it without writing it again: as a standby this copy must still read it."""
     await owner.fold_and_flush()
     before = owner.claimed
@@ -134,7 +136,7 @@ async def test_what_is_newer_than_our_place_is_not_jumped_over(owner: Owner, cha
 async def test_a_later_epoch_is_never_jumped_over(owner: Owner, changelog: Changelog) -> None:
     await owner.fold_and_flush()
     before = owner.claimed
-    changelog.records.append((rows.PLACE_KEY, rows.encode_place(Place(1, 0, 0.0))))
+    changelog.records.append((rows.CHECKPOINT_KEY, rows.encode_checkpoint(Checkpoint(1, 0, 0.0))))
     for _ in range(3):
         await owner.fold_and_flush()
     assert owner.claimed == before
@@ -159,8 +161,8 @@ async def test_a_gap_that_cannot_be_read_now_is_read_with_a_later_flush(owner: O
 async def test_an_owner_that_finds_an_older_state_last_while_it_recovers_writes_over_it(
     table: Any, changelog: Changelog
 ) -> None:
-    place = (rows.PLACE_KEY, rows.encode_place(Place(0, 5, 0.0)))
-    changelog.records += [(KEY, a_row(stamp=5)), (KEY, a_row(stamp=3)), place]
+    checkpoint = (rows.CHECKPOINT_KEY, rows.encode_checkpoint(Checkpoint(0, 5, 0.0)))
+    changelog.records += [(KEY, a_row(stamp=5)), (KEY, a_row(stamp=3)), checkpoint]
     tp = table.changelog_tp(1)
     for offset, (key, value) in enumerate(changelog.records):
         table.store.merge(tp, [SimpleNamespace(key=key, value=value, timestamp=1)], offset)

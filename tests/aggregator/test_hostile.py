@@ -11,14 +11,14 @@ from hypothesis import strategies as st
 
 from metrics_app.aggregator import fold as folds
 from metrics_app.aggregator import row as rows
-from metrics_app.aggregator.fold import HOUR_MS, Limits, PartitionFold
-from metrics_app.aggregator.row import MOST, NOWHERE
+from metrics_app.aggregator.fold import HOUR_MS, FoldLimits, PartitionFold
+from metrics_app.aggregator.row import MOST, NO_CHECKPOINT
 from metrics_app.errors import FormatError
 from metrics_app.wire import record
 from metrics_app.wire.chunk import Chunk
 from tests.wire import hostile
 
-LIMITS = Limits(exact_distinct=3, max_senders=2, max_ranges=3)
+LIMITS = FoldLimits(exact_distinct=3, max_senders=2, max_ranges=3)
 times = st.sampled_from([hostile.NOW * HOUR_MS, 0, -1, 2**63 - 1, (hostile.NOW + 5) * HOUR_MS])
 
 
@@ -26,8 +26,8 @@ def written(fold: PartitionFold) -> dict[bytes, bytes]:
     """The rows of a flush, as they are stored."""
     flush = fold.take(as_of=0.0)
     fold.flushed(flush)
-    place = rows.decode_place(rows.encode_place(flush.place))
-    assert place == flush.place
+    checkpoint = rows.decode_checkpoint(rows.encode_checkpoint(flush.checkpoint))
+    assert checkpoint == flush.checkpoint
     return dict(flush.rows)
 
 
@@ -41,7 +41,7 @@ def assert_sound(stored: dict[bytes, bytes]) -> None:
 @given(st.lists(st.tuples(times, hostile.records), max_size=4))
 def test_any_record_is_refused_or_leads_to_rows_that_can_be_written_and_read(log):
     stored: dict[bytes, bytes] = {}
-    fold = PartitionFold(stored.get, LIMITS, NOWHERE)
+    fold = PartitionFold(stored.get, LIMITS, NO_CHECKPOINT)
     for offset, (timestamp_ms, value) in enumerate(log):
         chunks: list[Chunk] = []
         with suppress(FormatError):
@@ -77,7 +77,7 @@ def test_the_records_drawn_are_both_good_and_bad():
 
 def test_a_row_that_has_as_many_values_as_can_be_counted_takes_no_more_and_says_so(monkeypatch):
     monkeypatch.setattr(folds, "VALUES_MAX", 3)
-    fold = PartitionFold(dict[bytes, bytes]().get, LIMITS, NOWHERE)
+    fold = PartitionFold(dict[bytes, bytes]().get, LIMITS, NO_CHECKPOINT)
     two = [Chunk(b"a", hostile.NOW, b"\0" * 16)]
     tallies = [fold.apply(offset, hostile.NOW * HOUR_MS, two) for offset in range(2)]
     assert [(tally.folded, tally.overfull) for tally in tallies] == [(2, 0), (0, 2)]
@@ -85,7 +85,7 @@ def test_a_row_that_has_as_many_values_as_can_be_counted_takes_no_more_and_says_
 
 
 def test_a_row_that_has_left_out_as_many_duplicates_as_it_can_count_stays_writable():
-    fold = PartitionFold(dict[bytes, bytes]().get, LIMITS, NOWHERE)
+    fold = PartitionFold(dict[bytes, bytes]().get, LIMITS, NO_CHECKPOINT)
     again = [Chunk(b"a", hostile.NOW, b"\0" * 16, ids=b"i" * 16)]
     fold.apply(0, hostile.NOW * HOUR_MS, again)
     row = fold.find(b"a", hostile.NOW)
@@ -98,7 +98,7 @@ def test_a_row_that_has_left_out_as_many_duplicates_as_it_can_count_stays_writab
 
 def test_what_cannot_be_encoded_stays_to_be_flushed(monkeypatch):
     """Nothing is taken before all of it is encoded; the process ends on it all the same (test_flushing.py)."""
-    fold = PartitionFold(dict[bytes, bytes]().get, LIMITS, NOWHERE)
+    fold = PartitionFold(dict[bytes, bytes]().get, LIMITS, NO_CHECKPOINT)
     fold.apply(0, hostile.NOW * HOUR_MS, [Chunk(b"a", hostile.NOW, b"\0" * 8), Chunk(b"b", hostile.NOW, b"\0" * 8)])
     dirty = dict(fold.dirty)
     monkeypatch.setattr(rows, "encode_row", lambda row: 1 / 0)

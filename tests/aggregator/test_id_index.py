@@ -13,18 +13,19 @@ from typing import Any
 import pytest
 
 from metrics_app.aggregator import row as rows
-from metrics_app.aggregator.deduplication import BUCKET_HOURS, BUILT_KEY, ENTRY, EVERYTHING, SeenIds, Sight
-from metrics_app.aggregator.fold import HOUR_MS, Limits, PartitionFold, Tally
+from metrics_app.aggregator.deduplication import BUCKET_HOURS, BUILT_KEY, ENTRY, EVERYTHING, Occurrence, SeenIds
+from metrics_app.aggregator.fold import HOUR_MS, FoldLimits, PartitionFold
 from metrics_app.aggregator.partitions import Partitions
 from metrics_app.aggregator.ranges import WHOLE, Ranges
-from metrics_app.aggregator.row import Place
-from metrics_app.aggregator.source_log import Span
+from metrics_app.aggregator.row import Checkpoint
+from metrics_app.aggregator.source_log import LogSpan
 from metrics_app.aggregator.table import HourlyTable
+from metrics_app.aggregator.tally import Tally
 from metrics_app.wire.chunk import Chunk
 
 HOUR = 498_744  # the first of a bucket
 ID, OTHER = b"i" * 16, b"o" * 16
-LIMITS = Limits()
+LIMITS = FoldLimits()
 
 
 def ids_row(hour: int, offset: int, *ids: bytes, claims: Ranges = EVERYTHING, epoch: int = 0) -> tuple[bytes, bytes]:
@@ -35,7 +36,7 @@ def write(table: HourlyTable, *written: tuple[bytes, bytes]) -> None:
     table.store.write(table.changelog_tp(1), written, 1)
 
 
-def found(table: HourlyTable, *ids: bytes, from_hour: int = HOUR - 24) -> dict[bytes, list[Sight]]:
+def found(table: HourlyTable, *ids: bytes, from_hour: int = HOUR - 24) -> dict[bytes, list[Occurrence]]:
     sights = table.store.ids(1).find(set(ids), from_hour)
     return {id_: sorted(those) for id_, those in sights.items()}
 
@@ -56,8 +57,12 @@ def test_an_id_is_found_with_all_it_claimed_in_each_record_also_after_a_restart(
     write(table, ids_row(HOUR, 7, ID, OTHER), ids_row(HOUR + 1, 9, ID, claims=Ranges([1, 3, 8, 9])))
     write(table, ids_row(HOUR + BUCKET_HOURS, 11, ID, claims=Ranges([5, 6]), epoch=1))
     expected = {
-        ID: [Sight(HOUR, 0, 7, WHOLE), Sight(HOUR + 1, 0, 9, (1, 3, 8, 9)), Sight(HOUR + 24, 1, 11, (5, 6))],
-        OTHER: [Sight(HOUR, 0, 7, WHOLE)],
+        ID: [
+            Occurrence(HOUR, 0, 7, WHOLE),
+            Occurrence(HOUR + 1, 0, 9, (1, 3, 8, 9)),
+            Occurrence(HOUR + 24, 1, 11, (5, 6)),
+        ],
+        OTHER: [Occurrence(HOUR, 0, 7, WHOLE)],
     }
     assert found(table, ID, OTHER, b"x" * 16) == expected
     reopen(table)
@@ -67,14 +72,14 @@ def test_an_id_is_found_with_all_it_claimed_in_each_record_also_after_a_restart(
 def test_a_row_that_is_written_again_is_found_once(table):
     for _ in range(2):
         write(table, ids_row(HOUR, 7, ID))
-    assert found(table, ID) == {ID: [Sight(HOUR, 0, 7, WHOLE)]}
+    assert found(table, ID) == {ID: [Occurrence(HOUR, 0, 7, WHOLE)]}
 
 
 def test_what_is_read_from_the_changelog_is_found_too(table):
     row_key, value = ids_row(HOUR, 7, ID)
     record: Any = SimpleNamespace(key=row_key, value=value, timestamp=0)
     table.store.merge(table.changelog_tp(1), [record], 0)
-    assert found(table, ID) == {ID: [Sight(HOUR, 0, 7, WHOLE)]}
+    assert found(table, ID) == {ID: [Occurrence(HOUR, 0, 7, WHOLE)]}
 
 
 def test_ids_leave_bucket_by_bucket_and_never_before_their_hour(table):
@@ -113,8 +118,8 @@ def test_a_copy_of_an_older_release_gets_its_index_bit_by_bit_also_over_restarts
 class Samples:
     """A samples topic that ends where it is folded to."""
 
-    async def spans(self, places: dict[int, Place]) -> dict[int, Span]:
-        return {partition: Span(0, place.offset + 1, None) for partition, place in places.items()}
+    async def spans(self, checkpoints: dict[int, Checkpoint]) -> dict[int, LogSpan]:
+        return {partition: LogSpan(0, checkpoint.offset + 1, None) for partition, checkpoint in checkpoints.items()}
 
     def committed(self, _partition: int) -> int:
         return 0
@@ -153,7 +158,7 @@ def fill(table: HourlyTable, records: int) -> None:
     for start in range(0, records, 5000):
         write(table, *(ids_row(HOUR + n * 24 // records, n, id_of(n)) for n in range(start, start + 5000)))
     now_ms = (HOUR + 24) * HOUR_MS - 1
-    write(table, (rows.PLACE_KEY, rows.encode_place(Place(0, records - 1, 0.0, now_ms, 0, now_ms))))
+    write(table, (rows.CHECKPOINT_KEY, rows.encode_checkpoint(Checkpoint(0, records - 1, 0.0, now_ms, 0, now_ms))))
     reopen(table)
 
 
@@ -252,7 +257,7 @@ def test_an_id_is_found_among_those_not_flushed_without_a_look_at_every_record()
 
 def test_how_far_back_ids_are_known_is_what_was_not_dropped(table):
     """As after a horizon that was shorter: what is gone does not come back with the setting."""
-    partitions = Partitions(table, Limits(id_horizon_hours=48))
+    partitions = Partitions(table, FoldLimits(id_horizon_hours=48))
     partitions.assign({1, 2})
     assert partitions.ids_known_for_s() == 48 * 3600
     for partition in (1, 2):

@@ -10,7 +10,7 @@ from aiokafka.errors import KafkaConnectionError, MessageSizeTooLargeError
 
 from metrics_app.aggregator import flusher as module
 from metrics_app.aggregator.flusher import Flusher
-from metrics_app.aggregator.fold import Limits
+from metrics_app.aggregator.fold import FoldLimits
 from metrics_app.aggregator.partitions import Partitions
 from metrics_app.telemetry import Telemetry
 
@@ -56,7 +56,7 @@ async def nothing_between(*_: Any) -> list[tuple[bytes, bytes]]:
 
 @pytest.fixture
 def flusher(table: Any, producer: Any) -> Flusher:
-    return Flusher(table, Partitions(table, Limits()), Telemetry(), 1.0, 8.0, lambda: producer, nothing_between)
+    return Flusher(table, Partitions(table, FoldLimits()), Telemetry(), 1.0, 8.0, lambda: producer, nothing_between)
 
 
 async def test_a_letter_that_is_too_large_for_its_topic_is_kept_without_the_record_and_says_so(

@@ -11,11 +11,11 @@ import pytest
 from metrics_app.aggregator import reader
 from metrics_app.aggregator import row as rows
 from metrics_app.aggregator.deduplication import EVERYTHING
-from metrics_app.aggregator.fold import Limits, PartitionFold
+from metrics_app.aggregator.fold import FoldLimits, PartitionFold
 from metrics_app.aggregator.partitions import Partitions
 from metrics_app.aggregator.ranges import Ranges
 from metrics_app.aggregator.reader import TableReader, recent_keys, stored_keys
-from metrics_app.aggregator.row import NOWHERE, Row
+from metrics_app.aggregator.row import NO_CHECKPOINT, Row
 from metrics_app.errors import FormatError, OwnerUnavailableError
 from metrics_app.stats.summary import HourlySummary
 
@@ -37,7 +37,7 @@ def table(table: Any) -> Any:
     stored += [(rows.hour_key(HOUR + by, b"beside"), rows.encode_row(row_of(1.0, 2.0))) for by in (-1, 1)]
     stored += [
         (rows.ids_key(HOUR, 1), rows.encode_ids(0, 1, {bytes(16): EVERYTHING})),
-        (rows.PLACE_KEY, rows.encode_place(NOWHERE)),
+        (rows.CHECKPOINT_KEY, rows.encode_checkpoint(NO_CHECKPOINT)),
     ]
     table.store.write(table.changelog_tp(1), stored, 1)
     return table
@@ -106,7 +106,7 @@ def test_rows_that_count_are_told_from_those_that_do_not():
 
 
 def test_rows_in_memory_are_listed_by_hour_and_prefix():
-    fold = PartitionFold(lambda _: None, Limits(), NOWHERE)
+    fold = PartitionFold(lambda _: None, FoldLimits(), NO_CHECKPOINT)
     for hour in (HOUR - 1, HOUR, HOUR + 24):
         for key in (b"a", b"ab", b"b"):
             fold.cache[rows.hour_key(hour, key + b"%d" % (hour % 7))] = row_of(1.0)
@@ -121,7 +121,7 @@ def test_rows_in_memory_are_listed_by_hour_and_prefix():
 
 def test_partition_that_is_not_held_is_not_taken_for_an_empty_one(table):
     app: Any = SimpleNamespace(rebalancing=False, tables=SimpleNamespace(actives_ready=True))
-    reader = TableReader(app, table, Partitions(table, Limits()), SimpleNamespace(current=set(), progress={}))
+    reader = TableReader(app, table, Partitions(table, FoldLimits()), SimpleNamespace(current=set(), progress={}))
 
     with pytest.raises(OwnerUnavailableError):
         reader.stored_keys(3, HOUR, b"", b"", None, 9)

@@ -19,7 +19,7 @@ from metrics_app.aggregator import row as rows
 from metrics_app.aggregator.deduplication import EVERYTHING
 from metrics_app.aggregator.local_copies import options
 from metrics_app.aggregator.local_state import DamagedError, Manifest
-from metrics_app.aggregator.row import Place
+from metrics_app.aggregator.row import Checkpoint
 from metrics_app.aggregator.store import HourStore
 from metrics_app.aggregator.table import HourlyTable, new_table
 
@@ -67,7 +67,9 @@ class Machine:
         """Thousands of rows, as table files with `flush`; else in the write-ahead log."""
         tp = self.table.changelog_tp(partition)
         written = [(key(number), value(number)) for number in range(first, first + ROWS)]
-        self.store.write(tp, [*written, (rows.PLACE_KEY, rows.encode_place(Place(0, first, 1.0)))], first + ROWS)
+        self.store.write(
+            tp, [*written, (rows.CHECKPOINT_KEY, rows.encode_checkpoint(Checkpoint(0, first, 1.0)))], first + ROWS
+        )
         db = self.store.held(partition)
         assert db is not None
         if flush:
@@ -276,9 +278,9 @@ def test_a_block_that_cannot_be_read_ends_the_process_and_is_rebuilt_by_the_next
 
 def test_a_row_of_nonsense_ends_the_process_wherever_it_is_decoded(machine: Machine) -> None:
     tp = machine.table.changelog_tp(BAD)
-    machine.store.write(tp, [(rows.PLACE_KEY, rows.encode_place(Place(0, 7, 1.0))[:-1])], None)
+    machine.store.write(tp, [(rows.CHECKPOINT_KEY, rows.encode_checkpoint(Checkpoint(0, 7, 1.0))[:-1])], None)
     with pytest.raises(Ended, match="damaged"), machine.store.sound(BAD):
-        machine.table.place(BAD)
+        machine.table.checkpoint(BAD)
     assert (machine.path(BAD) / local_state.MARK).read_text() == "unreadable"
 
 

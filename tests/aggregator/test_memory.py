@@ -5,8 +5,8 @@ from __future__ import annotations
 import struct
 import tracemalloc
 
-from metrics_app.aggregator.fold import HOUR_MS, Limits, PartitionFold
-from metrics_app.aggregator.row import NOWHERE
+from metrics_app.aggregator.fold import HOUR_MS, FoldLimits, PartitionFold
+from metrics_app.aggregator.row import NO_CHECKPOINT
 from metrics_app.wire.chunk import Chunk
 
 HOUR = 498_740
@@ -14,9 +14,9 @@ ROWS = 20_000
 MOST_BYTES = 512
 
 
-def test_a_row_of_one_value_takes_under_half_a_kilobyte_with_its_key_and_its_place_in_the_overlay():
+def test_a_row_of_one_value_takes_under_half_a_kilobyte_with_its_key_and_its_checkpoint_in_the_overlay():
     chunks = [Chunk(b"key-%08d" % number, HOUR, struct.pack("<d", number + 0.5)) for number in range(ROWS)]
-    fold = PartitionFold(lambda _row_key: None, Limits(), NOWHERE)
+    fold = PartitionFold(lambda _row_key: None, FoldLimits(), NO_CHECKPOINT)
     tracemalloc.start()
     try:
         fold.apply(0, HOUR * HOUR_MS, chunks)

@@ -11,13 +11,13 @@ from faust.types import TP
 from metrics_app.aggregator import row as rows
 from metrics_app.aggregator.deduplication import EVERYTHING
 from metrics_app.aggregator.local_state import ORIGIN_KEY
-from metrics_app.aggregator.origin import Matching, Origin, Reached, difference
-from metrics_app.aggregator.row import Place
+from metrics_app.aggregator.origin import CopyOrigin, Matching, Reached, difference
+from metrics_app.aggregator.row import Checkpoint
 from metrics_app.aggregator.table import HourlyTable
 from metrics_app.kafka.identity import ClusterIdentity, TopicIdentity
 
-HERE = Origin("here", "first")
-PLACE_ROW = (rows.PLACE_KEY, rows.encode_place(Place(0, 7, 1.0)))
+HERE = CopyOrigin("here", "first")
+CHECKPOINT_ROW = (rows.CHECKPOINT_KEY, rows.encode_checkpoint(Checkpoint(0, 7, 1.0)))
 REACHED = Reached(9, 5000)
 
 
@@ -27,29 +27,29 @@ REACHED = Reached(9, 5000)
         (HERE, 10, None, None),
         (HERE, 30, 10, None),
         (None, 10, None, None),
-        (Origin("here", ""), 10, None, None),  # taken from a broker that knew no ids of topics
-        (Origin("there", "first"), 10, None, "foreign"),
-        (Origin("here", "second"), 10, None, "remade"),
-        (Origin("here", "second"), 0, None, "remade"),
+        (CopyOrigin("here", ""), 10, None, None),  # taken from a broker that knew no ids of topics
+        (CopyOrigin("there", "first"), 10, None, "foreign"),
+        (CopyOrigin("here", "second"), 10, None, "remade"),
+        (CopyOrigin("here", "second"), 0, None, "remade"),
         (HERE, 9, None, "ahead"),
         (HERE, 30, 9, "diverged"),
         (HERE, 30, 4, "diverged"),
     ],
 )
 def test_a_copy_is_of_a_changelog_by_its_ids_its_end_and_what_was_appended_later(
-    copy: Origin | None, end: int, newer: int | None, expected: str | None
+    copy: CopyOrigin | None, end: int, newer: int | None, expected: str | None
 ) -> None:
     assert difference(copy, HERE, REACHED, end, newer) == expected
 
 
 def test_a_broker_that_knows_no_ids_of_topics_makes_no_difference() -> None:
-    assert difference(HERE, Origin("here", ""), REACHED, 10, None) is None
+    assert difference(HERE, CopyOrigin("here", ""), REACHED, 10, None) is None
 
 
 class Broker:
     """Has one changelog partition, its records appended at 1000, 2000, ..."""
 
-    def __init__(self, tp: TP, records: list[tuple[bytes, bytes]], origin: Origin = HERE) -> None:
+    def __init__(self, tp: TP, records: list[tuple[bytes, bytes]], origin: CopyOrigin = HERE) -> None:
         self.tp, self.origin = tp, origin
         self.records = [
             SimpleNamespace(offset=offset, key=key, value=value, timestamp=1000 * (offset + 1))
@@ -124,8 +124,8 @@ async def test_it_goes_on_with_the_changelog_it_is_of(copy: Copy) -> None:
     assert copy.store.is_whole(1)
 
 
-@pytest.mark.parametrize("origin", [Origin("there", "first"), Origin("there", "other")])
-async def test_of_another_kafka_nothing_is_answered_and_nothing_kept(copy: Copy, origin: Origin) -> None:
+@pytest.mark.parametrize("origin", [CopyOrigin("there", "first"), CopyOrigin("there", "other")])
+async def test_of_another_kafka_nothing_is_answered_and_nothing_kept(copy: Copy, origin: CopyOrigin) -> None:
     await copy.meet(Broker(copy.tp, changes(9), origin))
     assert (copy.offset, copy.rows, copy.reasons) == (-1, 0, ["foreign"])
     assert not copy.store.is_whole(1)
@@ -148,7 +148,7 @@ async def test_of_a_broker_put_back_that_has_gone_on_it_is_built_anew(copy: Copy
 
 async def test_of_a_changelog_made_anew_it_is_kept_and_noted_for_writing(copy: Copy) -> None:
     for _ in range(2):  # also when the process ends before it has been written
-        await copy.meet(Broker(copy.tp, [], Origin("here", "second")))
+        await copy.meet(Broker(copy.tp, [], CopyOrigin("here", "second")))
         assert (copy.offset, copy.rows, copy.reasons) == (-1, 5, [])
         assert copy.store.is_detached(1)
         assert copy.store.is_whole(1)
@@ -158,7 +158,7 @@ async def test_a_part_of_a_copy_is_not_written_to_a_changelog_made_anew(table: H
     copy = Copy(table)
     await copy.meet(Broker(copy.tp, []))
     copy.store.write(copy.tp, changes(3), 2)
-    await copy.meet(Broker(copy.tp, [], Origin("here", "second")))
+    await copy.meet(Broker(copy.tp, [], CopyOrigin("here", "second")))
     assert (copy.rows, copy.reasons) == (0, ["remade"])
 
 
@@ -167,9 +167,9 @@ async def test_a_copy_of_a_release_that_noted_no_ids_is_taken_if_its_last_record
     table: HourlyTable, same: bool, reasons: list[str]
 ) -> None:
     copy = Copy(table)
-    copy.store.write(copy.tp, [*changes(4), PLACE_ROW], 4)
+    copy.store.write(copy.tp, [*changes(4), CHECKPOINT_ROW], 4)
     copy.store.note_whole(1)
-    last = PLACE_ROW if same else (rows.PLACE_KEY, rows.encode_place(Place(0, 8, 1.0)))
+    last = CHECKPOINT_ROW if same else (rows.CHECKPOINT_KEY, rows.encode_checkpoint(Checkpoint(0, 8, 1.0)))
     await copy.meet(Broker(copy.tp, [*changes(4), last, *changes(2)]))
     assert copy.reasons == reasons
     assert copy.store.is_whole(1) == same

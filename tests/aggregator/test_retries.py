@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from metrics_app.aggregator.fold import Limits, PartitionFold
-from metrics_app.aggregator.row import NOWHERE
-from metrics_app.client.gathering import Histogram
+from metrics_app.aggregator.fold import FoldLimits, PartitionFold
+from metrics_app.aggregator.row import NO_CHECKPOINT
+from metrics_app.client.gathering import SentHistogram
 from metrics_app.wire import bodies, record
 
 NOW_S = 498_740 * 3600.0 + 1800.0
@@ -33,9 +33,9 @@ class Attempt(NamedTuple):
 
 def fold_all(body: bytes, content_type: str, attempts: list[Attempt], request_id: bytes = b"r") -> PartitionFold:
     """What the attempts come to, each a record of its own."""
-    fold = PartitionFold(lambda _row_key: None, Limits(), NOWHERE)
+    fold = PartitionFold(lambda _row_key: None, FoldLimits(), NO_CHECKPOINT)
     for offset, attempt in enumerate(attempts):
-        limits = bodies.Limits(1000, attempt.max_ahead_s, attempt.retention_s, attempt.chunk_values)
+        limits = bodies.BodyLimits(1000, attempt.max_ahead_s, attempt.retention_s, attempt.chunk_values)
         now_s = NOW_S + attempt.after_s
         parsed = bodies.parse(body, content_type, now_s, limits, request_id)
         fold.apply(offset, int(now_s * 1000), record.decode(record.encode(parsed.chunks)))
@@ -75,8 +75,8 @@ def test_a_retry_after_the_turn_of_the_hour_is_known():
     assert counted(fold_all(body, JSON, attempts)) == (3, 7.0)
 
 
-def test_a_histogram_among_values_keeps_its_places_whatever_is_refused_beside_it():
-    hour, histogram = int(NOW_S // 3600), Histogram()
+def test_a_histogram_among_values_keeps_its_checkpoints_whatever_is_refused_beside_it():
+    hour, histogram = int(NOW_S // 3600), SentHistogram()
     histogram.add([8.0, 16.0])
     runs = [
         {"key": "a", "hour": hour + 1, "values": [1.0, 2.0]},
@@ -92,7 +92,7 @@ def test_a_histogram_among_values_keeps_its_places_whatever_is_refused_beside_it
 
 def as_an_older_release(body: bytes, request_id: bytes) -> bytes:
     """The record of a collector from before there were places: each piece has an id of its own, by its number."""
-    limits = bodies.Limits(1000, 300, 86_400, 3)
+    limits = bodies.BodyLimits(1000, 300, 86_400, 3)
     chunks = bodies.parse(body, JSON, NOW_S, limits, request_id).chunks
     named = [
         chunk._replace(first=0, ids=chunk.ids if chunk.first == 1 else blake2b(chunk.ids + b"%d" % piece).digest()[:16])
@@ -106,16 +106,16 @@ def test_a_request_that_an_older_collector_took_is_known_when_it_is_sent_again_t
     body = json.dumps([["a", n] for n in range(count)]).encode()
     old = as_an_older_release(body, b"r")
     assert old[2] == record.VERSION, "which an older aggregator reads"
-    fold = PartitionFold(lambda _row_key: None, Limits(), NOWHERE)
+    fold = PartitionFold(lambda _row_key: None, FoldLimits(), NO_CHECKPOINT)
     fold.apply(0, int(NOW_S * 1000), record.decode(old))
-    new = bodies.parse(body, JSON, NOW_S, bodies.Limits(1000, 300, 86_400, 7), b"r").chunks
+    new = bodies.parse(body, JSON, NOW_S, bodies.BodyLimits(1000, 300, 86_400, 7), b"r").chunks
     assert fold.apply(1, int(NOW_S * 1000), new).duplicate_ids == count
     assert counted(fold) == (count, sum(range(count)))
 
 
 def test_the_ids_are_those_of_an_older_release():
     """Golden: a collector that gives others counts again what was taken before it was upgraded."""
-    (chunk,) = bodies.parse(b'["a",1]', JSON, NOW_S, bodies.Limits(1000, 300, 86_400, 7), b"r").chunks
+    (chunk,) = bodies.parse(b'["a",1]', JSON, NOW_S, bodies.BodyLimits(1000, 300, 86_400, 7), b"r").chunks
     assert chunk.ids.hex() == OLD_ID
 
 

@@ -8,15 +8,17 @@ from hypothesis import strategies as st
 
 from metrics_app.aggregator import row as rows
 from metrics_app.aggregator.ranges import WHOLE, Ranges
-from metrics_app.aggregator.row import Place, Row, Version
+from metrics_app.aggregator.row import Checkpoint, Row, Version
 from metrics_app.errors import FormatError
 from metrics_app.holdings import Loss
 from metrics_app.stats.summary import HourlySummary
 
 GOLDEN_IDS = Path(__file__).with_name("ids.hex")  # of ids without places, and with some
 # a row and a place, as version 1 has stored them, and a place of version 2: never to be changed
-GOLDEN, GOLDEN_PLACE = Path(__file__).with_name("row_v1.hex"), Path(__file__).with_name("place_v2.hex")
-A_PLACE = Place(3, 41, 1795464000.5, 1795464000000, 498740, 1795463999000, (Loss(0, 498740, 1795400000.0, 7),))
+GOLDEN, GOLDEN_CHECKPOINT = Path(__file__).with_name("row_v1.hex"), Path(__file__).with_name("place_v2.hex")
+A_CHECKPOINT = Checkpoint(
+    3, 41, 1795464000.5, 1795464000000, 498740, 1795463999000, (Loss(0, 498740, 1795400000.0, 7),)
+)
 
 
 def a_row(*values: float) -> Row:
@@ -61,7 +63,7 @@ def test_a_row_cut_short_is_a_format_error(length):
 
 def test_the_order_of_two_states_is_read_from_the_header():
     assert Version(3, 41) == rows.version_of(rows.encode_row(a_row(1)))
-    assert Version(3, 41) == rows.version_of(rows.encode_place(Place(3, 41, 1.0)))
+    assert Version(3, 41) == rows.version_of(rows.encode_checkpoint(Checkpoint(3, 41, 1.0)))
     assert Version(2, 99) < Version(3, -1) < Version(3, 0)
 
 
@@ -72,10 +74,10 @@ def test_a_value_of_another_release_is_refused_by_name():
         rows.version_of(bytes(value))
 
 
-def test_ids_and_place_come_back():
+def test_ids_and_checkpoint_come_back():
     claims = {b"a" * 16: Ranges([*WHOLE]), b"b" * 16: Ranges([1, 5, 7, 8])}
     assert rows.decode_ids(rows.encode_ids(1, 7, claims)) == {b"a" * 16: WHOLE, b"b" * 16: (1, 5, 7, 8)}
-    assert Place(1, 7, 12.25) == rows.decode_place(rows.encode_place(Place(1, 7, 12.25)))
+    assert Checkpoint(1, 7, 12.25) == rows.decode_checkpoint(rows.encode_checkpoint(Checkpoint(1, 7, 12.25)))
     assert rows.split_ids_key(rows.ids_key(498740, 7)) == (498740, 7)
     assert rows.split_hour_key(rows.hour_key(498740, b"k\x00")) == (498740, b"k\x00")
 
@@ -86,7 +88,7 @@ def test_a_range_before_an_hour_holds_older_hours_of_that_kind_only():
     assert start <= rows.hour_key(99, b"\xff" * 256) < stop
     assert not start <= rows.hour_key(100, b"\x00") < stop
     assert not start <= rows.ids_key(99, 0) < stop
-    assert not start <= rows.PLACE_KEY < stop
+    assert not start <= rows.CHECKPOINT_KEY < stop
     # the key under which Faust keeps the changelog offset in the same database
     assert not start <= b"__faust\0offset__" < stop
 
@@ -100,17 +102,21 @@ def test_a_row_of_one_value_takes_little():
 
 def test_rows_stored_by_this_format_are_read_and_written_as_they_were():
     """A changelog holds them for a month: a release that reads them no longer, or writes others, is another format."""
-    row, place = (bytes.fromhex(line) for line in GOLDEN.read_text().split())
+    row, checkpoint = (bytes.fromhex(line) for line in GOLDEN.read_text().split())
     again = rows.decode_row(row, 1000)
     assert (again.epoch, again.stamp, again.missing, again.summary.count, again.summary.sum) == (3, 41, 2, 2, 4.0)
     assert rows.encode_row(a_row(1.5, 2.5)) == row
     # that of version 1 took the clock of the log for the time
-    assert rows.decode_place(place) == A_PLACE._replace(clock_ms=A_PLACE.log_ms, losses=())
+    assert rows.decode_checkpoint(checkpoint) == A_CHECKPOINT._replace(clock_ms=A_CHECKPOINT.log_ms, losses=())
 
 
-def test_a_place_stored_by_this_format_is_read_and_written_as_it_was():
-    place = bytes.fromhex(GOLDEN_PLACE.read_text())
-    assert (rows.decode_place(place), rows.encode_place(A_PLACE), place[1]) == (A_PLACE, place, 2)
+def test_a_checkpoint_stored_by_this_format_is_read_and_written_as_it_was():
+    checkpoint = bytes.fromhex(GOLDEN_CHECKPOINT.read_text())
+    assert (rows.decode_checkpoint(checkpoint), rows.encode_checkpoint(A_CHECKPOINT), checkpoint[1]) == (
+        A_CHECKPOINT,
+        checkpoint,
+        2,
+    )
 
 
 def test_ids_stored_by_this_format_are_read_and_written_as_they_were():

@@ -9,9 +9,9 @@ import pytest
 
 from metrics_app.aggregator import fencing
 from metrics_app.aggregator import row as rows
-from metrics_app.aggregator.fencing import Records, Span
+from metrics_app.aggregator.fencing import Acknowledged, Records
 from metrics_app.aggregator.flusher import Flusher
-from metrics_app.aggregator.fold import HOUR_MS, Limits
+from metrics_app.aggregator.fold import HOUR_MS, FoldLimits
 from metrics_app.aggregator.partitions import Partitions
 from metrics_app.telemetry import Telemetry
 from metrics_app.wire.chunk import Chunk
@@ -29,12 +29,14 @@ class Changelog:
         self.written: list[tuple[bytes, bytes]] = []
         self.refuses = False
 
-    async def send(self, _flusher: Flusher, _producer: Any, records: dict[int, Records]) -> dict[int, list[Span]]:
+    async def send(
+        self, _flusher: Flusher, _producer: Any, records: dict[int, Records]
+    ) -> dict[int, list[Acknowledged]]:
         if self.refuses:
             raise TimeoutError
         before = len(self.written)
         self.written += records[1]
-        return {1: [Span(before, len(self.written) - before, 1)]}
+        return {1: [Acknowledged(before, len(self.written) - before, 1)]}
 
 
 async def nothing_between(*_: Any) -> list[tuple[bytes, bytes]]:
@@ -45,7 +47,7 @@ class Worker:
     """Owns partition 1; its flushes go to a list."""
 
     def __init__(self, table: Any, changelog: Changelog, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.partitions = Partitions(table, Limits())
+        self.partitions = Partitions(table, FoldLimits())
         self.partitions.assign({1})
         self.flusher = Flusher(table, self.partitions, Telemetry(), 1.0, 8.0, object, nothing_between)
         self.flusher.producer = object()
@@ -156,4 +158,4 @@ async def test_hours_that_close_together_are_sealed_together(worker: Worker) -> 
     """As after a silence of hours, which may have begun before the hour was sealed."""
     worker.fold(CLOSED_MS + 9 * HOUR_MS, b"x", hour=HOUR + 10)
     assert await worker.flush() == KEYS
-    assert worker.partitions.of(1).fold.place.sealed == HOUR + 10
+    assert worker.partitions.of(1).fold.checkpoint.sealed == HOUR + 10

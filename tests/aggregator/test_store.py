@@ -11,15 +11,15 @@ from faust.types import TP
 
 from metrics_app.aggregator import row as rows
 from metrics_app.aggregator.deduplication import ENTRY, EVERYTHING
-from metrics_app.aggregator.fold import HOUR_MS, Limits
+from metrics_app.aggregator.fold import HOUR_MS, FoldLimits
 from metrics_app.aggregator.local_state import MARK
-from metrics_app.aggregator.origin import Origin
+from metrics_app.aggregator.origin import CopyOrigin
 from metrics_app.aggregator.partitions import Partitions
-from metrics_app.aggregator.row import Place, Row
+from metrics_app.aggregator.row import Checkpoint, Row
 from metrics_app.aggregator.table import HourlyTable
 from metrics_app.stats.summary import HourlySummary
 
-HERE = Origin("cluster", "topic")
+HERE = CopyOrigin("cluster", "topic")
 KEY = rows.hour_key(498_740, b"cart")
 
 
@@ -33,8 +33,8 @@ def state(stamp: int, epoch: int = 0) -> bytes:
     return rows.encode_row(Row(HourlySummary(), epoch, stamp))
 
 
-def place(stamp: int) -> bytes:
-    return rows.encode_place(Place(0, stamp, 1.0))
+def checkpoint(stamp: int) -> bytes:
+    return rows.encode_checkpoint(Checkpoint(0, stamp, 1.0))
 
 
 def take(table: HourlyTable, *records: tuple[bytes, bytes | None], reached: int) -> None:
@@ -65,11 +65,11 @@ def test_foreign_records_and_tombstones_in_the_changelog_change_nothing(table):
 
 def test_rows_and_the_changelog_offset_are_written_together_and_survive_a_restart(table):
     tp = table.changelog_tp(1)
-    table.store.write(tp, [(KEY, state(7)), (rows.PLACE_KEY, place(7))], 12)
+    table.store.write(tp, [(KEY, state(7)), (rows.CHECKPOINT_KEY, checkpoint(7))], 12)
     table.store.revoke_partitions(table, {tp})
     assert table.store.held(1) is None
     assert table.store.persisted_offset(tp) == 12
-    assert Place(0, 7, 1.0) == table.place(1)
+    assert Checkpoint(0, 7, 1.0) == table.checkpoint(1)
 
 
 def test_a_revoked_partition_is_closed_so_that_another_process_may_open_it(table):
@@ -86,17 +86,17 @@ def test_expiry_drops_old_hours_and_ids_and_nothing_else(table):
     old, kept = rows.hour_key(99, b"k"), rows.hour_key(100, b"k")
     old_ids, kept_ids = rows.ids_key(119, 1), rows.ids_key(120, 2)
     ids = [(key, rows.encode_ids(0, 1, {b"i" * 16: EVERYTHING})) for key in (old_ids, kept_ids)]
-    table.store.write(tp, [*ids, *((key, state(1)) for key in (old, kept, rows.PLACE_KEY))], 5)
+    table.store.write(tp, [*ids, *((key, state(1)) for key in (old, kept, rows.CHECKPOINT_KEY))], 5)
     table.expire(1, before_hour=100, ids_before_hour=120)
     inner = (bytes([ENTRY]), b"__metrics")
     left = [key for key, _ in table.store.scan(1, b"\x00", b"\xff") if not key.startswith(inner)]
-    assert [kept, kept_ids, rows.PLACE_KEY, b"__faust\0offset__"] == left
+    assert [kept, kept_ids, rows.CHECKPOINT_KEY, b"__faust\0offset__"] == left
     assert table.store.persisted_offset(tp) == 5
 
 
-def test_the_copy_of_a_standby_expires_by_the_clock_of_the_place_it_has_reached(table):
+def test_the_copy_of_a_standby_expires_by_the_clock_of_the_checkpoint_it_has_reached(table):
     """Its owner drops hours from its own copy only: a standby would keep all it has ever read."""
-    limits = Limits(retention_hours=24, id_horizon_hours=2)
+    limits = FoldLimits(retention_hours=24, id_horizon_hours=2)
     partitions = Partitions(table, limits)
     partitions.assign({1})
     hours = [100, 101, 124, 125]
@@ -106,9 +106,9 @@ def test_the_copy_of_a_standby_expires_by_the_clock_of_the_place_it_has_reached(
         return [rows.split_hour_key(row_key)[0] for row_key, _ in stored]
 
     def fill(partition: int, at_hour: int) -> None:
-        place = rows.encode_place(Place(0, 7, at_hour * 3600.0, clock_ms=at_hour * HOUR_MS))
+        checkpoint = rows.encode_checkpoint(Checkpoint(0, 7, at_hour * 3600.0, clock_ms=at_hour * HOUR_MS))
         stored = [(rows.hour_key(hour, b"k"), state(1)) for hour in hours]
-        table.store.write(table.changelog_tp(partition), [*stored, (rows.PLACE_KEY, place)], None)
+        table.store.write(table.changelog_tp(partition), [*stored, (rows.CHECKPOINT_KEY, checkpoint)], None)
 
     fill(1, 125)
     fill(2, 124)
@@ -167,7 +167,7 @@ def test_rows_of_a_newer_release_in_the_changelog_are_refused_and_not_left_out(r
 
 
 def test_a_local_row_of_a_newer_release_is_refused_and_not_called_damaged(refusing):
-    refusing.store.write(refusing.changelog_tp(1), [(rows.PLACE_KEY, newer(place(9)))], 1)
+    refusing.store.write(refusing.changelog_tp(1), [(rows.CHECKPOINT_KEY, newer(checkpoint(9)))], 1)
     with pytest.raises(Ended, match=f"version {rows.VERSION + 1}"):
-        refusing.place(1)
+        refusing.checkpoint(1)
     assert not (refusing.store.partition_path(1) / MARK).exists()

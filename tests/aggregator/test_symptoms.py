@@ -119,7 +119,7 @@ async def test_a_copy_that_is_given_its_index_of_ids_does_not_stand_still(parts)
     assert parts.symptoms.now()["compare"].marker != before
 
 
-async def test_flushes_that_fail_and_places_that_cannot_be_compared_are(parts):
+async def test_flushes_that_fail_and_checkpoints_that_cannot_be_compared_are(parts):
     parts.flusher.failing_since = 5.0
     parts.folding.partitions.all_compared.clear()
     assert sorted(parts.symptoms.now()) == ["compare", "flush", "proof"]

@@ -12,12 +12,12 @@ import pytest
 from metrics_app import clocks as module
 from metrics_app.aggregator import fencing
 from metrics_app.aggregator import row as rows
-from metrics_app.aggregator.completeness import End
-from metrics_app.aggregator.fold import HOUR_MS, Limits, PartitionFold
+from metrics_app.aggregator.completeness import LogEnd
+from metrics_app.aggregator.fold import HOUR_MS, FoldLimits, PartitionFold
 from metrics_app.aggregator.partitions import Partitions
 from metrics_app.aggregator.reader import TableReader
 from metrics_app.aggregator.role import final_after_s
-from metrics_app.aggregator.row import NOWHERE, Place, Row
+from metrics_app.aggregator.row import NO_CHECKPOINT, Checkpoint, Row
 from metrics_app.aggregator.source_log import LogClock, Witness
 from metrics_app.aggregator.table import HourlyTable
 from metrics_app.clocks import Instant
@@ -31,7 +31,7 @@ from tests.aggregator.conftest import active_of
 HOUR = 498_740
 NOW_MS = HOUR * HOUR_MS + 1000
 DAY_MS = 24 * HOUR_MS
-LIMITS = Limits()
+LIMITS = FoldLimits()
 ID = b"i" * 16
 
 
@@ -39,8 +39,8 @@ def chunk(value: float, hour: int = HOUR, ids: bytes = b"") -> Chunk:
     return Chunk(b"k", hour, struct.pack("<d", value), ids=ids)
 
 
-def a_fold(place: Place = NOWHERE) -> PartitionFold:
-    return PartitionFold(lambda _: None, LIMITS, place)
+def a_fold(checkpoint: Checkpoint = NO_CHECKPOINT) -> PartitionFold:
+    return PartitionFold(lambda _: None, LIMITS, checkpoint)
 
 
 def count(fold: PartitionFold, hour: int = HOUR) -> int:
@@ -58,12 +58,12 @@ def test_one_record_from_a_broker_that_is_ahead_costs_nobody_anything(ahead_ms):
     assert (odd.expired, tally.expired, tally.folded, tally.duplicate_ids) == (0, 0, 1, 1)
     assert count(fold) == 3
     assert (odd.late, tally.late) == (0, 0)
-    assert fold.take(0.0).place[3:6] == (NOW_MS + ahead_ms, 0, NOW_MS + 1)
+    assert fold.take(0.0).checkpoint[3:6] == (NOW_MS + ahead_ms, 0, NOW_MS + 1)
 
 
 @pytest.mark.parametrize("off_ms", [-40 * DAY_MS, -2 * HOUR_MS, 2 * HOUR_MS, 40 * DAY_MS])
 def test_a_worker_whose_own_clock_is_wrong_neither_drops_nor_forgets(off_ms):
-    fold, now = a_fold(Place(0, -1, 0.0, NOW_MS, 0, NOW_MS)), Witness(NOW_MS + off_ms)
+    fold, now = a_fold(Checkpoint(0, -1, 0.0, NOW_MS, 0, NOW_MS)), Witness(NOW_MS + off_ms)
     fold.apply(0, NOW_MS, [chunk(1, ids=ID)], now)
     tally = fold.apply(1, NOW_MS + 1, [chunk(2, ids=ID), chunk(4, hour=HOUR - LIMITS.retention_hours)], now)
     assert (tally.folded, tally.duplicate_ids, tally.expired) == (1, 1, 0)
@@ -72,29 +72,31 @@ def test_a_worker_whose_own_clock_is_wrong_neither_drops_nor_forgets(off_ms):
 @pytest.mark.parametrize("stamp_ms", [NOW_MS - 30 * DAY_MS, NOW_MS + 30 * DAY_MS])
 def test_an_id_that_came_while_clocks_differed_is_remembered_for_the_whole_horizon_once_they_do_not(stamp_ms):
     """Whichever side the broker is on: when it is set right, the log's clock moves by days at once."""
-    fold = a_fold(Place(0, -1, 0.0, NOW_MS - DAY_MS, 0, NOW_MS - 3 * DAY_MS))
+    fold = a_fold(Checkpoint(0, -1, 0.0, NOW_MS - DAY_MS, 0, NOW_MS - 3 * DAY_MS))
     fold.apply(0, stamp_ms, [chunk(1, ids=ID)], Witness(NOW_MS, disputed=True))
     later_ms = NOW_MS + (LIMITS.id_horizon_hours - 1) * HOUR_MS
     tally = fold.apply(1, later_ms, [chunk(2, ids=ID)], Witness(later_ms))
     assert tally.duplicate_ids == 1
 
 
-def test_a_place_that_met_a_broker_40_days_ahead_is_set_back_by_the_next_record():
+def test_a_checkpoint_that_met_a_broker_40_days_ahead_is_set_back_by_the_next_record():
     """As version 1 stored it: the log's clock as it was, right or wrong."""
     poisoned = NOW_MS + 40 * DAY_MS
-    fold = a_fold(Place(0, 7, poisoned / 1000, poisoned, poisoned // HOUR_MS, poisoned))
+    fold = a_fold(Checkpoint(0, 7, poisoned / 1000, poisoned, poisoned // HOUR_MS, poisoned))
     assert active_of(fold).as_of(NOW_MS / 1000) <= NOW_MS / 1000
     tally = fold.apply(8, NOW_MS, [chunk(1, ids=ID)], Witness(NOW_MS))
     assert (tally.folded, tally.expired) == (1, 0)
-    place = fold.take(0.0).place
-    assert (place.log_ms, place.clock_ms) == (poisoned, NOW_MS), "the highest stamp still tells this log from another"
+    checkpoint = fold.take(0.0).checkpoint
+    assert (checkpoint.log_ms, checkpoint.clock_ms) == (poisoned, NOW_MS), (
+        "the highest stamp still tells this log from another"
+    )
     assert fencing.sealed_before(fold) == HOUR - 1
     assert fencing.closed_before(fold) == HOUR - 1
 
 
 def test_while_the_broker_stays_ahead_nothing_is_dropped_for_it():
     poisoned = NOW_MS + 40 * DAY_MS
-    fold = a_fold(Place(0, 7, 0.0, poisoned, 0, poisoned))
+    fold = a_fold(Checkpoint(0, 7, 0.0, poisoned, 0, poisoned))
     tally = fold.apply(8, poisoned + 1, [chunk(1, hour=HOUR - LIMITS.retention_hours)], Witness(NOW_MS))
     assert (tally.folded, tally.expired) == (1, 0)
 
@@ -145,12 +147,12 @@ def test_nothing_is_deleted_on_the_word_of_one(table, times, log_off_ms, own_off
     """By the owner and by a standby alike."""
     partitions = Partitions(table, LIMITS)
     partitions.assign({1})
-    place = Place(0, 7, (NOW_MS + log_off_ms) / 1000, NOW_MS + log_off_ms, 0, NOW_MS + log_off_ms)
+    checkpoint = Checkpoint(0, 7, (NOW_MS + log_off_ms) / 1000, NOW_MS + log_off_ms, 0, NOW_MS + log_off_ms)
     for partition in (1, 2):
-        stored = [(rows.hour_key(HOUR - 20, b"k"), b""), (rows.PLACE_KEY, rows.encode_place(place))]
+        stored = [(rows.hour_key(HOUR - 20, b"k"), b""), (rows.CHECKPOINT_KEY, rows.encode_checkpoint(checkpoint))]
         table.store.write(table.changelog_tp(partition), stored, None)
     times.own_s += own_off_ms / 1000
-    partitions.expire(1, place)
+    partitions.expire(1, checkpoint)
     partitions.expire_standbys()
     kept = [HOUR - 20] if is_kept else []
     assert (hours_left(table, 1), hours_left(table, 2)) == (kept, kept)
@@ -161,9 +163,9 @@ def test_nothing_is_deleted_that_records_not_folded_yet_may_need(table, times):
     partitions = Partitions(table, LIMITS)
     partitions.assign({1})
     times.own_s += 40 * DAY_MS / 1000
-    place = Place(0, 7, NOW_MS / 1000, NOW_MS + 40 * DAY_MS, 0, NOW_MS + 40 * DAY_MS)
+    checkpoint = Checkpoint(0, 7, NOW_MS / 1000, NOW_MS + 40 * DAY_MS, 0, NOW_MS + 40 * DAY_MS)
     table.store.write(table.changelog_tp(1), [(rows.hour_key(HOUR - 20, b"k"), b"")], None)
-    partitions.expire(1, place)
+    partitions.expire(1, checkpoint)
     assert hours_left(table, 1) == [HOUR - 20]
 
 
@@ -184,7 +186,7 @@ def test_as_of_is_put_right_after_both_clocks_were_ahead_together(table: Any, ti
     for off_s in (40 * 86_400, 0):
         times.pass_s(1)
         own_s = times.own_s + off_s
-        active.completeness.show(End(1, Instant(own_s, times.monotonic_s), own_s))
+        active.completeness.show(LogEnd(1, Instant(own_s, times.monotonic_s), own_s))
     times.pass_s(60)
     assert active.as_of(times.own_s) == times.own_s - 60
 
@@ -255,13 +257,13 @@ def test_the_hour_is_sure_where_most_brokers_agree_or_see_the_same_one(table: An
 def test_a_copy_that_an_earlier_release_deleted_from_too_early_is_rebuilt_from_the_changelog(
     table, times, version, log_off_ms, left
 ):
-    place = bytearray(rows.encode_place(Place(0, 7, 0.0, NOW_MS + log_off_ms)))
+    checkpoint = bytearray(rows.encode_checkpoint(Checkpoint(0, 7, 0.0, NOW_MS + log_off_ms)))
     if version == 1:
         body = struct.pack("<BBHIq", rows.MAGIC, 1, 0, 0, 7) + struct.pack("<dqI", 0.0, NOW_MS + log_off_ms, 0)
-        place = bytearray(body + struct.pack("<I", zlib.crc32(body)))
+        checkpoint = bytearray(body + struct.pack("<I", zlib.crc32(body)))
     tp = table.changelog_tp(1)
     table.latest_ms = lambda: int(times.own_s * 1000)
-    table.store.write(tp, [(rows.hour_key(HOUR, b"k"), b""), (rows.PLACE_KEY, bytes(place))], 3)
+    table.store.write(tp, [(rows.hour_key(HOUR, b"k"), b""), (rows.CHECKPOINT_KEY, bytes(checkpoint))], 3)
     table.rebuild_expired_early({tp})
     assert hours_left(table, 1) == left
     assert (table.store.persisted_offset(tp) is None) == (left == [])

@@ -34,7 +34,7 @@ def write(folder, partition, summaries, hour):
     database = rocksdict.Rdict(str(folder / f"hours-{partition}.db"), options())
     for key, summary in summaries.items():
         database[rows.hour_key(hour, key.encode())] = rows.encode_row(rows.Row(summary))
-    database[rows.PLACE_KEY] = rows.encode_place(rows.NOWHERE)
+    database[rows.CHECKPOINT_KEY] = rows.encode_checkpoint(rows.NO_CHECKPOINT)
     database.close()
 
 

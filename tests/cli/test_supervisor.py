@@ -14,7 +14,7 @@ from types import SimpleNamespace
 import psutil
 import pytest
 
-from metrics_app.cli.child import CRASHES, MB, Pace, Probe, Program, describe
+from metrics_app.cli.child import CRASHES, MB, Probe, Program, RestartPace, describe
 from metrics_app.cli.reasons import MAX_LOG_BYTES, rotate, tail
 from metrics_app.cli.supervisor import Supervisor, is_in_use, sole_use
 from metrics_app.errors import ProcessError, SettingsError
@@ -60,7 +60,7 @@ class Running:
         self.stop = asyncio.Event()
         self.ready = asyncio.Event()
         supervisor = Supervisor(
-            stages, folder, self.said.append, grace_s, Pace(backoff_s, silence_s=silence_s, free_mb=free_mb)
+            stages, folder, self.said.append, grace_s, RestartPace(backoff_s, silence_s=silence_s, free_mb=free_mb)
         )
         self.task = asyncio.create_task(supervisor.run(self.stop, self.ready.set))
 
@@ -329,11 +329,11 @@ def test_children_die_when_their_supervisor_is_killed(tmp_path: Path) -> None:
     code = f"""
         import asyncio, sys
         from pathlib import Path
-        from metrics_app.cli.child import Pace, Program
+        from metrics_app.cli.child import RestartPace, Program
         from metrics_app.cli.supervisor import Supervisor
         async def ready(_pid): return True
         child = Program("child", (sys.executable, "-c", {SLEEPS!r}), ready)
-        supervisor = Supervisor([[child]], Path({str(tmp_path)!r}), print, 5.0, Pace())
+        supervisor = Supervisor([[child]], Path({str(tmp_path)!r}), print, 5.0, RestartPace())
         asyncio.run(supervisor.run(asyncio.Event(), lambda: print("all ready", flush=True)))
     """
     with psutil.Popen([sys.executable, "-c", textwrap.dedent(code)], stdout=-1, text=True) as parent:

@@ -12,13 +12,12 @@ from typing import Any, Self
 
 import msgspec
 
-from metrics_app.aggregator.fold import Limits as FoldLimits
-from metrics_app.aggregator.fold import PartitionFold
-from metrics_app.aggregator.row import NOWHERE, Row
+from metrics_app.aggregator.fold import FoldLimits, PartitionFold
+from metrics_app.aggregator.row import NO_CHECKPOINT, Row
 from metrics_app.wire import dropped
-from metrics_app.wire.bodies import Limits, inflate, parse
+from metrics_app.wire.bodies import BodyLimits, inflate, parse
 
-LIMITS = Limits(max_items=100_000, max_ahead_s=300, retention_s=31 * 86_400, chunk_values=10_000)
+LIMITS = BodyLimits(max_items=100_000, max_ahead_s=300, retention_s=31 * 86_400, chunk_values=10_000)
 
 
 class Collector:
@@ -43,7 +42,7 @@ class Collector:
         self.requests = 0
         self.seen: list[tuple[float, int, str]] = []
         self.reported: Counter[str] = Counter()
-        self.fold = fold or PartitionFold(lambda key: None, FoldLimits(), NOWHERE)
+        self.fold = fold or PartitionFold(lambda key: None, FoldLimits(), NO_CHECKPOINT)
         self.lock = threading.Lock()
         self._released = threading.Event()
         self._port = port

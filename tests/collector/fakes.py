@@ -12,7 +12,7 @@ import faust
 import msgspec
 from aiohttp import ClientSession
 
-from metrics_app.collector.views import Intake, Sink, add_view
+from metrics_app.collector.views import SampleIntake, Sink, add_view
 from metrics_app.http.problems import HANDLER_ARGS, problem_middleware
 from metrics_app.settings import Settings
 from metrics_app.telemetry import Telemetry
@@ -96,6 +96,6 @@ async def collector(settings: Settings, sink: Sink, telemetry: Telemetry | None 
         web_router_enabled=False,
         web_application_options={"middlewares": [problem_middleware(telemetry)], "handler_args": HANDLER_ARGS},
     )
-    add_view(app, Intake(settings, telemetry, sink))
+    add_view(app, SampleIntake(settings, telemetry, sink))
     async with app.web, ClientSession() as session:
         yield Collector(settings, telemetry, session)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from metrics_app.collector.lane import Lane, Ticket, Waiting
+from metrics_app.collector.lane import PartitionLane, Ticket, WaitingChunks
 from metrics_app.wire import record
 from metrics_app.wire.chunk import Chunk
 
@@ -50,19 +50,19 @@ class FakeLink:
 
 @dataclass
 class Running:
-    lane: Lane
-    released: list[Waiting] = field(default_factory=list)
+    lane: PartitionLane
+    released: list[WaitingChunks] = field(default_factory=list)
 
     def put(self, *chunks: Chunk) -> Ticket:
         ticket = Ticket(len(chunks), asyncio.get_running_loop().create_future())
         for one in chunks:
-            self.lane.put(Waiting(one, record.size_of(one), ticket))
+            self.lane.put(WaitingChunks(one, record.size_of(one), ticket))
         return ticket
 
 
 @contextmanager
 def lane(link: FakeLink, linger_s: float = 0.01) -> Iterator[Running]:
-    running = Running(Lane(3, link, linger_s, MAX_BYTES, lambda waiting: running.released.append(waiting)))
+    running = Running(PartitionLane(3, link, linger_s, MAX_BYTES, lambda waiting: running.released.append(waiting)))
     task = asyncio.create_task(running.lane.run())
     try:
         yield running

@@ -9,17 +9,19 @@ from typing import Any
 
 import pytest
 
-from metrics_app.collector.body import SMALL_BYTES, TURN_BYTES, Body, Parsing
+from metrics_app.collector.body import SMALL_BYTES, TURN_BYTES, Parsing, RequestBody
 from metrics_app.errors import OverloadedError
 from metrics_app.wire import bodies
-from metrics_app.wire.bodies import Limits
-from metrics_app.wire.gathering import Gathering
+from metrics_app.wire.bodies import BodyLimits
+from metrics_app.wire.gathering import BodyParts
 
-LARGE = Body(b'[["a",1]' + b" " * SMALL_BYTES + b"]", "", False, b"")
+LARGE = RequestBody(b'[["a",1]' + b" " * SMALL_BYTES + b"]", "", False, b"")
 
 
 def fresh(patience_s: float = 20.0) -> Parsing:
-    return Parsing(Limits(max_items=1000, max_ahead_s=300, retention_s=86_400, chunk_values=1000), 1 << 20, patience_s)
+    return Parsing(
+        BodyLimits(max_items=1000, max_ahead_s=300, retention_s=86_400, chunk_values=1000), 1 << 20, patience_s
+    )
 
 
 class Blocked:
@@ -51,7 +53,7 @@ async def test_small_bodies_are_parsed_while_large_ones_are_one_at_a_time(blocke
     one = fresh()
     large = [asyncio.create_task(one.parse(LARGE, time.time())) for _ in range(3)]
     await asyncio.sleep(0.05)
-    assert (await one.parse(Body(b'["a",1]', "", False, b""), time.time()))[1].accepted == 1
+    assert (await one.parse(RequestBody(b'["a",1]', "", False, b""), time.time()))[1].accepted == 1
     assert not any(task.done() for task in large)
     blocked.go_on.set()
     assert [(await task)[1].accepted for task in large] == [1, 1, 1]
@@ -78,7 +80,7 @@ async def test_of_small_bodies_that_come_at_once_a_bounded_part_is_parsed_in_one
     def parse(body: bytes, *args: Any) -> bodies.Parsed:
         nonlocal parsed
         parsed += len(body)
-        return Gathering(args[1], args[2], args[3]).done()
+        return BodyParts(args[1], args[2], args[3]).done()
 
     def turn() -> None:
         nonlocal parsed
@@ -88,7 +90,7 @@ async def test_of_small_bodies_that_come_at_once_a_bounded_part_is_parsed_in_one
             asyncio.get_running_loop().call_soon(turn)
 
     monkeypatch.setattr(bodies, "parse", parse)
-    body = Body(b" " * (SMALL_BYTES // 4), "", False, b"")
+    body = RequestBody(b" " * (SMALL_BYTES // 4), "", False, b"")
     tasks = [asyncio.create_task(one.parse(body, time.time())) for _ in range(100)]
     turn()
     await asyncio.gather(*tasks)

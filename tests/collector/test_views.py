@@ -14,7 +14,7 @@ from aiohttp import ClientError, StreamReader
 from aiohttp.base_protocol import BaseProtocol
 from aiohttp.test_utils import make_mocked_request
 
-from metrics_app.collector.views import Intake
+from metrics_app.collector.views import SampleIntake
 from metrics_app.errors import InvalidBodyError, OverloadedError
 from metrics_app.http.problems import PROBLEM
 from metrics_app.telemetry import Telemetry
@@ -274,7 +274,7 @@ async def test_counters_close_when_a_request_is_cancelled(make_settings: MakeSet
     payload.feed_data(b'["a",1]')
     payload.feed_eof()
     request = make_mocked_request("POST", "/samples", payload=payload)
-    task = asyncio.create_task(Intake(make_settings(), telemetry, sink).take(request))
+    task = asyncio.create_task(SampleIntake(make_settings(), telemetry, sink).take(request))
     await sink.entered.wait()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -293,7 +293,7 @@ async def test_what_is_out_of_bounds_by_a_doubtful_clock_is_refused_for_now(
     payload.feed_eof()
     request = make_mocked_request("POST", "/samples", payload=payload)
     with pytest.raises(kind):
-        await Intake(make_settings(), telemetry, FakeSink(), lambda: doubt).take(request)
+        await SampleIntake(make_settings(), telemetry, FakeSink(), lambda: doubt).take(request)
     refused = telemetry.registry.get_sample_value("metrics_app_refused_values_total", {"reason": "clock"})
     assert (refused or 0) == (0 if doubt is None else 1)
 

@@ -91,12 +91,12 @@ def in_a_flush() -> None:
     settling: list[bool] = []
 
     async def sent(self: Any, producer: Any, records: dict[int, Any]) -> Any:
-        is_places = any(key == rows.PLACE_KEY for those in records.values() for key, _ in those)
-        if not is_places and sum(len(those) for those in records.values()) > 1:
+        is_checkpoints = any(key == rows.CHECKPOINT_KEY for those in records.values() for key, _ in those)
+        if not is_checkpoints and sum(len(those) for those in records.values()) > 1:
             await send(self, producer, {p: those[: (len(those) + 1) // 2] for p, those in records.items()})
             passed(at.ROWS_SENT)
         offsets = await send(self, producer, records)
-        passed(at.PLACE_SENT if is_places else at.ALL_ROWS_SENT)
+        passed(at.CHECKPOINT_SENT if is_checkpoints else at.ALL_ROWS_SENT)
         return offsets
 
     def settled(self: Any, *args: Any) -> None:

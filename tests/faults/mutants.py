@@ -13,7 +13,7 @@ from typing import Any
 from metrics_app.__main__ import run
 from metrics_app.aggregator import deduplication, fold
 from metrics_app.aggregator import row as rows
-from metrics_app.aggregator.fencing import Records, Span
+from metrics_app.aggregator.fencing import Acknowledged, Records
 from metrics_app.aggregator.flusher import Flusher
 from metrics_app.collector.publisher import Publisher
 from tests.faults import crashing
@@ -42,18 +42,18 @@ def no_dedupe() -> None:
     setattr(fold.PartitionFold, "_unclaimed", lambda self, chunk, row, values, tally: values)  # noqa: B010
 
 
-def place_before_rows() -> None:
+def checkpoint_before_rows() -> None:
     """The place of a flush goes out first, apart from the rows it speaks of."""
     send = Flusher._send
-    waiting: list[tuple[dict[int, Records], dict[int, list[Span]]]] = []
+    waiting: list[tuple[dict[int, Records], dict[int, list[Acknowledged]]]] = []
 
-    async def swapped(self: Flusher, producer: Any, records: dict[int, Records]) -> dict[int, list[Span]]:
-        if waiting and any(key == rows.PLACE_KEY for those in records.values() for key, _ in those):
-            places = await send(self, producer, records)
+    async def swapped(self: Flusher, producer: Any, records: dict[int, Records]) -> dict[int, list[Acknowledged]]:
+        if waiting and any(key == rows.CHECKPOINT_KEY for those in records.values() for key, _ in those):
+            checkpoints = await send(self, producer, records)
             delayed, spans = waiting.pop()
             for partition, sent in (await send(self, producer, delayed)).items():
                 spans[partition] += sent
-            return places
+            return checkpoints
         spans = {partition: [] for partition in records}  # filled in when they are sent
         waiting[:] = [(records, spans)]
         return spans
@@ -77,7 +77,7 @@ def stamp_apart() -> None:
 MUTANTS: dict[str, Callable[[], None]] = {
     "reply-before-ack": reply_before_ack,
     "no-dedupe": no_dedupe,
-    "place-before-rows": place_before_rows,
+    "place-before-rows": checkpoint_before_rows,
     "stamp-apart": stamp_apart,
 }
 

@@ -7,7 +7,7 @@ POLLED = "polled-not-applied"
 APPLIED = "applied-not-flushed"
 ROWS_SENT = "some-rows-sent"
 ALL_ROWS_SENT = "rows-sent-not-place"
-PLACE_SENT = "place-sent-not-written"
+CHECKPOINT_SENT = "place-sent-not-written"
 WRITTEN = "written-not-acknowledged"
 ACKNOWLEDGED = "acknowledged-not-committed"
 ASSIGNED = "assigned"
@@ -22,9 +22,9 @@ RUNNING = (
     APPLIED,
     ROWS_SENT,
     ALL_ROWS_SENT,
-    PLACE_SENT,
+    CHECKPOINT_SENT,
     WRITTEN,
     ACKNOWLEDGED,
 )  # passed all the time under load
 STARTING = (ASSIGNED, RESTORING, EXPIRING)  # passed when a worker starts
-TELLING = (PRODUCED, ALL_ROWS_SENT, PLACE_SENT)  # where most goes wrong when something does
+TELLING = (PRODUCED, ALL_ROWS_SENT, CHECKPOINT_SENT)  # where most goes wrong when something does

@@ -125,6 +125,11 @@ class Process:
         """The last lines of its log."""
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
 
+    @property
+    def said(self) -> str:
+        """All of its log since it was started last."""
+        return self.log.read_text(errors="replace").rpartition("--- start")[2]
+
     def _signal(self, number: signal.Signals) -> None:
         assert self.is_running, f"{self.name} is not running: {self.tail()}"
         assert self._process is not None

@@ -78,7 +78,7 @@ async def spoil(installation: Installation, hour: int) -> int:
         (home, rows.hour_key(hour, NEVER_SENT.encode()), empty[:-1] + b"\xff"),
         ((home + 1) % PARTITIONS, rows.hour_key(hour, NEVER_SENT.encode()), empty),
         (0, b"\x99?", b"junk"),
-        (1, rows.PLACE_KEY, os.urandom(40)),
+        (1, rows.CHECKPOINT_KEY, os.urandom(40)),
     ]
     async with AIOKafkaProducer(bootstrap_servers=bootstrap) as producer:
         for partition, key, value in written:
@@ -155,10 +155,10 @@ def copies(installation: Installation) -> Path:
 
 def exchange(installation: Installation, kept: Path) -> None:
     """Puts other local copies in place of those of worker a."""
-    place = copies(installation)
-    for path in place.glob("hours-*"):
+    checkpoint = copies(installation)
+    for path in checkpoint.glob("hours-*"):
         shutil.rmtree(path)
-    shutil.copytree(kept, place, dirs_exist_ok=True)
+    shutil.copytree(kept, checkpoint, dirs_exist_ok=True)
 
 
 @pytest.mark.parametrize("records", [1, pytest.param(30, marks=pytest.mark.slow)])

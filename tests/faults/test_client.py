@@ -101,8 +101,8 @@ def answers(url: str, key: str, since: datetime) -> list[dict[str, Any]]:
     found, hour = [], since.replace(minute=0, second=0, microsecond=0)
     while hour <= datetime.now(UTC):
         try:
-            place = f"{url}/{urllib.parse.quote(key, safe='')}/summary/{hour:%Y-%m-%d}/{hour.hour}"
-            with urllib.request.urlopen(place, timeout=5) as reply:
+            checkpoint = f"{url}/{urllib.parse.quote(key, safe='')}/summary/{hour:%Y-%m-%d}/{hour.hour}"
+            with urllib.request.urlopen(checkpoint, timeout=5) as reply:
                 found.append(json.load(reply))
         except (urllib.error.URLError, OSError):
             pass

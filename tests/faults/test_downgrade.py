@@ -29,7 +29,7 @@ async def test_rows_of_a_newer_release_end_a_worker_with_code_3_and_stay_as_they
         await asyncio.to_thread(ledger.assert_exact)
         assert await asyncio.to_thread(worker.stop) == 0
         before = await last_rows(kafka)
-        partition, row_key = next(place for place in before if place[1] != rows.PLACE_KEY)
+        partition, row_key = next(checkpoint for checkpoint in before if checkpoint[1] != rows.CHECKPOINT_KEY)
         value = before[partition, row_key]
         newer = resealed(value[:1] + bytes([rows.VERSION + 1]) + value[2:])
         async with AIOKafkaProducer(bootstrap_servers=kafka) as producer:
@@ -39,7 +39,7 @@ async def test_rows_of_a_newer_release_end_a_worker_with_code_3_and_stay_as_they
         took_s = await eventually(lambda: not worker.is_running, 30)
         print(f"ended after {took_s:.1f} s")
         assert worker.exit_code == 3
-        assert "has rows of a newer release" in worker.tail(50)
+        assert "has rows of a newer release" in worker.said
         assert await last_rows(kafka) == {**before, (partition, row_key): newer}
 
 

@@ -13,7 +13,7 @@ from typing import Any, cast
 import pytest
 from aiohttp import web
 
-from metrics_app.collector.views import Intake
+from metrics_app.collector.views import SampleIntake
 from metrics_app.faust_runtime.web_server import BoundedSite
 from metrics_app.http import tls
 from metrics_app.http.problems import HANDLER_ARGS, problem_middleware
@@ -62,7 +62,7 @@ async def serve(sink: SlowSink) -> AsyncIterator[Serve]:
         effective = load(**settings)
         telemetry = Telemetry()
         app = web.Application(middlewares=[problem_middleware(telemetry)])
-        app.router.add_post("/samples", Intake(effective, telemetry, sink).take)
+        app.router.add_post("/samples", SampleIntake(effective, telemetry, sink).take)
         runners.append(web.AppRunner(app, access_log=None, shutdown_timeout=1, **cast(Any, HANDLER_ARGS)))
         await runners[-1].setup()
         port = free_port()

@@ -16,7 +16,7 @@ from metrics_app.query import views as query
 from metrics_app.query.keys import PATH as KEYS_PATH
 from metrics_app.stats.summary import parse_stat
 from metrics_app.telemetry import Telemetry
-from metrics_app.wire.bodies import Limits, parse
+from metrics_app.wire.bodies import BodyLimits, parse
 from metrics_app.wire.chunk import VALUE_MAX
 from metrics_app.wire.gathering import LISTED
 from metrics_app.wire.metric_key import MAX_KEY_BYTES
@@ -160,7 +160,7 @@ def test_description_declares_every_path_parameter(description: Any) -> None:
 
 
 def test_described_bodies_are_taken(description: Any) -> None:
-    limits = Limits(max_items=10, max_ahead_s=300, retention_s=86400 * 31, chunk_values=1000)
+    limits = BodyLimits(max_items=10, max_ahead_s=300, retention_s=86400 * 31, chunk_values=1000)
     content = description["paths"]["/samples"]["post"]["requestBody"]["content"]
     examples = [json.dumps(each["value"]) for each in content["application/json"]["examples"].values()]
     bodies = [("application/json", text) for text in examples]

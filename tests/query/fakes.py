@@ -18,7 +18,7 @@ from aiohttp.test_utils import TestServer
 from yarl import URL
 
 from metrics_app.errors import OwnerUnavailableError
-from metrics_app.holdings import ACTIVE, STANDBY, Found, Loss, Stretch
+from metrics_app.holdings import ACTIVE, STANDBY, FoundRow, Loss, Stretch
 from metrics_app.http import tls
 from metrics_app.http.problems import problem_middleware
 from metrics_app.query import views
@@ -36,11 +36,11 @@ PARTITIONS = 8
 END_S = hours.end(HOUR).timestamp()
 
 
-def row(*values: float, as_of: float = END_S + 3600, role: str = ACTIVE, **quality: Any) -> Found:
+def row(*values: float, as_of: float = END_S + 3600, role: str = ACTIVE, **quality: Any) -> FoundRow:
     summary = HourlySummary()
     summary.add(np.array(values or (10.0, 20.0, 60.0)))
     facts = {"missing": 0, "duplicates": 0, "late": 0, "stale": role == STANDBY, "offset": 7} | quality
-    return Found(summary, as_of=as_of, role=role, **facts)
+    return FoundRow(summary, as_of=as_of, role=role, **facts)
 
 
 @dataclass
@@ -51,7 +51,7 @@ class FakeReader:
     `lost` is of every partition.
     """
 
-    rows: dict[tuple[bytes, int], Found] = field(default_factory=dict)
+    rows: dict[tuple[bytes, int], FoundRow] = field(default_factory=dict)
     role: str | None = ACTIVE
     moved: bool = False
     roles: dict[int, str] | None = None
@@ -80,7 +80,7 @@ class FakeReader:
         found = [key for key in left if self.rows[key, hour].summary.count]
         return Stretch(found, left[-1] if len(left) == self.stretch else None)
 
-    def read(self, partition: int, key: bytes, hour: int) -> Found | None:
+    def read(self, partition: int, key: bytes, hour: int) -> FoundRow | None:
         if self.moved or self.role is None:
             raise self.unavailable(partition)
         return self.rows.get((key, hour))
@@ -129,7 +129,7 @@ class Worker:
 
 @asynccontextmanager
 async def worker(
-    *owners: str, found: Found | None = None, role: str | None = ACTIVE, **settings: Any
+    *owners: str, found: FoundRow | None = None, role: str | None = ACTIVE, **settings: Any
 ) -> AsyncIterator[Worker]:
     """A worker that has `found` for checkout in HOUR, and takes `owners` for the holders of every partition."""
     reader = FakeReader({} if found is None else {(b"checkout", HOUR): found}, role)

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from metrics_app.errors import InvalidQueryError
-from metrics_app.holdings import FINAL_AFTER_S, Found
+from metrics_app.holdings import FINAL_AFTER_S, FoundRow
 from metrics_app.query.answer import Document, document, measure_of
 from metrics_app.query.question import Window
 from metrics_app.query.reply import JSON, tag_of
@@ -16,7 +16,7 @@ MEMBERS = """key stat date hour value unit count window final exact error_bound 
              missing lost_records duplicates late as_of stale role"""
 
 
-def said(stat: str, found: Found, key: str = "checkout", hour: int = HOUR) -> Document:
+def said(stat: str, found: FoundRow, key: str = "checkout", hour: int = HOUR) -> Document:
     return document(key, measure_of(stat, "ms"), Window(hour, hour + 1, "hour"), found)
 
 
@@ -141,5 +141,5 @@ def test_quantile_says_how_far_chance_may_have_moved_it() -> None:
     assert (few["ci95"], said("average", row())["ci95"]) == (None, None)
 
 
-def tag(stat: str, found: Found, key: str = "checkout", hour: int = HOUR) -> str:
+def tag(stat: str, found: FoundRow, key: str = "checkout", hour: int = HOUR) -> str:
     return tag_of(said(stat, found, key, hour), JSON)

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from metrics_app.errors import OwnerUnavailableError
-from metrics_app.holdings import ACTIVE, FINAL_AFTER_S, STANDBY, Found
+from metrics_app.holdings import ACTIVE, FINAL_AFTER_S, STANDBY, FoundRow
 from metrics_app.http.problems import PROBLEM
 from metrics_app.query import reading
 from metrics_app.query.question import Window
@@ -52,7 +52,7 @@ def reader_of(by_hour: dict[int, Any], exact_distinct: int = 1000) -> FakeReader
     return FakeReader(rows)
 
 
-def whole_of(reader: FakeReader, first: int = FIRST, end: int = FIRST + 24) -> Found:
+def whole_of(reader: FakeReader, first: int = FIRST, end: int = FIRST + 24) -> FoundRow:
     return asyncio.run(Rows(reader, 0, b"k", Turns(1.0)).read(Window(first, end, "range"))).whole
 
 

@@ -49,8 +49,8 @@ class Changelog:
         """The offset the record got."""
         offset, self.end = self.end, self.end + 1
         self.changes.append(Change(offset, key, value, at_s))
-        if key == rows.PLACE_KEY:
-            self.durable = max(self.durable, rows.decode_place(value).offset)
+        if key == rows.CHECKPOINT_KEY:
+            self.durable = max(self.durable, rows.decode_checkpoint(value).offset)
         return offset
 
     def compact(self, before_s: float) -> bool:
@@ -76,6 +76,6 @@ def newest_versions(changes: Iterable[Change]) -> dict[bytes, Version]:
     """The greatest version of each row; a place that goes back costs a replay and nothing else, so it is left out."""
     newest: dict[bytes, Version] = {}
     for change in changes:
-        if change.key != rows.PLACE_KEY:
+        if change.key != rows.CHECKPOINT_KEY:
             newest[change.key] = max(rows.version_of(change.value), newest.get(change.key, Version(-1, -1)))
     return newest

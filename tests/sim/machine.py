@@ -200,9 +200,9 @@ class Machine(RuleBasedStateMachine):
             worker.flush()
 
     @step(partition=partitions, believer=workers, content=records, landed=st.integers(0, 6), acked=st.booleans(),
-          place=st.booleans(), end=st.sampled_from(["crash", "timeout", "cancel", "hang", *CRASHES]))  # fmt: skip
+          checkpoint=st.booleans(), end=st.sampled_from(["crash", "timeout", "cancel", "hang", *CRASHES]))  # fmt: skip
     def cut_flush(
-        self, partition: int, believer: int, content: Content, landed: int, acked: bool, place: bool, end: str
+        self, partition: int, believer: int, content: Content, landed: int, acked: bool, checkpoint: bool, end: str
     ) -> None:
         """A flush of which some rows arrive, or all and the place, with acks or without, and then something happens."""
         worker = self._owner(partition, believer)
@@ -212,7 +212,7 @@ class Machine(RuleBasedStateMachine):
         self._begin_flush(worker, partition)
         worker.link.land(landed, ack=acked)
         self.world.settle()
-        if place or end in CRASHES:
+        if checkpoint or end in CRASHES:
             worker.crash_at = end if end in CRASHES else None
             for _ in range(2):  # the rows, then the places
                 worker.link.land(len(worker.link.wire), ack=True)

@@ -7,7 +7,7 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from math import fsum
 
-from metrics_app.aggregator.fold import HOUR_MS, Limits
+from metrics_app.aggregator.fold import HOUR_MS, FoldLimits
 from metrics_app.aggregator.row import Row
 from metrics_app.wire.chunk import ID_BYTES, Chunk
 
@@ -43,7 +43,7 @@ def numbers_of(row: Row | None) -> Numbers | None:
 class Model:
     """One partition."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: FoldLimits) -> None:
         self.limits = limits
         self.hour = 0
         self.rows: dict[tuple[bytes, int], Expected] = defaultdict(Expected)
@@ -69,7 +69,7 @@ class Model:
 
     def known(self, id_: bytes) -> set[int]:
         """Places that were claimed of an id; 0 when all were."""
-        return {place for _, other, places in self.claims if other == id_ for place in places}
+        return {checkpoint for _, other, checkpoints in self.claims if other == id_ for checkpoint in checkpoints}
 
     def _by_id(self, chunk: Chunk) -> list[bool]:
         ids = _ids(chunk)
@@ -77,16 +77,16 @@ class Model:
             return [self._claim(id_, {0}) for id_ in ids]
         if not chunk.first:
             return [self._claim(ids[0], {0})] * chunk.count
-        known, places = self.known(ids[0]), range(chunk.first, chunk.first + chunk.count)
-        fresh = [0 not in known and place not in known for place in places]
+        known, checkpoints = self.known(ids[0]), range(chunk.first, chunk.first + chunk.count)
+        fresh = [0 not in known and checkpoint not in known for checkpoint in checkpoints]
         if any(fresh):
-            self.claims.append((self.hour, ids[0], set(places)))
+            self.claims.append((self.hour, ids[0], set(checkpoints)))
         return fresh
 
-    def _claim(self, id_: bytes, places: set[int]) -> bool:
+    def _claim(self, id_: bytes, checkpoints: set[int]) -> bool:
         is_new = not self.known(id_)
         if is_new:
-            self.claims.append((self.hour, id_, places))
+            self.claims.append((self.hour, id_, checkpoints))
         return is_new
 
     def _is_fresh(self, chunk: Chunk, number: int, row: Expected) -> bool:

@@ -47,7 +47,7 @@ def move(world: World, number: int) -> None:
     world.rebalance([number, number])
 
 
-def rows_arrived_and_no_place(world: World) -> None:
+def rows_arrived_and_no_checkpoint(world: World) -> None:
     """What the next owner folds again is in the rows already."""
     produce(world, 1, 2)
     leave_a_flush_on_the_wire(world, rows_landed=1)
@@ -76,16 +76,16 @@ def half_of_the_rows_arrived(world: World) -> None:
     world.drain()
 
 
-def an_id_for_several_places(world: World) -> None:
+def an_id_for_several_checkpoints(world: World) -> None:
     """Values of one request come in two records, and both come again."""
     for _ in range(2):
-        for place in (1, 2):
-            produce(world, place, ids=ID, first=place)
+        for checkpoint in (1, 2):
+            produce(world, checkpoint, ids=ID, first=checkpoint)
             fold_and_flush(world, 0)
     world.drain()
 
 
-def a_stale_row_behind_a_newer_place(world: World) -> None:
+def a_stale_row_behind_a_newer_checkpoint(world: World) -> None:
     """A late write arrives behind its successor's place, and the partition moves before the successor has seen it."""
     produce(world, 1)
     leave_a_flush_on_the_wire(world)

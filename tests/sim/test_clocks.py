@@ -15,7 +15,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import invariant, run_state_machine_as_test
 
-from metrics_app.aggregator.fold import Limits
+from metrics_app.aggregator.fold import FoldLimits
 from tests.sim.machine import PARTITIONS, WORKERS, Machine, step, workers
 from tests.sim.stories import ID, fold_and_flush, produce
 from tests.sim.test_simulation import QUICK, STEPS_A_NIGHT
@@ -23,7 +23,7 @@ from tests.sim.world import World
 
 HOUR_S, DAY_S = 3600.0, 86400.0
 JUMPS = [0.0, *(sign * far for far in (HOUR_S, 25 * HOUR_S, 40 * DAY_S) for sign in (1, -1))]
-LIMITS = Limits(retention_hours=30 * 24, id_horizon_hours=24, exact_distinct=6, max_senders=2, max_clean_rows=2)
+LIMITS = FoldLimits(retention_hours=30 * 24, id_horizon_hours=24, exact_distinct=6, max_senders=2, max_clean_rows=2)
 LONGEST_S = 20 * HOUR_S  # of a story, but for the minutes a proof takes
 
 

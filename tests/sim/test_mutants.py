@@ -14,14 +14,16 @@ from hypothesis.stateful import run_state_machine_as_test
 
 from metrics_app.aggregator import agent, deduplication
 from metrics_app.aggregator import row as rows
+from metrics_app.aggregator.active import FlushPart
 from metrics_app.aggregator.deduplication import RecordClaims, SeenIds
-from metrics_app.aggregator.fencing import Fence, Gap, Records, Span
+from metrics_app.aggregator.fencing import Acknowledged, Fence, Gap, Records
 from metrics_app.aggregator.flusher import Flusher
-from metrics_app.aggregator.fold import Arrival, Flush, PartitionFold, Tally
+from metrics_app.aggregator.fold import Arrival, Flush, PartitionFold
 from metrics_app.aggregator.origin import Reached
-from metrics_app.aggregator.partitions import Partitions, Taken
+from metrics_app.aggregator.partitions import Partitions
 from metrics_app.aggregator.ranges import Ranges
-from metrics_app.aggregator.row import NO_STAMP, NOWHERE, Version
+from metrics_app.aggregator.row import NO_CHECKPOINT, NO_STAMP, Version
+from metrics_app.aggregator.tally import Tally
 from metrics_app.wire.chunk import Chunk
 from tests.sim import stories
 from tests.sim.machine import Machine
@@ -44,12 +46,14 @@ def stamp_lowered_on_replay(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(PartitionFold, "_fold_chunk", mutant)
 
 
-def place_written_before_the_rows(patch: pytest.MonkeyPatch) -> None:
+def checkpoint_written_before_the_rows(patch: pytest.MonkeyPatch) -> None:
     replicate = Flusher._replicate
 
-    async def mutant(flusher: Flusher, taken: list[Taken]) -> dict[int, list[Span]]:
-        places = {one.active.number: [(rows.PLACE_KEY, rows.encode_place(one.flush.place))] for one in taken}
-        await flusher._send(await flusher._connected(), places)
+    async def mutant(flusher: Flusher, taken: list[FlushPart]) -> dict[int, list[Acknowledged]]:
+        checkpoints = {
+            one.active.number: [(rows.CHECKPOINT_KEY, rows.encode_checkpoint(one.flush.checkpoint))] for one in taken
+        }
+        await flusher._send(await flusher._connected(), checkpoints)
         return await replicate(flusher, taken)
 
     patch.setattr(Flusher, "_replicate", mutant)
@@ -109,7 +113,7 @@ def an_id_stands_for_whatever_comes_under_it(patch: pytest.MonkeyPatch) -> None:
 def memory_kept_over_a_rebalance(patch: pytest.MonkeyPatch) -> None:
     def assign(partitions: Partitions, assigned: set[int]) -> None:
         partitions.owned = frozenset(assigned)
-        partitions.places = dict.fromkeys(assigned, NOWHERE)
+        partitions.checkpoints = dict.fromkeys(assigned, NO_CHECKPOINT)
         partitions.all_compared.set()
 
     patch.setattr(Partitions, "assign", assign)
@@ -119,7 +123,7 @@ def records_of_others_passed_over(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Fence, "reached", lambda _fence, sent: Reached(max(span.stop for span in sent) - 1, 0))
 
 
-def a_gap_claimed_before_our_place_has_passed_it(patch: pytest.MonkeyPatch) -> None:
+def a_gap_claimed_before_our_checkpoint_has_passed_it(patch: pytest.MonkeyPatch) -> None:
     close = Fence.close
 
     def mutant(fence: Fence, gap: Gap, records: Records, _checkpoint: Version) -> None:
@@ -139,10 +143,10 @@ def committed_before_the_flush(patch: pytest.MonkeyPatch) -> None:
 def written_locally_before_the_changelog(patch: pytest.MonkeyPatch) -> None:
     replicate = Flusher._replicate
 
-    async def mutant(flusher: Flusher, taken: list[Taken]) -> dict[int, list[Span]]:
+    async def mutant(flusher: Flusher, taken: list[FlushPart]) -> dict[int, list[Acknowledged]]:
         for one in taken:
-            place = (rows.PLACE_KEY, rows.encode_place(one.flush.place))
-            flusher.table.store.write(one.active.fence.tp, [*one.flush.rows, place], None)
+            checkpoint = (rows.CHECKPOINT_KEY, rows.encode_checkpoint(one.flush.checkpoint))
+            flusher.table.store.write(one.active.fence.tp, [*one.flush.rows, checkpoint], None)
         return await replicate(flusher, taken)
 
     patch.setattr(Flusher, "_replicate", mutant)
@@ -182,24 +186,24 @@ def half_of_a_record_is_kept(patch: pytest.MonkeyPatch) -> None:
 
 # who finds it, whatever the random stories of the day are
 FOUND_BY: dict[Patch, stories.Story] = {
-    stamp_lowered_on_replay: stories.rows_arrived_and_no_place,
-    place_written_before_the_rows: stories.rows_arrived_and_no_place,
-    merged_without_comparing_the_stamp: stories.rows_arrived_and_no_place,
-    recovered_without_comparing_the_stamp: stories.a_stale_row_behind_a_newer_place,
+    stamp_lowered_on_replay: stories.rows_arrived_and_no_checkpoint,
+    checkpoint_written_before_the_rows: stories.rows_arrived_and_no_checkpoint,
+    merged_without_comparing_the_stamp: stories.rows_arrived_and_no_checkpoint,
+    recovered_without_comparing_the_stamp: stories.a_stale_row_behind_a_newer_checkpoint,
     ids_written_before_the_rows_and_taken_for_seen: stories.half_of_the_rows_arrived,
     ids_of_a_replayed_row_not_noted: stories.half_of_the_rows_arrived,
-    the_later_sight_of_an_id_is_forgotten: stories.an_id_for_several_places,
-    an_id_stands_for_whatever_comes_under_it: stories.an_id_for_several_places,
+    the_later_sight_of_an_id_is_forgotten: stories.an_id_for_several_checkpoints,
+    an_id_stands_for_whatever_comes_under_it: stories.an_id_for_several_checkpoints,
     memory_kept_over_a_rebalance: stories.back_to_who_had_it_before,
     records_of_others_passed_over: stories.a_newer_row_of_another,
-    a_gap_claimed_before_our_place_has_passed_it: stories.a_newer_row_of_another,
+    a_gap_claimed_before_our_checkpoint_has_passed_it: stories.a_newer_row_of_another,
     committed_before_the_flush: stories.back_to_who_had_it_before,
     written_locally_before_the_changelog: stories.the_same_on_the_disk_that_was_there,
     a_flush_that_raised_is_followed_by_another: stories.a_flush_raises,
     a_disk_that_cannot_be_read_is_blamed_on_the_record: stories.nothing_can_be_read,
     half_of_a_record_is_kept: stories.a_row_cannot_be_read,
 }
-HARM = r"instead of|goes back|committed|: place|forgotten|no progress|put aside"
+HARM = r"instead of|goes back|committed|: checkpoint|forgotten|no progress|put aside"
 
 
 @pytest.mark.parametrize("story", dict.fromkeys(FOUND_BY.values()), ids=lambda story: story.__name__)

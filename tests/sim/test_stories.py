@@ -127,5 +127,5 @@ def test_a_flush_that_goes_on_after_an_exception_is_found(world, step, monkeypat
                 await flusher._flush()
 
     monkeypatch.setattr(Flusher, "flush", flush)
-    with pytest.raises(AssertionError, match=r"instead of|: place|forgotten"):
+    with pytest.raises(AssertionError, match=r"instead of|: checkpoint|forgotten"):
         meet(world, step, "mistake")

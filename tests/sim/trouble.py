@@ -11,10 +11,11 @@ from typing import Any
 from unittest import mock
 
 from metrics_app.aggregator import row as rows
+from metrics_app.aggregator.active import ActivePartition
 from metrics_app.aggregator.fencing import Fence, Gap
 from metrics_app.aggregator.flusher import Flusher
 from metrics_app.aggregator.fold import PartitionFold
-from metrics_app.aggregator.partitions import ActivePartition, Partitions
+from metrics_app.aggregator.partitions import Partitions
 from metrics_app.aggregator.store import HourStore
 
 Owner = type | ModuleType
@@ -24,7 +25,7 @@ STEPS: list[tuple[Owner, str]] = [
     (Flusher, "_take_all"), (ActivePartition, "take"), (Fence, "_next_to_seal"), (HourStore, "overwritten_rows"),
     (PartitionFold, "take"),
     (rows, "encode_row"), (rows, "encode_ids"), (Flusher, "_replicate"), (Flusher, "_connected"), (Flusher, "_send"),
-    (Flusher, "_batches"), (rows, "encode_place"), (Flusher, "_settle"), (Flusher, "_count"), (Fence, "reached"),
+    (Flusher, "_batches"), (rows, "encode_checkpoint"), (Flusher, "_settle"), (Flusher, "_count"), (Fence, "reached"),
     (ActivePartition, "settle"), (Fence, "written"), (PartitionFold, "flushed"), (Partitions, "expire"),
     (Flusher, "_read_gaps"), (Gap, "take"), (Fence, "close"), (Flusher, "_give_back"), (ActivePartition, "give_back"),
     (PartitionFold, "failed"), (Flusher, "_drop_producer"),

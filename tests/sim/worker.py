@@ -16,7 +16,7 @@ from faust.types import TP
 from metrics_app.aggregator import row as rows
 from metrics_app.aggregator.agent import Folding
 from metrics_app.aggregator.flusher import Flusher
-from metrics_app.aggregator.fold import Limits
+from metrics_app.aggregator.fold import FoldLimits
 from metrics_app.aggregator.local_state import IDENTITY_KEY, MANIFEST_KEY
 from metrics_app.aggregator.partitions import Partitions
 from metrics_app.aggregator.table import HourlyTable, new_table
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from tests.sim.world import World
 
 # the own clock confirms everything: the model knows the log's only (tests/sim/test_clocks.py has both)
-LIMITS = Limits(
+LIMITS = FoldLimits(
     retention_hours=4, id_horizon_hours=2, exact_distinct=6, max_senders=2, max_clean_rows=2, clock_tolerance_s=1e7
 )
 MAX_DIRTY_ROWS = 4

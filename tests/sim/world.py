@@ -11,7 +11,7 @@ from faust.types import TP
 
 from metrics_app import clocks
 from metrics_app.aggregator import agent, flusher
-from metrics_app.aggregator.fold import Limits
+from metrics_app.aggregator.fold import FoldLimits
 from metrics_app.aggregator.partitions import Partitions
 from metrics_app.aggregator.ranges import WHOLE
 from metrics_app.errors import FormatError
@@ -43,7 +43,7 @@ class World:
         broker_ahead_s: how far the broker's clock, which stamps the samples, is ahead of that of the workers.
     """
 
-    def __init__(self, disks: list[Disk], partitions: int, start_s: float = 0.0, limits: Limits = LIMITS) -> None:
+    def __init__(self, disks: list[Disk], partitions: int, start_s: float = 0.0, limits: FoldLimits = LIMITS) -> None:
         self.loop = SimLoop(HOUR * 3600.0 + start_s)
         self._patches = ExitStack()
         for module in (agent, clocks, flusher):
@@ -124,7 +124,9 @@ class World:
         """A record of the samples topic, stamped by the broker."""
         timestamp_ms = int(self.brokers_s * 1000)
         try:
-            chunks = record.decode(value, record.Place(partition, len(self.samples), self.hour + agent.AHEAD_HOURS))
+            chunks = record.decode(
+                value, record.RecordSource(partition, len(self.samples), self.hour + agent.AHEAD_HOURS)
+            )
         except FormatError:
             self.garbage.add(b"%d %d" % (partition, len(self.samples[partition])))
             chunks = []
@@ -231,8 +233,8 @@ class World:
                 self._check_as_of("memory", as_of, partition, active.fold.offset)
             for partition in range(len(self.samples)):
                 with self.trouble.held_back():
-                    place = worker.table.place(partition)
-                self._check_as_of("copy", place.as_of, partition, place.offset)
+                    checkpoint = worker.table.checkpoint(partition)
+                self._check_as_of("copy", checkpoint.as_of, partition, checkpoint.offset)
 
     def _check_as_of(self, what: str, as_of: float, partition: int, offset: int) -> None:
         behind = [self.loop.now_s, *self.appended_s[partition][offset + 1 :]]
@@ -280,7 +282,7 @@ class World:
         if fresh:
             partitions = Partitions(worker.table, self.limits)
         fold = partitions.of(partition).fold
-        assert fold.place.offset == len(self.samples[partition]) - 1, f"{copy}: place {fold.place}"
+        assert fold.checkpoint.offset == len(self.samples[partition]) - 1, f"{copy}: checkpoint {fold.checkpoint}"
         found = {at: numbers_of(fold.find(*at)) for at in expected}
         if self.is_disputed:  # what is late is so by the clock agreed on
             expected, found = without_late(expected), without_late(found)
@@ -288,8 +290,10 @@ class World:
         assert found == expected, f"{copy} of partition {partition}: {found} instead of {expected}"
         model = self.models[partition]
         ids = {id_ for _, id_, _ in model.claims}
-        claimed = fold.ids.claimed(ids, fold.place.epoch, fold.offset + 1, model.hour - self.limits.id_horizon_hours)
-        known = {id_: places_of(ranges.edges) for id_, ranges in claimed.items()}
+        claimed = fold.ids.claimed(
+            ids, fold.checkpoint.epoch, fold.offset + 1, model.hour - self.limits.id_horizon_hours
+        )
+        known = {id_: checkpoints_of(ranges.edges) for id_, ranges in claimed.items()}
         wanted = {id_: model.known(id_) for id_ in ids}
         assert known == wanted, f"{copy} of partition {partition} has forgotten of {wanted}: {known}"
 
@@ -299,11 +303,13 @@ def without_late(numbers: Mapping[Where, Numbers | None]) -> dict[Where, Numbers
     return {at: found and (*found[:6], 0, *found[7:]) for at, found in numbers.items()}
 
 
-def places_of(edges: Sequence[int]) -> set[int]:
+def checkpoints_of(edges: Sequence[int]) -> set[int]:
     """The places between the edges; 0 stands for all."""
     if tuple(edges) == WHOLE:
         return {0}
-    return {place for start, stop in zip(edges[::2], edges[1::2], strict=True) for place in range(start, stop)}
+    return {
+        checkpoint for start, stop in zip(edges[::2], edges[1::2], strict=True) for checkpoint in range(start, stop)
+    }
 
 
 class Rebuilt(Worker):

@@ -10,12 +10,12 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from metrics_app.query.answer import share_at_most
 from metrics_app.stats import codec
 from metrics_app.stats.comparison import compare
 from metrics_app.stats.enclosed import between, down, up
 from metrics_app.stats.exact_sum import WHOLE
 from metrics_app.stats.histogram import ZERO_MAX
-from metrics_app.stats.share import share_at_most
 from metrics_app.stats.summary import EXACT_DISTINCT, STATS, HourlySummary, value_of
 
 from .datasets import DATASETS, VALUE_MAX, dataset, pieces

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psutil
 
-from metrics_app.cli.child import Pace, Program
+from metrics_app.cli.child import Program, RestartPace
 from metrics_app.cli.supervisor import Supervisor, sole_use
 from tests.cli.fake_service import FakeService
 
@@ -72,7 +72,7 @@ async def installation(folder: Path, service: FakeService, workers: int = 1) -> 
         programs = [Program("kafka", kafka_command(folder), _at_once)]
         names = [f"worker-{i}" for i in range(workers)]
         programs += [Program(name, worker_command(folder, name, port), _at_once) for name in names]
-        supervisor = Supervisor([programs], folder, said.append, grace_s=5.0, pace=Pace(0.05))
+        supervisor = Supervisor([programs], folder, said.append, grace_s=5.0, pace=RestartPace(0.05))
         with sole_use(folder):
             task = asyncio.create_task(supervisor.run(stop, is_up.set))
             await is_up.wait()

@@ -6,14 +6,14 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from metrics_app.verify.ledger import QUANTILES, Bag, Batch, Block, Ledger, Outcome
+from metrics_app.verify.ledger import QUANTILES, Bag, Block, Ledger, Outcome, SentBatch
 
 HOUR = 498740
 STATS = [*QUANTILES, "sum", "min", "max"]
 
 
-def batch(**values: list[float]) -> Batch:
-    return Batch(tuple(Block(key, np.array(each)) for key, each in values.items()))
+def batch(**values: list[float]) -> SentBatch:
+    return SentBatch(tuple(Block(key, np.array(each)) for key, each in values.items()))
 
 
 def test_every_outcome_is_counted_in_values() -> None:

@@ -5,7 +5,7 @@ import asyncio
 import aiohttp
 import pytest
 
-from metrics_app.verify.probe import Asked, Probe, availability_of
+from metrics_app.verify.probe import Probe, ProbedQuestion, availability_of
 from tests.cli.fake_service import FakeService
 
 NOBODY = "http://127.0.0.1:1"
@@ -18,7 +18,12 @@ def test_no_question_is_full_availability() -> None:
 
 
 def test_the_gap_is_the_longest_time_without_an_answer_though_questions_ended_in_disorder() -> None:
-    asked = [Asked(0.0, 0.1), Asked(1.0, None), Asked(2.0, 5.0, stale=True), Asked(3.0, 3.1)]
+    asked = [
+        ProbedQuestion(0.0, 0.1),
+        ProbedQuestion(1.0, None),
+        ProbedQuestion(2.0, 5.0, stale=True),
+        ProbedQuestion(3.0, 3.1),
+    ]
     found = availability_of(asked)
     assert (found.asked, found.answered, found.stale) == (4, 3, 1)
     assert found.gap_s == pytest.approx(2.0 - 0.1 + 1.0)  # from 0.1 to 3.0, at which somebody asked, and 3.1
@@ -27,7 +32,7 @@ def test_the_gap_is_the_longest_time_without_an_answer_though_questions_ended_in
 
 
 def test_a_gap_at_the_end_counts() -> None:
-    assert availability_of([Asked(0.0, 0.1), Asked(9.1, None)]).gap_s == pytest.approx(9.0)
+    assert availability_of([ProbedQuestion(0.0, 0.1), ProbedQuestion(9.1, None)]).gap_s == pytest.approx(9.0)
 
 
 async def test_any_address_that_answers_will_do() -> None:

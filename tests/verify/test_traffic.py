@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from metrics_app.verify.plan import Form
-from metrics_app.verify.traffic import HOUR_S, POOL_VALUES, Encoder, Lane, batches
+from metrics_app.verify.traffic import HOUR_S, POOL_VALUES, Encoder, TrafficLane, batches
 from tests.cli.fake_service import items_of
 
 KEYS = ["a", "b", "c"]
@@ -16,7 +16,7 @@ def test_a_body_carries_the_values_of_its_batch_in_the_hour_of_its_sending(form:
     (batch,) = batches(KEYS, 50, 1, seed=1)
     encoder = Encoder(form)
     sent: dict[str, list[float]] = {}
-    for key, hour, values in items_of(encoder.encode(batch, AT_S, Lane()), encoder.content_type):
+    for key, hour, values in items_of(encoder.encode(batch, AT_S, TrafficLane()), encoder.content_type):
         assert hour == 498740
         sent.setdefault(key, []).extend(values)
     assert sent == {block.key: block.values.tolist() for block in batch.blocks}
@@ -25,13 +25,13 @@ def test_a_body_carries_the_values_of_its_batch_in_the_hour_of_its_sending(form:
 @pytest.mark.parametrize("form", Form)
 def test_a_batch_sent_again_in_the_next_hour_belongs_to_that_hour(form: Form) -> None:
     (batch,) = batches(KEYS, 10, 1, seed=1)
-    encoder, lane = Encoder(form), Lane()
+    encoder, lane = Encoder(form), TrafficLane()
     bodies = [encoder.encode(batch, at_s, lane) for at_s in (AT_S, AT_S + 1)]
     assert [{hour for _, hour, _ in items_of(body, encoder.content_type)} for body in bodies] == [{498740}, {498741}]
 
 
 def test_numbers_of_a_lane_continue_within_a_key_and_hour_and_start_at_zero_in_the_next() -> None:
-    lane = Lane()
+    lane = TrafficLane()
     taken = [lane.first(*each) for each in (("a", 1, 5), ("a", 1, 3), ("b", 1, 2), ("a", 2, 1), ("a", 1, 1))]
     assert taken == [0, 5, 0, 0, 8]
 

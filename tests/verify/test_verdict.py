@@ -3,26 +3,26 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from metrics_app.verify.ledger import QUANTILES, Bag, Batch, Block, Ledger, Outcome
-from metrics_app.verify.verdict import EXACT_STATS, Answer, Verdict, verdict_of
+from metrics_app.verify.ledger import QUANTILES, Bag, Block, Ledger, Outcome, SentBatch
+from metrics_app.verify.verdict import EXACT_STATS, ServiceAnswer, Verdict, verdict_of
 
 HOUR = 498740
 KEPT = [1.0, 2.0, 6.0, 10.0]
 
 
-def answer_of(values: list[float], error_bound: float = 0.0, **instead: float) -> Answer:
+def answer_of(values: list[float], error_bound: float = 0.0, **instead: float) -> ServiceAnswer:
     """What a right service says that has counted these values; `instead` replaces single statistics."""
     bag = Bag.of([(np.array(values), 1)])
-    return Answer(
+    return ServiceAnswer(
         len(values), {stat: bag.statistic(stat) for stat in (*QUANTILES, *EXACT_STATS)} | instead, error_bound
     )
 
 
-def judged(answer: Answer | None, unknown: tuple[float, ...] = (), refused: tuple[float, ...] = ()) -> Verdict:
+def judged(answer: ServiceAnswer | None, unknown: tuple[float, ...] = (), refused: tuple[float, ...] = ()) -> Verdict:
     ledger = Ledger()
     for values, outcome in ((KEPT, Outcome.OK), (unknown, Outcome.UNKNOWN), (refused, Outcome.FAIL)):
         if values:
-            ledger.record(Batch((Block("a", np.array(values)),)), HOUR, outcome)
+            ledger.record(SentBatch((Block("a", np.array(values)),)), HOUR, outcome)
     return verdict_of(ledger, {("a", HOUR): answer})
 
 

@@ -16,18 +16,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from metrics_app.errors import BodyTooLargeError, InvalidBodyError, UnsupportedTypeError
-from metrics_app.wire.bodies import MAX_GZIP_MEMBERS, Limits, Parsed, inflate, parse
+from metrics_app.wire.bodies import MAX_GZIP_MEMBERS, BodyLimits, Parsed, inflate, parse
 from metrics_app.wire.chunk import VALUE_MAX, Chunk
 from metrics_app.wire.gathering import LISTED
 
 NOW_S = 1_795_464_000.5  # 2026-11-23T20:00:00.5Z
 HOUR = 498_740
-LIMITS = Limits(max_items=1000, max_ahead_s=300, retention_s=31 * 86_400, chunk_values=100)
+LIMITS = BodyLimits(max_items=1000, max_ahead_s=300, retention_s=31 * 86_400, chunk_values=100)
 JSON, LINES, MSGPACK = "application/json", "application/x-ndjson", "application/msgpack"
 SENDER = uuid.UUID("0192f0c1-2345-7abc-8def-0123456789ab")
 
 
-def read(body: bytes | str, content_type: str = JSON, limits: Limits = LIMITS, request_id: bytes = b"") -> Parsed:
+def read(body: bytes | str, content_type: str = JSON, limits: BodyLimits = LIMITS, request_id: bytes = b"") -> Parsed:
     return parse(body.encode() if isinstance(body, str) else body, content_type, NOW_S, limits, request_id)
 
 

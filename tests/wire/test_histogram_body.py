@@ -10,16 +10,16 @@ import msgspec
 import numpy as np
 import pytest
 
-from metrics_app.client.gathering import Histogram
+from metrics_app.client.gathering import SentHistogram
 from metrics_app.errors import BodyTooLargeError
 from metrics_app.stats import codec
 from metrics_app.stats.summary import HourlySummary
-from metrics_app.wire.bodies import Limits, Parsed, parse
+from metrics_app.wire.bodies import BodyLimits, Parsed, parse
 from metrics_app.wire.columnar_body import HISTOGRAM_ITEMS
 
 NOW_S = 1_795_464_000.5
 HOUR = 498_740
-LIMITS = Limits(max_items=10_000, max_ahead_s=300, retention_s=31 * 86_400, chunk_values=100)
+LIMITS = BodyLimits(max_items=10_000, max_ahead_s=300, retention_s=31 * 86_400, chunk_values=100)
 SENDER = uuid.UUID("0192f0c1-2345-7abc-8def-0123456789ab")
 VALUES = [0.0, 1e-7, 0.25, 3.0, 3.0, 400.5]
 FORMS = [
@@ -30,7 +30,7 @@ BOTH = pytest.mark.parametrize(("encode", "content_type"), FORMS)
 
 
 def histogram(**changed: Any) -> dict[str, Any]:
-    made = Histogram()
+    made = SentHistogram()
     made.add(VALUES)
     return made.body() | changed
 
@@ -43,13 +43,13 @@ def body(*runs: Any, sender: bool = True) -> dict[str, Any]:
     return {"series": list(runs)} | ({"sender": str(SENDER)} if sender else {})
 
 
-def read(encoded: bytes, content_type: str, limits: Limits = LIMITS, request_id: bytes = b"") -> Parsed:
+def read(encoded: bytes, content_type: str, limits: BodyLimits = LIMITS, request_id: bytes = b"") -> Parsed:
     return parse(encoded, content_type, NOW_S, limits, request_id)
 
 
 @BOTH
 def test_it_becomes_one_indivisible_chunk_with_the_numbers_of_all_its_values(encode: Any, content_type: str) -> None:
-    large = Histogram()
+    large = SentHistogram()
     large.add([1.5] * 5000)
     parsed = read(encode(body(series(histogram()), series(large.body(), key="b", first=7))), content_type)
     assert [(c.key, c.first, c.count, len(c.values)) for c in parsed.chunks] == [(b"a", 0, 6, 0), (b"b", 7, 5000, 0)]

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from metrics_app.wire.bodies import Limits, parse
+from metrics_app.wire.bodies import BodyLimits, parse
 
 START = 1_795_647_600  # 2026-11-25T23:00:00Z
 HOUR = START // 3600
-LIMITS = Limits(max_items=1000, max_ahead_s=300, retention_s=31 * 86_400, chunk_values=100)
+LIMITS = BodyLimits(max_items=1000, max_ahead_s=300, retention_s=31 * 86_400, chunk_values=100)
 NDJSON = "application/x-ndjson"
 FORMS = {
     "object": ('{"key":"a","timestamp":AT,"value":1}', ""),

@@ -5,13 +5,12 @@ import math
 import numpy as np
 import pytest
 
+from metrics_app.query.answer import share_at_most
 from metrics_app.stats.enclosed import Answer
 from metrics_app.stats.histogram import ZERO_MAX, bounds, buckets_of
-from metrics_app.stats.share import share_at_most
 from metrics_app.stats.summary import HourlySummary
-
-from .datasets import DATASETS, dataset
-from .test_summary import summary_of
+from tests.stats.datasets import DATASETS, dataset
+from tests.stats.test_summary import summary_of
 
 
 @pytest.mark.parametrize("name", DATASETS)
