@@ -1,4 +1,4 @@
-"""This process's clock beside Kafka's, which stamps all that is appended: two witnesses of the time (docs/adr/0009).
+"""Compares this process's clock with Kafka's, which stamps every record: neither is believed alone (docs/adr/0009).
 
 Called by `aggregator` and `collector.producer`.
 

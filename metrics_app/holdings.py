@@ -1,4 +1,4 @@
-"""What the query role needs of the aggregator: rows of this process, and the workers that hold a partition.
+"""The contract between query and aggregator: rows of this process, and the workers that hold a partition.
 
 Called by `aggregator` and `query`.
 """

@@ -1,4 +1,4 @@
-"""Runs an app until it is told to stop or crashes; whatever happens then, the process is gone within its grace.
+"""Runs an app until it is told to stop or crashes. Whatever happens then, the process is gone within its grace.
 
 Called by `cli.roles`.
 

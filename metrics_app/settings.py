@@ -1,4 +1,4 @@
-"""All settings, their limits and defaults, and where each effective value comes from.
+"""All settings, their limits and defaults, and the source of each effective value.
 
 Called by `app`, `logs`, `serving`, `worker`, `aggregator` and others.
 

@@ -1,4 +1,4 @@
-"""The product's own counters, in one list: name, labels, meaning. Served in Prometheus text at /metrics.
+"""The product's own metrics in one list: name, labels, meaning. /metrics serves them in Prometheus' text format.
 
 Called by `app`, `clocks`, `aggregator`, `collector`, `http` and `query`.
 

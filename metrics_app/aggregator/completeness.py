@@ -1,4 +1,4 @@
-"""Whether everything that a partition held a moment ago is folded: `as_of`, `stale` and "not yet" rest on it.
+"""Shows whether everything that a partition held a moment ago is folded: `as_of`, `stale` and "not yet" rest on it.
 
 Called by `upkeep`, which asks Kafka where the log ends, and by `partitions` and `reader`, which answer by it.
 """

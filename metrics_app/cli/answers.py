@@ -1,4 +1,4 @@
-"""Answers of the service for people: the value with its unit first, then how good and how complete it is.
+"""Prints answers of the service for people: the value with its unit first, then how good and how complete it is.
 
 Called by `query`.
 """

@@ -1,4 +1,4 @@
-"""One program kept running: started, probed, started again when it dies or no longer answers, stopped when told to.
+"""Keeps one program running: starts and probes it, starts it again when it dies or hangs, and stops it when told to.
 
 Called by `drill`, `stages`, `supervisor`, `up` and `verify.private_up`.
 

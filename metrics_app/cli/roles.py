@@ -1,4 +1,4 @@
-"""What the commands that run one worker share: their options, and the step from settings to a running app.
+"""The commands that run one worker: `collector`, `aggregator` and `all`.
 
 Called by `main`, `settings` and `up`.
 

@@ -1,4 +1,4 @@
-"""The processes of `metrics-app up`: which, on which ports, and how each tells how it is.
+"""The processes of `metrics-app up`: which they are, on which ports, and how to ask each whether it is ready.
 
 Called by `up`.
 """

@@ -1,4 +1,4 @@
-"""How commands talk: data to stdout, progress and errors to stderr; colours only where a person reads them.
+"""How commands talk: data goes to stdout, progress and errors to stderr; colours appear only where a person reads.
 
 Called by `dlq`, `drill`, `kafka`, `load`, `main` and others.
 

@@ -1,4 +1,4 @@
-"""Batches that wait to be sent: bounded, the newest kept.
+"""Batches that wait to be sent. Their number is bounded; when it is full the oldest are dropped.
 
 Called by `contents`, `delivery`, `engine`, `gathering`, `outcome` and others.
 

@@ -1,4 +1,4 @@
-"""Reads a batch again: to divide it, to tell which numbers it holds, to correct its hours.
+"""Reads a batch once more: to divide it, to tell which numbers it holds, or to correct its hours.
 
 Called by `engine` and `outcome`.
 

@@ -1,4 +1,4 @@
-"""Sending what waits, one batch after the other, for as long as it takes: what the sending thread does.
+"""The sending thread: sends the waiting batches one after another, for as long as it takes.
 
 Called by `engine`.
 

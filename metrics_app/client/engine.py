@@ -1,4 +1,4 @@
-"""The parts of a client put together, and the two threads that run them.
+"""Puts the parts of a client together and runs its two threads.
 
 Called by `client`.
 

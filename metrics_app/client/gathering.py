@@ -1,4 +1,4 @@
-"""Values become series, and series batches: what the client's own thread does 20 times a second.
+"""Makes series of values and batches of series, 20 times a second, in the client's own thread.
 
 Called by `engine`.
 

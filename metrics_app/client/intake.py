@@ -1,4 +1,4 @@
-"""Where values come in: the part of the client that runs in the app's own threads, and so must never block or raise.
+"""Takes values in the app's own threads, where it must never block or raise.
 
 Called by `client`, `engine` and `gathering`.
 

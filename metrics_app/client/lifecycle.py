@@ -1,4 +1,4 @@
-"""What happens to clients when their process forks or ends.
+"""Looks after clients when their process forks or ends.
 
 Called by `client`.
 

@@ -1,4 +1,4 @@
-"""The settings of a client. Each is an argument of `MetricsClient`; the defaults suit an app with a few workers.
+"""The settings of a client, and what it counts. The defaults suit an app with a few workers.
 
 Called by `client`, `delivery`, `engine`, `gathering` and `outcome`.
 

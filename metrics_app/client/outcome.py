@@ -1,4 +1,4 @@
-"""What becomes of the values of a batch after an attempt: sent, sent in another way, or dropped and said to be.
+"""Decides about a batch after each attempt: its values are sent, are sent in another way, or are dropped and reported.
 
 Called by `delivery` and `engine`.
 

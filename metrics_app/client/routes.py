@@ -1,4 +1,4 @@
-"""Keys of requests: method and the template of the route, never the path, so that there are few of them.
+"""Makes keys of requests: the method and the template of the route, never the path, so that there are few of them.
 
 Called by `asgi` and `wsgi`.
 """

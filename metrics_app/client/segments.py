@@ -1,4 +1,4 @@
-"""One process's part of the spool: files to which batches are appended, and notes of those that need not be kept.
+"""The spool of one process: files to which batches are appended, and notes of those that are not needed any more.
 
 Called by `spool`.
 

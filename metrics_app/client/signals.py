@@ -1,4 +1,4 @@
-"""Signals that end a process: what waits is sent first, then the signal does what it would have done without us.
+"""Signals that end a process: the client sends what it has first, then the signal takes its usual effect.
 
 Called by `engine` and `lifecycle`.
 

@@ -1,4 +1,4 @@
-"""Batches on disk while they wait, so that they survive the process: of this one, and of those that ended before.
+"""Keeps waiting batches on disk, so that they survive this process, and takes over those of processes that have ended.
 
 Called by `engine`.
 

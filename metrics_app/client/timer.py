@@ -1,4 +1,4 @@
-"""Timing a block or a function: `with client.timer("checkout"):` or `@client.timer("checkout")`.
+"""Times a block or a function: `with client.timer("checkout"):` or `@client.timer("checkout")`.
 
 Called by `asgi`, `client` and `wsgi`.
 """

@@ -1,4 +1,4 @@
-"""One attempt to send a batch to one address, and what it came to.
+"""Sends a batch once to one address, and chooses the address.
 
 Called by `delivery`, `engine`, `options` and `outcome`.
 

@@ -1,4 +1,4 @@
-"""Reads the body of a request. What its header shows to be unusable is refused before the client is asked for it.
+"""Reads and parses the body of a request. A body whose header shows it to be unusable is refused before it is sent.
 
 Called by `views`.
 

@@ -1,4 +1,4 @@
-"""The way of chunks into one partition: gathered for a moment, then one record at a time, in the order they came.
+"""Takes chunks of one partition to Kafka: gathers them for a moment, then sends one record at a time, in their order.
 
 Called by `publisher`.
 

@@ -1,4 +1,4 @@
-"""A producer that is always being kept connected.
+"""Keeps a producer connected to Kafka, and connects a new one when it fails.
 
 Called by `publisher`.
 

@@ -1,4 +1,4 @@
-"""Chunks into Kafka, and what happens to requests while it is away.
+"""Publishes the chunks of a request, and bounds what may wait while Kafka is away.
 
 Called by `views`.
 

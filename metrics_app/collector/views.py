@@ -1,4 +1,4 @@
-"""`POST /samples`: a body in, 202 with what was taken, after Kafka has it.
+"""`POST /samples`: takes a body and answers 202 with what was taken, after Kafka has it.
 
 Called by `app`.
 

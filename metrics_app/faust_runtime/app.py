@@ -1,4 +1,4 @@
-"""The life of a Faust app in an order of ours: the web server first, Kafka when it is usable, tables last.
+"""Starts and stops a Faust app in our order: the web server first, Kafka when it is usable, tables last.
 
 Called by `app`, which says what is started at each point.
 """

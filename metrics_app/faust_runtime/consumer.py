@@ -1,4 +1,4 @@
-"""Faust's consumer, which hands samples on in runs and commits how far they are folded.
+"""Faust's consumer, changed: it hands samples on in runs and commits how far they are folded.
 
 Called by `app`, `aggregator` and `kafka.connections`.
 

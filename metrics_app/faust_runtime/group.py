@@ -1,4 +1,4 @@
-"""Faust's partition assignor, telling every member who is active and who is standby for each partition.
+"""Faust's partition assignor, changed: it tells every member who is active and who is standby for each partition.
 
 Called by `aggregator.role` and `app`.
 

@@ -1,4 +1,4 @@
-"""The metadata request of Kafka in the form that knows the ids of topics (KIP-516), which aiokafka does not speak.
+"""Asks Kafka for the ids of topics (KIP-516), in a form of the metadata request that aiokafka does not have.
 
 Called by `kafka.identity`.
 """

@@ -1,4 +1,4 @@
-"""What a compressed batch of Kafka may come to in memory.
+"""Bounds what a compressed batch of Kafka may take in memory when it is inflated.
 
 Called by `kafka.connections`.
 

@@ -1,4 +1,4 @@
-"""A Faust table whose store, and whose recovery from the changelog, are ours: what Faust keeps is when each happens.
+"""A Faust table with a store and a recovery of ours. Faust decides when they act, and we decide how.
 
 Called by `aggregator.table`, `aggregator.local_copies` and `app`, which fill in what a copy is and how it is read.
 """

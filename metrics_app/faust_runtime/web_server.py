@@ -1,4 +1,5 @@
-"""Connections: a bound on their number, which neither asyncio nor aiohttp has, and certificates that can be changed.
+"""The HTTP server of aiohttp, changed: connections are bounded, certificates change while it runs, half-closed clients
+are answered.
 
 Called by `app`.
 

@@ -1,4 +1,4 @@
-"""What is asked about a process, not of it: /livez, /readyz, /metrics, /openapi.json; the same in every role.
+"""Views about the process: /livez, /readyz, /metrics, /openapi.json. They are the same in every role.
 
 Called by `app`.
 """

@@ -1,4 +1,4 @@
-"""What every HTTP view shares: JSON replies, problem documents (RFC 9457), health, and limits on slow clients.
+"""What all HTTP views share: JSON replies, problem documents (RFC 9457), health, and limits for slow clients.
 
 Called by `health`, `aggregator.role`, `app`, `collector` and `query`.
 

@@ -1,4 +1,4 @@
-"""TLS of the HTTP server, and towards other workers, where it is set.
+"""TLS of the HTTP server and towards other workers.
 
 Called by `app` and `query.views`.
 """

@@ -1,4 +1,4 @@
-"""The one cluster that a data folder belongs to. Another cluster may take over an address; a cluster id never changes.
+"""Ties a data folder to one Kafka cluster. Another cluster may take over an address, but a cluster id never changes.
 
 Called by `topics`, `cli.stages`, `serving` and `worker`.
 

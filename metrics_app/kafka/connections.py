@@ -1,4 +1,4 @@
-"""How this process connects to Kafka, in the forms aiokafka and Faust want it.
+"""Connects this process to Kafka, in the forms that aiokafka and Faust want.
 
 Called by `topics`, `aggregator`, `app`, `cli.dlq` and `collector.producer`.
 """

@@ -1,4 +1,4 @@
-"""Which Kafka this is, and which topics: the ids that a cluster and its topics keep for life, and never share.
+"""Asks Kafka which cluster and which topics these are, by ids that never change and that no others share.
 
 Called by `watch` and `aggregator`.
 

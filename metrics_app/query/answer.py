@@ -1,4 +1,4 @@
-"""What is asked of a window, and the rows found in it, become the document of an answer. Pure: no clock, no I/O.
+"""Makes the document of an answer of a question and the rows found for it. Pure: no clock, no I/O.
 
 Called by `compared`, `exported`, `statistics` and `views`.
 

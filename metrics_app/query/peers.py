@@ -1,4 +1,4 @@
-"""The other workers, as one worker asks them: one request, a deadline, and a memory of who did not answer a moment ago.
+"""Asks other workers: one request each, with a deadline, and remembers who has just failed to answer.
 
 Called by `keys`, `routing` and `views`.
 

@@ -1,4 +1,4 @@
-"""From a URL to a question: which key, which statistic, which hours. Pure; every part is checked here.
+"""Makes a question of a URL: which key, which statistic, which hours. Pure; every part is checked here.
 
 Called by `answer`, `compared`, `exported`, `keys`, `reading` and others.
 

@@ -1,4 +1,4 @@
-"""The rows of a key over a window, hour by hour and taken together.
+"""Reads the rows of a key over a window, hour by hour, and joins them.
 
 Called by `compared`, `exported`, `statistics` and `views`.
 

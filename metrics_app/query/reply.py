@@ -1,4 +1,4 @@
-"""An answer as an HTTP response: JSON or CSV, its tag, and 304 for who has it already.
+"""Makes an HTTP response of an answer: JSON or CSV, with an ETag, or 304 for a client that has it already.
 
 Called by `compared`, `exported`, `keys`, `statistics` and `views`.
 

@@ -1,4 +1,5 @@
-"""A query finds a worker that holds its partition: this one, else ONE forward to the owner, a standby, any other.
+"""Finds a worker that holds the partition of a question: this one, else one forward to the owner, a standby, or any
+other.
 
 Called by `keys` and `views`.
 

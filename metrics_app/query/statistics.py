@@ -1,4 +1,4 @@
-"""A statistic, all of them, or the share under a threshold, of an hour, a day or a range.
+"""Answers with a statistic, all of them, or the share under a threshold, of an hour, a day or a range.
 
 Called by `views`.
 

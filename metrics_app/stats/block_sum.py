@@ -1,4 +1,4 @@
-"""The exact sums of `exact_sum.py`, of arrays.
+"""Exact sums of arrays, as `exact_sum` has them for single values.
 
 Called by `histogram` and `summary`.
 

@@ -1,4 +1,4 @@
-"""HourlySummary <-> bytes, little-endian; the same values give the same bytes, however they were added.
+"""Encodes an HourlySummary, little-endian; the same values give the same bytes, in whatever order they were added.
 
 Called by `aggregator` and `wire`.
 

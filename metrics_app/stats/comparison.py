@@ -1,4 +1,4 @@
-"""Are the values of one time slower than those of another? Quantiles against quantiles, and a verdict.
+"""Compares the values of two times: are those of one slower? Quantiles against quantiles, and a verdict.
 
 Called by `query.compared`.
 

@@ -1,4 +1,4 @@
-"""A number and how good it is. Everything is worked out in rationals and rounded to float64 once, at the end.
+"""A number with its bounds. Everything is computed in rationals and rounded to float64 once, at the end.
 
 Called by `comparison`, `summary` and `query.answer`.
 

@@ -1,4 +1,4 @@
-"""Statistics of one key in one hour.
+"""The statistics of one key in one hour, and how good each of them is.
 
 Called by `codec`, `comparison`, `intervals`, `aggregator` and others.
 

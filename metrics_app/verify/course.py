@@ -1,4 +1,4 @@
-"""One drill: load, a question every 0.1 s, and meanwhile one process after the other killed and waited for.
+"""Runs one drill: load, a question every 0.1 s, and meanwhile one process after another is killed and waited for.
 
 Called by `cli.drill`.
 """

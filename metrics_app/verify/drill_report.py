@@ -1,4 +1,4 @@
-"""What came of a drill.
+"""What a drill found, for a program and for a person.
 
 Called by `course` and `cli.drill`.
 

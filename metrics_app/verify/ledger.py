@@ -1,4 +1,4 @@
-"""What was sent, with which outcome, and so what a service may say of it. Pure: no I/O, no clock.
+"""Notes what was sent and what became of it, and so what a service may answer. Pure: no I/O, no clock.
 
 Called by `audit`, `course`, `probe`, `run`, `sender` and others.
 

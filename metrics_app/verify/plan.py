@@ -1,4 +1,4 @@
-"""What a load run is asked to do. Imports next to nothing, so that every command starts fast.
+"""The options of a load run. It imports next to nothing, so that every command starts fast.
 
 Called by `course`, `drill_report`, `load_report`, `run`, `traffic` and `cli`.
 """

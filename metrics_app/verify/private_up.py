@@ -1,4 +1,4 @@
-"""A `metrics-app up` of our own for a while: a temporary folder, free ports, no settings from the environment.
+"""Runs a `metrics-app up` for a while: in a temporary folder, on free ports, without settings of the environment.
 
 Called by `cli.drill`.
 """

@@ -1,4 +1,4 @@
-"""Asks questions all through a drill, as a client would that knows every address, and notes how they are answered.
+"""Asks questions all through a drill, as a client that knows every address, and notes how they are answered.
 
 Called by `course` and `drill_report`.
 

@@ -1,4 +1,4 @@
-"""One load run: send on schedule, probe freshness meanwhile, drain, read back, judge.
+"""Runs load: sends on schedule, probes freshness meanwhile, drains, reads back and judges.
 
 Called by `course`, `drill_report`, `load_report` and `cli.load`.
 """

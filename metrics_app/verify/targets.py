@@ -1,4 +1,4 @@
-"""The processes that a drill may kill: found through their pid files, and never signalled unless proven to be ours.
+"""Finds the processes that a drill may kill, by their pid files; signals only those that are proven to be ours.
 
 Called by `course` and `cli.drill`.
 

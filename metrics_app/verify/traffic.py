@@ -1,4 +1,4 @@
-"""Made-up response times as an app would see them, and request bodies that carry them.
+"""Makes up response times as an app would see them, and request bodies that carry them.
 
 Called by `audit` and `run`.
 

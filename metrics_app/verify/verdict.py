@@ -1,4 +1,4 @@
-"""Whether the answers of a service agree with a ledger: lost, double, or a statistic that is off. Pure, no clock.
+"""Judges whether the answers of a service agree with a ledger: lost, double, or a statistic that is off. Pure.
 
 Called by `audit` and `run`.
 

@@ -1,4 +1,4 @@
-"""Request bodies of `POST /samples`: what each content type means, and decompression that cannot be made to explode.
+"""Request bodies of `POST /samples`: what each content type means, and decompression with a bound.
 
 Called by `collector`.
 """

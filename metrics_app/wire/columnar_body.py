@@ -1,4 +1,4 @@
-"""Samples as columns, what the SDK sends: a sender and, a key and hour each, runs of numbered values.
+"""Reads samples as columns, which the SDK sends: runs of numbered values, one for each key and hour.
 
 Called by `bodies`.
 

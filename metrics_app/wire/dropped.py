@@ -1,4 +1,4 @@
-"""What a client tells with its next batch about values that it could not send: a request header.
+"""The request header in which a client reports values that it could not send.
 
 Called by `client` and `collector.views`.
 

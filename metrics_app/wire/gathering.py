@@ -1,4 +1,4 @@
-"""What one request body comes to: chunks to keep and items that cannot be kept.
+"""Collects what one request body holds: chunks to keep, and items that are rejected with a reason.
 
 Called by `bodies`, `columnar_body` and `json_body`.
 

@@ -1,4 +1,4 @@
-"""Samples as JSON: an object, a pair, an array of either, or one of either a line.
+"""Reads samples as JSON: an object, a pair, an array of either, or one of either on each line.
 
 Called by `bodies`.
 

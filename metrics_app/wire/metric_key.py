@@ -1,4 +1,4 @@
-"""Metric keys: which texts are keys, and the Kafka partition a key lives in.
+"""Which texts are metric keys, and in which Kafka partition a key lives.
 
 Called by `columnar_body`, `json_body`, `record`, `aggregator`, `client.intake` and others.
 """

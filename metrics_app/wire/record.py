@@ -1,4 +1,4 @@
-"""One Kafka record of the samples topic: many chunks, column by column.
+"""Encodes and checks a record of the samples topic: many chunks, column by column.
 
 Called by `aggregator` and `collector`.
 

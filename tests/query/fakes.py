@@ -71,17 +71,24 @@ class FakeReader:
     def stored_keys(
         self, partition: int, hour: int, prefix: bytes, after: bytes, upto: bytes | None, most: int
     ) -> Stretch:
-        if self.moved:
-            raise OwnerUnavailableError(f"partition {partition} is elsewhere")
+        if self.moved or self.holds(partition) is None:
+            raise self.unavailable(partition)
         stored = sorted(key for key, at in self.rows if at == hour and key not in self.in_memory)
         ours = [key for key in stored if partition_of(key, PARTITIONS) == partition and key.startswith(prefix)]
-        left = [key for key in ours if key > after and (upto is None or key <= upto)][: min(most, self.stretch)]
-        self.looked_at += len(left)
-        found = [key for key in left if self.rows[key, hour].summary.count]
-        return Stretch(found, left[-1] if len(left) == self.stretch else None)
+        left = [key for key in ours if key > after and (upto is None or key <= upto)]
+        found: list[bytes] = []
+        for at, key in enumerate(left):
+            if len(found) == most:
+                break
+            if at == self.stretch:
+                return Stretch(found, left[at - 1])
+            self.looked_at += 1
+            if self.rows[key, hour].summary.count:
+                found.append(key)
+        return Stretch(found, None)
 
     def read(self, partition: int, key: bytes, hour: int) -> FoundRow | None:
-        if self.moved or self.role is None:
+        if self.moved or self.holds(partition) is None:
             raise self.unavailable(partition)
         return self.rows.get((key, hour))
 
