@@ -14,8 +14,8 @@ from fractions import Fraction
 from typing import Any, NamedTuple
 
 from metrics_app.holdings import FoundRow
+from metrics_app.query import hours
 from metrics_app.query.question import Window
-from metrics_app.stats import hour as hours
 from metrics_app.stats import intervals
 from metrics_app.stats.enclosed import Answer, between
 from metrics_app.stats.statistic import parse_stat

@@ -11,11 +11,11 @@ from __future__ import annotations
 from typing import Any, NamedTuple, Self
 
 from metrics_app.errors import InvalidQueryError
+from metrics_app.query import hours
 from metrics_app.query.answer import Document, answering, counts, is_final, when
 from metrics_app.query.question import SHOWN, Policy, Question, Window
 from metrics_app.query.reading import Rows
 from metrics_app.query.reply import Sheet, Table
-from metrics_app.stats import hour as hours
 from metrics_app.stats.comparison import FALSE_ALARM, MARGIN, Comparison, Shift, compare
 from metrics_app.stats.intervals import Interval
 

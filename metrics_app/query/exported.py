@@ -30,11 +30,11 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 
 from metrics_app.holdings import FoundRow
+from metrics_app.query import hours
 from metrics_app.query.answer import Document, answering, counts, is_final, when
 from metrics_app.query.question import Policy, Question, Window
 from metrics_app.query.reading import Rows
 from metrics_app.query.reply import CSV, JSON, Others, Sheet, Table
-from metrics_app.stats import hour as hours
 from metrics_app.stats.scale6 import ERROR_BOUND, SCALE, ZERO_MAX, bound
 from metrics_app.stats.summary import Buckets
 

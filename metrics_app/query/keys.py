@@ -23,11 +23,11 @@ from faust.web import View
 from metrics_app.errors import InvalidQueryError, OwnerUnavailableError
 from metrics_app.holdings import ACTIVE, BEST_FIRST, SummaryReader, loss_of
 from metrics_app.http.problems import json_reply
+from metrics_app.query import hours
 from metrics_app.query.peers import ROLE
 from metrics_app.query.question import DAY_HOURS, FORMAT, SHOWN, Policy, one_of, parameters, whole_number
 from metrics_app.query.reply import CSV, FORMATS, Sheet, format_of, respond
 from metrics_app.query.routing import Router
-from metrics_app.stats import hour as hours
 from metrics_app.wire.metric_key import key_bytes
 
 PARAMETERS = ("prefix", "date", "limit", "after", FORMAT)

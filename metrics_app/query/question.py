@@ -20,8 +20,8 @@ from typing import Literal, NamedTuple
 from urllib.parse import unquote_to_bytes
 
 from metrics_app.errors import InvalidQueryError
+from metrics_app.query import hours
 from metrics_app.settings import Settings
-from metrics_app.stats import hour as hours
 from metrics_app.wire.metric_key import key_bytes
 
 DAY_HOURS = 24

@@ -11,11 +11,11 @@ from typing import Any, NamedTuple, Self
 from urllib.parse import urlencode
 
 from metrics_app.errors import InvalidQueryError
+from metrics_app.query import hours
 from metrics_app.query.answer import Document, Measure, cell, document, measure_of, share_under
 from metrics_app.query.question import SHOWN, Policy, Question, whole_number
 from metrics_app.query.reading import Rows
 from metrics_app.query.reply import Sheet, Table
-from metrics_app.stats import hour as hours
 
 PAGING = ("limit", "after")
 THRESHOLD_MAX = 1e15  # beyond every value there can be

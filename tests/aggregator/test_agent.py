@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import struct
 import time
-from collections.abc import Collection
+from collections.abc import AsyncIterator, Collection
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -22,6 +22,7 @@ from metrics_app.aggregator.partitions import Partitions
 from metrics_app.telemetry import Telemetry
 from metrics_app.wire import record
 from metrics_app.wire.chunk import Chunk
+from tests.metrics import value_of
 from tests.turns import Others
 
 HOUR = 498_740
@@ -52,6 +53,20 @@ class Consumer:
         return dict.fromkeys(tps, self.earliest)
 
 
+class OneRun:
+    """A stream, as Faust gives it to an agent, with one run in it."""
+
+    def __init__(self, run: Any) -> None:
+        self.run = run
+        self.channel = faked(queue=faked(empty=lambda: True))
+
+    def noack(self) -> OneRun:
+        return self
+
+    async def events(self) -> AsyncIterator[Any]:
+        yield faked(message=self.run)
+
+
 class Worker:
     """A folding agent with everything around it, in generation 1, owning partition 1."""
 
@@ -61,8 +76,15 @@ class Worker:
         self.partitions = Partitions(table, FoldLimits(), telemetry=self.telemetry)
         self.partitions.assign({1})
         self.dead: list[tuple[int, str]] = []
+        self.in_row = 100  # dead letters after which the partition stops
         self.folding = Folding(
-            self.app, self.partitions, self.telemetry, 1000, dead_letter=self._bury, flush=self.flush
+            self.app,
+            self.partitions,
+            self.telemetry,
+            1000,
+            dead_letter=self._bury,
+            flush=self.flush,
+            new_rule=lambda: StopRule(in_row=self.in_row),
         )
 
     async def _bury(self, record: Any, reason: str) -> None:
@@ -85,7 +107,11 @@ class Worker:
     async def run(self, *offsets: int, generation: int = 1, value: bytes | None = None, later_ms: int = 0) -> None:
         """Records in one run."""
         records = {offset: value or one(2**offset) for offset in offsets}
-        await self.folding._take(run_of(records, generation, later_ms))
+        await self.take(run_of(records, generation, later_ms))
+
+    async def take(self, run: Any) -> None:
+        stream: Any = OneRun(run)
+        await self.folding.consume(stream)
 
     def sum(self) -> float:
         row = self.partitions.of(1).fold.find(KEY, HOUR)
@@ -126,7 +152,7 @@ async def test_an_offset_delivered_twice_counts_once(worker):
     """Trap 2: around a rebalance Faust delivers an offset twice."""
     await worker.deliver(0, 1, 1, 0, 2)
     assert worker.sum() == 7.0
-    assert worker.telemetry.replayed._value.get() == 2
+    assert value_of(worker.telemetry.replayed) == 2
 
 
 async def test_a_skipped_offset_is_sought_back_and_nothing_behind_it_is_applied(worker):
@@ -152,7 +178,7 @@ async def test_the_first_record_after_an_assignment_must_be_the_one_after_the_ch
 async def test_records_that_retention_deleted_before_they_were_folded_are_reported_and_passed(worker):
     worker.app.consumer.earliest = 5
     await worker.deliver(5)
-    assert worker.telemetry.lost._value.get() == 5
+    assert value_of(worker.telemetry.lost) == 5
     assert worker.app.consumer.sought == [(SAMPLES, 5)]
     await worker.deliver(5)
     assert worker.sum() == 32.0
@@ -187,7 +213,7 @@ async def test_a_run_is_folded_from_the_next_record_on(worker):
     await worker.run(0, 1)
     await worker.run(1, 2, 3)
     assert worker.sum() == 15.0
-    assert worker.telemetry.replayed._value.get() == 1
+    assert value_of(worker.telemetry.replayed) == 1
 
 
 async def test_a_run_is_folded_up_to_a_hole(worker):
@@ -446,13 +472,13 @@ async def test_the_fold_is_busy_while_a_run_is_folded_or_waits_and_counts_them(w
 
 
 async def test_too_many_dead_letters_stop_their_partition_and_what_is_folded_stays(worker):
-    worker.folding._rules[1] = StopRule(in_row=3)
-    await worker.folding._take(run_of({0: one(1.0), **dict.fromkeys(range(1, 9), b"garbage")}))
+    worker.in_row = 3
+    await worker.take(run_of({0: one(1.0), **dict.fromkeys(range(1, 9), b"garbage")}))
     await worker.deliver(4)
     assert [offset for offset, _ in worker.dead] == [1, 2, 3]
     assert worker.sum() == 1.0
     assert "3 records in a row" in worker.partitions.stopped[1]
-    assert worker.telemetry.stopped._value.get() == 1
+    assert value_of(worker.telemetry.stopped) == 1
 
 
 async def test_the_other_partitions_go_on(worker):
@@ -460,7 +486,7 @@ async def test_the_other_partitions_go_on(worker):
     worker.partitions.stopped[0] = "too many"
     run = run_of({0: one(1.0)})
     run.partition = 0
-    await worker.folding._take(run)
+    await worker.take(run)
     assert 0 not in worker.partitions.active
     await worker.deliver(0)
     assert worker.sum() == 1.0
@@ -468,7 +494,7 @@ async def test_the_other_partitions_go_on(worker):
 
 async def test_a_bug_of_ours_on_record_after_record_stops_the_partition_too(worker, monkeypatch):
     """Each is first taken for a good one."""
-    worker.folding._rules[1] = StopRule(in_row=3)
+    worker.in_row = 3
     Bug(monkeypatch, KEY)
     for offset in range(3):
         for _ in range(TRIES + 1):

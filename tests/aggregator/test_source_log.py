@@ -18,6 +18,7 @@ from metrics_app.aggregator.source_log import LogSpan, continued
 from metrics_app.aggregator.table import HourlyTable
 from metrics_app.telemetry import Telemetry
 from metrics_app.wire.chunk import Chunk
+from tests.metrics import value_of
 
 HOUR = 498_740
 NOW_MS = HOUR * HOUR_MS + 1000
@@ -99,7 +100,7 @@ def owner(table: HourlyTable, log: Log, checkpoint: Checkpoint = CHECKPOINT) -> 
 
 
 def truncations(partitions: Partitions) -> float:
-    return float(partitions.telemetry.log_truncated._value.get())
+    return value_of(partitions.telemetry.log_truncated)
 
 
 async def test_a_log_that_goes_on_changes_nothing(table: Any) -> None:

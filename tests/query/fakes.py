@@ -21,11 +21,10 @@ from metrics_app.errors import OwnerUnavailableError
 from metrics_app.holdings import ACTIVE, STANDBY, FoundRow, Loss, Stretch
 from metrics_app.http import tls
 from metrics_app.http.problems import problem_middleware
-from metrics_app.query import views
+from metrics_app.query import hours, views
 from metrics_app.query.reading import Turns
 from metrics_app.query.routing import Router
 from metrics_app.settings import Settings
-from metrics_app.stats import hour as hours
 from metrics_app.stats.summary import HourlySummary
 from metrics_app.telemetry import Telemetry
 from metrics_app.wire.metric_key import partition_of

@@ -16,11 +16,10 @@ from hypothesis import strategies as st
 from metrics_app.errors import OwnerUnavailableError
 from metrics_app.holdings import ACTIVE, FINAL_AFTER_S, STANDBY, FoundRow
 from metrics_app.http.problems import PROBLEM
-from metrics_app.query import reading
+from metrics_app.query import hours, reading
 from metrics_app.query.question import Window
 from metrics_app.query.reading import Rows, Turns
 from metrics_app.stats import codec
-from metrics_app.stats import hour as hours
 from metrics_app.stats.summary import HourlySummary
 from tests.turns import Others
 

@@ -1,6 +1,6 @@
 """UTC hours as integers: whole hours since 1970-01-01T00Z.
 
-Called by `query`.
+Called by `question`, `keys`, `statistics`, `compared`, `exported` and `answer`.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from metrics_app.errors import InvalidQueryError
-from metrics_app.stats import hour as hours
+from metrics_app.query import hours
 
 LAST = hours.of_date("9999-12-31") + 23
 
