@@ -5,20 +5,21 @@ A test that fails after an upgrade says that a trap is gone and that its workaro
 
 from __future__ import annotations
 
-import inspect
+import asyncio
 import time
 from collections import defaultdict
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import faust
 import pytest
+import rocksdict
+from aiokafka.errors import KafkaConnectionError
 from faust.streams import current_event
-from faust.tables.base import Collection
-from faust.topics import Topic
+from faust.tables import base
 from faust.transport.consumer import Consumer
-from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread
 from faust.types import TP
 
 from metrics_app.aggregator.store import HourStore
@@ -50,8 +51,9 @@ def test_a_tumbling_table_keeps_a_heap_entry_for_every_write_of_one_key(app):
 def test_a_tumbling_table_forgets_after_a_restart_what_it_was_to_expire(app):
     """Recovery fills the store without the heap, and only the heap is ever looked at."""
     table = tumbling(app, key_type=str, value_type=int).table
-    table.apply_changelog_batch([])
-    assert "_maybe_set_key_ttl" not in inspect.getsource(Collection.apply_changelog_batch)
+    stored = SimpleNamespace(tp=TP("changelog", 0), partition=0, offset=0, key=b'["checkout",[0.0,3599.9]]', value=b"1")
+    table.apply_changelog_batch([SimpleNamespace(message=stored, key=stored.key, value=stored.value)])
+    assert table.data._db_for_partition(0).get(stored.key) == b"1"
     assert defaultdict(list) == table._partition_timestamps
 
 
@@ -65,10 +67,15 @@ def test_a_tumbling_table_cannot_take_raw_keys(app):
     db.close()
 
 
-def test_a_tumbling_table_expires_by_the_clock_of_the_worker(app):
-    window = tumbling(app, key_type=str, value_type=int).table.window
-    assert window.stale(time.time() - 3 * 3600, time.time())
-    assert "window.stale(timestamps[0], time.time())" in inspect.getsource(Collection._del_old_keys)
+async def test_a_tumbling_table_expires_by_the_clock_of_the_worker(app, monkeypatch):
+    table, now_s = tumbling(app, key_type=str, value_type=int).table, time.time()
+    table._maybe_set_key_ttl(("checkout", (now_s, now_s + 3599.9)), partition=0)
+    await table._del_old_keys()
+    assert table._partition_timestamps[0] == [now_s + 3599.9]
+    monkeypatch.setattr(base, "time", SimpleNamespace(time=lambda: now_s + 3 * 86_400))
+    with suppress(TypeError):  # of a row that is not there: it is on its way to delete it
+        await table._del_old_keys()
+    assert table._partition_timestamps[0] == []
 
 
 def test_a_str_key_is_stored_quoted_and_so_routed_by_other_bytes_than_it_was_sent_with(app):
@@ -94,8 +101,16 @@ def test_offsets_are_committed_over_a_head_gap_or_never_again(app):
     assert Consumer._new_offset(state, tp) is None
 
 
-def test_a_failed_changelog_send_is_only_logged():
-    assert "raise" not in inspect.getsource(Topic._on_published)
+async def test_a_failed_changelog_send_is_only_logged(app, caplog):
+    """Whoever had written the row goes on, and the offset is committed."""
+    topic: Any = app.topic("changelog")
+    sent = asyncio.get_running_loop().create_future()
+    sent.set_exception(KafkaConnectionError("away"))
+    failed: list[Exception] = []
+    message = SimpleNamespace(set_exception=failed.append, message=SimpleNamespace(channel=topic))
+    topic._on_published(sent, message=message, producer=None, state=None)
+    assert [str(error) for error in failed] == ["KafkaConnectionError: away"]
+    assert "_on_published error" in caplog.text
 
 
 def test_the_default_store_takes_gigabytes_of_cache_for_each_partition(app):
@@ -104,8 +119,13 @@ def test_the_default_store_takes_gigabytes_of_cache_for_each_partition(app):
 
 def test_the_default_store_leaves_closing_to_the_garbage_collector(app):
     """A reference anywhere, such as an iterator of a view, keeps the lock; ours closes (see test_store)."""
-    source = inspect.getsource(faust.stores.rocksdb.Store.revoke_partitions)
-    assert "# db.close()" in source
+    table = app.Table("kept", key_type=bytes, value_type=bytes)
+    tp = TP(table.changelog_topic.get_topic_name(), 0)
+    reading = table.data._db_for_partition(0).iter()
+    table.data.revoke_partitions(table, {tp})
+    with pytest.raises(Exception, match=r"(?i)lock"):
+        rocksdict.Rdict(str(table.data.partition_path(0)))
+    del reading
 
 
 def test_our_table_has_none_of_it(app):
@@ -119,7 +139,8 @@ def test_our_table_has_none_of_it(app):
     table.store.revoke_partitions(table, {table.changelog_tp(0)})
 
 
-def test_a_fetch_of_empty_partitions_keeps_the_others_waiting_for_a_second_and_a_half():
+async def test_a_fetch_of_empty_partitions_keeps_the_others_waiting_for_a_second_and_a_half(app):
     """aiokafka asks a broker one thing at a time; this is how long it may take to answer that there is nothing."""
-    source = inspect.getsource(AIOKafkaConsumerThread._create_worker_consumer)
-    assert "fetch_max_wait_ms=1500" in source
+    consumer = app.consumer._new_consumer_thread()._create_worker_consumer(app.transport)
+    assert consumer._fetch_max_wait_ms == 1500
+    await consumer.stop()
