@@ -48,7 +48,7 @@ class ActivePartition:
         return end.offset - self.fold.offset - 1
 
     def doubt(self) -> str | None:
-        """Why it may lack what was accepted a moment ago; None where it has been shown not to."""
+        """Why it may lack something that was accepted a moment ago; None if it has been shown that it does not."""
         return self.completeness.doubt(self.fold.offset, time.monotonic())
 
     @property
@@ -71,7 +71,7 @@ class ActivePartition:
         repeat = self.fence.repeat(self.fold, most_repeated)
         flush = self.fold.take(self.as_of(own_s))
         tally, self.tally = self.tally, Tally()
-        # what goes out in this flush anyway is newer than what the store has
+        # a row that changed goes out in this flush anyway, in a newer state than the stored one
         kept = [(row_key, value) for row_key, value in repeat.rows if row_key not in flush.taken]
         flush = flush._replace(checkpoint=flush.checkpoint._replace(sealed=repeat.sealed))
         return FlushPart(self, flush, tally, repeat._replace(rows=kept))

@@ -52,7 +52,7 @@ AHEAD_HOURS = 366 * 24  # further than any clock may be wrong
 
 FirstRecord = Callable[[int, int], Awaitable[int]]
 DeadLetter = Callable[[Record, str], Awaitable[None]]
-TROUBLE = (OSError, MemoryError)  # nothing that a record can be blamed for; `ReadError` of the fold is one of them
+TROUBLE = (OSError, MemoryError)  # never the fault of a record; `ReadError` of the fold is an OSError
 
 
 async def _every_offset(_partition: int, offset: int) -> int:
@@ -103,7 +103,7 @@ class Folding:
 
     @property
     def is_busy(self) -> bool:
-        """Whether runs have come that are not folded yet, of whatever partition."""
+        """Whether runs of any partition have come that are not folded yet."""
         return self._taking or (self._stream is not None and not self._stream.channel.queue.empty())
 
     async def consume(self, stream: StreamT[Any]) -> None:
@@ -184,7 +184,7 @@ class Folding:
         self.telemetry.folded_records.inc()
 
     def _read(self, record: Record) -> tuple[list[Chunk], str | None]:
-        """The chunks of a record, or none and why it is to be put aside."""
+        """The chunks of a record; or none, and the reason to put it aside."""
         if self._failures and self._failures[_identity(record)] >= TRIES:
             return [], "fold: it raises an exception each time, see the log"
         newest_hour = max(record.timestamp // HOUR_MS, int(time.time()) // 3600) + AHEAD_HOURS
@@ -243,7 +243,7 @@ class Folding:
         await cast(RunConsumer, self.app.consumer).deliver_from(tp, active.fold.offset + 1)
 
     async def step_over(self, tp: TP, active: ActivePartition, before_s: float = FOREVER_S) -> bool:
-        """Goes on behind offsets that never come: they hold no record, or it is lost; whether there were any.
+        """Skips offsets that never come, because they hold no record or it is lost; returns whether there were any.
 
         Args:
             before_s: stamp of a record behind them, in epoch seconds.
@@ -265,5 +265,5 @@ class Folding:
 
 
 def _identity(record: Record) -> tuple[TP, int, int, int]:
-    """What tells a record from all others, also from those of a topic made anew, which gives its offsets out again."""
+    """Identifies a record, also among those of a topic that was made anew and gives its offsets out again."""
     return TP(record.topic, record.partition), record.offset, record.timestamp, zlib.crc32(record.value or b"")

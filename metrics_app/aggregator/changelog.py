@@ -22,7 +22,7 @@ from metrics_app.stats.summary import HourlySummary
 from metrics_app.wire.metric_key import fault_of
 
 OLDEST = Version(-1, -1)
-ALL_DISTINCT = 1 << 31  # a row is decoded as it is
+ALL_DISTINCT = 1 << 31  # decoding changes nothing
 
 
 class Bad(NamedTuple):
@@ -95,7 +95,7 @@ def _version(kind: int, value: bytes) -> Version:
 
 
 def _claimed(value: bytes) -> Version | None:
-    if len(value) < rows.MIN_VALUE_BYTES:  # no state of a row is so short
+    if len(value) < rows.MIN_VALUE_BYTES:  # no row is so short
         return OLDEST
     try:
         return rows.version_of(value)
@@ -104,12 +104,12 @@ def _claimed(value: bytes) -> Version | None:
 
 
 def is_older(claimed: Version | None, current: bytes) -> bool:
-    """Whether a damaged state surely was no newer than a good one."""
+    """Whether a damaged record surely was no newer than a good row."""
     return claimed is not None and claimed <= rows.version_of(current)
 
 
 def rewritten(current: bytes | None, incomplete: bool) -> bytes:
-    """An hour row that goes on from a state of it, or from none, and says whether it may lack values."""
+    """An hour row that goes on from the last good one, or from none, and says whether it may lack values."""
     row = rows.decode_row(current, ALL_DISTINCT) if current is not None else Row(HourlySummary(), 0, NO_STAMP)
     row.incomplete = incomplete
     return rows.encode_row(row)

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from metrics_app.clocks import Instant
 
 FRESH_S = 5.0  # a copy that has not been shown complete for this long says that it may be stale
-BEHIND_S = 1.0  # and so does one that has not folded for this long a record that is known to wait
+BEHIND_S = 1.0  # and so does a copy with a record that has waited for this long to be folded
 
 
 class LogEnd(NamedTuple):
@@ -64,11 +64,11 @@ class Completeness:
         self.shown_s, self.complete_at = end.at.monotonic_s, max(shown, end.both_s)
 
     def asked_before(self, offset: int) -> Instant | None:
-        """A moment at which a record was not in the log yet; None where none is known."""
+        """A moment at which the record was not in the log yet; None if no such moment is known."""
         return self.asked.at if self.asked is not None and offset >= self.asked.offset else None
 
     def doubt(self, folded: int, now_s: float) -> str | None:
-        """Why the partition may lack what was accepted a moment ago; None where it has been shown not to.
+        """Why the partition may lack something accepted a moment ago; None if it has been shown that it does not.
 
         Args:
             folded: the last offset folded.

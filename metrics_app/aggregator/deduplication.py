@@ -42,11 +42,11 @@ class Occurrence(NamedTuple):
     claimed: Sequence[int]
 
 
-Sights = dict[bytes, list[Occurrence]]
+Occurrences = dict[bytes, list[Occurrence]]
 
 
-def nothing_stored(_ids: Collection[bytes], _from_hour: int) -> Sights:
-    """The sights in a store without any."""
+def nothing_stored(_ids: Collection[bytes], _from_hour: int) -> Occurrences:
+    """The occurrences in a store without any."""
     return {}
 
 
@@ -54,18 +54,19 @@ def nothing_stored(_ids: Collection[bytes], _from_hour: int) -> Sights:
 class SeenIds:
     """The claims of a partition: those not flushed yet are here, the others in the store.
 
-    A store may hold sights of records that are folded again, and of ids that came again after their horizon. So none is
-    merged with another: a question is about the records before one, and not older than an hour.
+    After the deduplication window an id counts as new. The store may then hold two occurrences of it, and also those of
+    records that are folded again. So every occurrence is kept with its offset; a question names the record before which,
+    and the hour after which, it looks for claims.
 
     Attributes:
-        stored: reads the sights that the store has of these ids, of records that arrived in an hour or later.
+        stored: reads the occurrences that the store has of these ids, of records that arrived in an hour or later.
         noted: by source record the hour in which it arrived, and what its ids claimed.
         records: by id the noted records that have it.
         dirty: records whose claims are in no flush.
         count: how many ids are noted.
     """
 
-    stored: Callable[[Collection[bytes], int], Sights] = nothing_stored
+    stored: Callable[[Collection[bytes], int], Occurrences] = nothing_stored
     noted: dict[int, tuple[int, dict[bytes, Ranges]]] = field(default_factory=dict)
     records: dict[bytes, tuple[int, ...]] = field(default_factory=dict)
     dirty: set[int] = field(default_factory=set)
@@ -76,10 +77,10 @@ class SeenIds:
         found: dict[bytes, Ranges] = {}
         if not ids:
             return found
-        for id_, sights in self.stored(ids, from_hour).items():
-            for sight in sights:
-                if sight.arrival_hour >= from_hour and (sight.epoch, sight.offset) < (epoch, offset):
-                    found.setdefault(id_, Ranges()).claim_all(sight.claimed)
+        for id_, occurrences in self.stored(ids, from_hour).items():
+            for occurrence in occurrences:
+                if occurrence.arrival_hour >= from_hour and (occurrence.epoch, occurrence.offset) < (epoch, offset):
+                    found.setdefault(id_, Ranges()).claim_all(occurrence.claimed)
         for id_ in ids & self.records.keys():
             for before in self.records[id_]:
                 arrival_hour, claims = self.noted[before]
@@ -144,7 +145,7 @@ class RecordClaims:
     claimed: dict[bytes, Ranges]
 
     def claim(self, chunk: Chunk) -> Parts | None:
-        """The parts of a chunk that nobody has claimed, and now it has; None when it has no ids."""
+        """Claims the parts of a chunk that no record has claimed, and returns them; None when it has no ids."""
         ids = ids_of(chunk)
         if not ids:
             return None
@@ -173,7 +174,7 @@ class RecordClaims:
         return fresh
 
     def _new_parts(self, ids: list[bytes]) -> Parts:
-        """Where the ids are that nobody has claimed, of those given twice the first."""
+        """Positions of the ids that no record has claimed; of an id that is given twice, the first."""
         first = {id_: index for index, id_ in reversed([*enumerate(ids)]) if id_ not in self.claimed}
         return [(index, index + 1) for index in sorted(first.values())]
 
@@ -185,13 +186,13 @@ def ids_of(chunk: Chunk) -> list[bytes]:
 
 ENTRY = 0x40
 BUCKET_HOURS = 24
-SLICE_BYTES = 64 << 10  # of ids rows, or one row, indexed at a time: what that costs is how long others wait
+SLICE_BYTES = 64 << 10  # of ids rows, or one row, indexed in one go: other tasks wait for so long
 BUILT_KEY = b"__metrics\0indexed"  # row key from which ids rows may have no entries; empty: all have
 SINCE_KEY = b"__metrics\0ids-since"  # first arrival hour of which no ids were dropped
 
 _IDS = bytes([rows.IDS])
 _PREFIX = struct.Struct(">BI")
-_SIGHT = struct.Struct("<IIqI")  # arrival hour, epoch, offset, number of ranges; 0: the id is claimed as a whole
+_OCCURRENCE = struct.Struct("<IIqI")  # arrival hour, epoch, offset, number of ranges; 0: the id is claimed as a whole
 _RANGE_BYTES = 16
 
 
@@ -225,10 +226,10 @@ class IdIndex:
         self.db.write(batch)
         self._note_built(found[-1][0] + b"\0" if found else b"")
 
-    def find(self, ids: Collection[bytes], from_hour: int) -> Sights:
-        """What is known of ids that were seen in an hour or later; with it may be what was seen before."""
-        found: Sights = {}
-        ids = sorted(ids)  # what lies together is found faster
+    def find(self, ids: Collection[bytes], from_hour: int) -> Occurrences:
+        """What is known of ids that were seen in an hour or later; earlier occurrences may be among it."""
+        found: Occurrences = {}
+        ids = sorted(ids)  # neighbours are found faster
         for bucket in self._buckets:
             if bucket >= from_hour // BUCKET_HOURS:
                 entries = self._entries([_PREFIX.pack(ENTRY, bucket) + id_ for id_ in ids])
@@ -242,15 +243,15 @@ class IdIndex:
         news: dict[bytes, bytes] = {}
         for row_key, value in written:
             if row_key.startswith(_IDS):
-                for key, sight in _sights(row_key, value):
-                    news[key] = news.get(key, b"") + sight
+                for key, occurrence in _occurrences(row_key, value):
+                    news[key] = news.get(key, b"") + occurrence
         keys = sorted(news)
         for key, entry in zip(keys, self._entries(keys), strict=True):
             batch.put(key, news[key] if entry is None else _joined(entry, news[key]))
         self._buckets |= {_bucket_of(prefix) for prefix in {key[: _PREFIX.size] for key in keys}}
 
     def drop(self, before_hour: int) -> None:
-        """Forgets the ids that arrived before an hour, bucket by bucket; of the last one some stay, and do no harm."""
+        """Forgets ids that arrived before an hour, bucket by bucket; some of the last bucket stay and do no harm."""
         first = max(before_hour, 0) // BUCKET_HOURS
         self.db.delete_range(_PREFIX.pack(ENTRY, 0), _PREFIX.pack(ENTRY, first))
         self._buckets = {bucket for bucket in self._buckets if bucket >= first}
@@ -292,33 +293,33 @@ def _bucket_of(key: bytes) -> int:
     return int(bucket)
 
 
-def _sights(row_key: bytes, value: bytes) -> Iterator[tuple[bytes, bytes]]:
+def _occurrences(row_key: bytes, value: bytes) -> Iterator[tuple[bytes, bytes]]:
     """The ids of an ids row: the key of the entry of each, and what the row adds to it."""
     arrival_hour, offset = rows.split_ids_key(row_key)
     prefix = _PREFIX.pack(ENTRY, arrival_hour // BUCKET_HOURS)
     where = arrival_hour, rows.version_of(value).epoch, offset
-    whole = _SIGHT.pack(*where, 0)
+    whole = _OCCURRENCE.pack(*where, 0)
     for id_, claimed in rows.decode_ids(value).items():
         yield prefix + id_, whole if claimed is WHOLE else _encode(Occurrence(*where, claimed))
 
 
 def _joined(entry: bytes, news: bytes) -> bytes:
-    """One entry of two; a record that was written again is in it once."""
-    sights = {sight[:-1]: sight for sight in (*_decode(entry), *_decode(news))}
-    return b"".join(map(_encode, sights.values()))
+    """Joins two entries of an id; a record that was written again is in the result once."""
+    occurrences = {occurrence[:-1]: occurrence for occurrence in (*_decode(entry), *_decode(news))}
+    return b"".join(map(_encode, occurrences.values()))
 
 
-def _encode(sight: Occurrence) -> bytes:
-    edges = () if sight.claimed == WHOLE else sight.claimed
-    return _SIGHT.pack(*sight[:-1], len(edges) // 2) + struct.pack(f"<{len(edges)}Q", *edges)
+def _encode(occurrence: Occurrence) -> bytes:
+    edges = () if occurrence.claimed == WHOLE else occurrence.claimed
+    return _OCCURRENCE.pack(*occurrence[:-1], len(edges) // 2) + struct.pack(f"<{len(edges)}Q", *edges)
 
 
 def _decode(entry: bytes) -> Iterator[Occurrence]:
     at = 0
     try:
         while at < len(entry):
-            arrival_hour, epoch, offset, count = _SIGHT.unpack_from(entry, at)
-            at += _SIGHT.size
+            arrival_hour, epoch, offset, count = _OCCURRENCE.unpack_from(entry, at)
+            at += _OCCURRENCE.size
             edges = struct.unpack_from(f"<{2 * count}Q", entry, at)
             at += count * _RANGE_BYTES
             yield Occurrence(arrival_hour, epoch, offset, edges or WHOLE)

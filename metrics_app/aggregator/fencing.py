@@ -150,7 +150,7 @@ class Fence:
         self.seal_from = repeat.seal_from
 
     def reached(self, sent: list[Acknowledged]) -> Reached | None:
-        """How far in the changelog the local copy has everything; None when that stays what it was.
+        """How far in the changelog the local copy has everything; None if that has not changed.
 
         Args:
             sent: where our records of one flush are.
@@ -178,7 +178,7 @@ class Fence:
         gap.not_before = time.monotonic() + READ_AGAIN_S
 
     def close(self, gap: Gap, records: Records, checkpoint: Version) -> None:
-        """Takes what was read of a gap, and claims its end once our checkpoint has passed all that was in it."""
+        """Takes the records of a gap, and claims its end once our checkpoint has passed all of them."""
         gap.take(self.store, self.tp.partition, records)
         if gap.newest <= checkpoint:
             self.store.write(self.tp, [], gap.stop - 1, gap.stop_ms)
@@ -191,7 +191,7 @@ def closed_before(fold: PartitionFold) -> int:
 
 
 def sealed_before(fold: PartitionFold) -> int:
-    """The first hour not sealed: none is that has not closed, should the clock have been set back."""
+    """The first hour that is not sealed. If the clock was set back, no hour counts as sealed that has not closed."""
     return min(fold.checkpoint.sealed, max(0, closed_before(fold)))
 
 

@@ -121,7 +121,7 @@ class Flusher(mode.Service):
         self.telemetry.rows_in_memory.set(self.partitions.cached_rows())
 
     async def _acknowledged(self, taken: list[FlushPart]) -> dict[int, list[Acknowledged]] | None:
-        """The changelog offsets that each partition's records got; None, and all is given back, if Kafka failed."""
+        """Where the changelog has the records of each partition; None if Kafka failed, and then all is given back."""
         started = time.monotonic()
         try:
             async with asyncio.timeout(self.deadline_s):
@@ -130,7 +130,9 @@ class Flusher(mode.Service):
             logger.warning("a flush was not acknowledged, its rows stay for the next one: %r", error)
             self._give_back(taken)
             self.failing_since = self.failing_since or started
-        except BaseException:  # cancelled with the agent that waits for it; the last flush of the worker is to come
+        except (
+            BaseException
+        ):  # cancelled together with the agent that waits for it; the worker's last flush comes later
             self._give_back(taken)
             raise
         await self._drop_producer()
@@ -181,7 +183,7 @@ class Flusher(mode.Service):
         return spans
 
     async def _batches(self, producer: AIOKafkaProducer, partition: int, records: Records) -> list[Sent]:
-        """Sends records in batches made here: a `send`, and a future, for each would cost ten times as much."""
+        """Sends records in batches made here: a `send` and a future for each record would cost ten times as much."""
         sent: list[Sent] = []
         at = 0
         while at < len(records):
@@ -221,7 +223,7 @@ class Flusher(mode.Service):
         self.telemetry.flushed_rows.inc(len(taken.flush.rows))
         self.telemetry.sealed_rows.inc(len(taken.repeat.rows))
         self._last_checkpoint_s[active.number] = time.monotonic()
-        # the clock as of the flush: what was folded meanwhile is not durable, and its replay needs what it needed
+        # by the clock of this flush: records folded since are not durable, and their replay needs the same rows again
         self.partitions.expire(active.number, checkpoint)
 
     def _reached(self, fence: Fence, sent: list[Acknowledged]) -> Reached | None:
@@ -232,7 +234,7 @@ class Flusher(mode.Service):
             return None
 
     def _count(self, tally: Tally) -> None:
-        """Counts values once they are durable; what a rebalance drops from memory is folded, and counted, elsewhere."""
+        """Counts values that are durable; what a rebalance drops from memory is folded and counted by the next owner."""
         tally.count(self.telemetry)
 
     async def _connected(self) -> AIOKafkaProducer:

@@ -31,11 +31,11 @@ from metrics_app.wire.chunk import HOUR_MAX, Chunk
 
 HOUR_MS = 3_600_000
 LATEST_MS = HOUR_MAX * HOUR_MS
-VALUES_MAX = 2**62  # of a row: what is counted in it, and their sums, can be written
+VALUES_MAX = 2**62  # of a row: its counts, and their sums, can still be encoded
 
 
 class ReadError(OSError):
-    """A row that could not be read, for a reason that is not in the row: too many open files, say."""
+    """A row could not be read for a reason outside the row, such as too many open files."""
 
 
 @contextmanager
@@ -259,7 +259,7 @@ class PartitionFold:
         return _of_parts(values, [(start - chunk.first, stop - chunk.first) for start, stop in parts])
 
     def _ranges(self, chunk: Chunk, row: Row, tally: Tally) -> Ranges | None:
-        """The numbers that the chunk's sender has used; None for values beyond a bound, which are counted unfenced."""
+        """The numbers that the chunk's sender has used; None beyond a bound, where values count without protection."""
         ranges = row.senders.get(chunk.sender)
         is_full = ranges is None and len(row.senders) >= self.limits.max_senders
         begins_another = ranges is None or ranges.is_apart(chunk.first, chunk.count)
@@ -283,7 +283,7 @@ class PartitionFold:
         return None if value is None else rows.decode_row(value, self.limits.exact_distinct)
 
     def find(self, key: bytes, hour: int) -> Row | None:
-        """The newest state of a row, flushed or not; None when nothing was folded into it, as far as is known."""
+        """The newest state of a row, flushed or not; None if nothing is known to be folded into it."""
         row_key = rows.hour_key(hour, key)
         row = self.cache.get(row_key) or self._load(row_key)
         return row if row is not None and (row.summary.count or row.incomplete) else None

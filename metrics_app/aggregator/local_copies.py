@@ -173,13 +173,13 @@ class LocalCopies(PartitionStore):
         self.database(partition).delete_range(start, stop)
 
     def note_whole(self, partition: int) -> None:
-        """Notes that the copy has had all rows once: what it may lack from now on is newer than its checkpoint."""
+        """Notes that the copy has had all rows once: from now on it lacks only what is newer than its checkpoint."""
         if partition not in self._whole:
             self.database(partition).put(local_state.WHOLE_KEY, b"")
             self._whole.add(partition)
 
     def is_whole(self, partition: int) -> bool:
-        """Whether a held copy is one of everything up to its checkpoint, of the changelog that Kafka has now."""
+        """Whether a held copy has everything up to its checkpoint of the changelog that Kafka has now."""
         if self.held(partition) is None or partition not in self._matched:
             return False
         return self.has_been_whole(partition)
@@ -213,7 +213,7 @@ class LocalCopies(PartitionStore):
         return self.read(partition, local_state.REWRITE_KEY) is not None
 
     def attached(self, partition: int) -> None:
-        """Notes that they have been."""
+        """Notes that the rows of a detached copy have been written to its changelog."""
         self.database(partition).delete(local_state.REWRITE_KEY)
 
     def reached(self, tp: TP) -> Reached:

@@ -142,7 +142,7 @@ def mark(path: Path, reason: str) -> None:
 
 
 def put_aside(path: Path) -> Path:
-    """Where the database is now. Only the last one put aside is kept in a data folder, so that no disk fills up."""
+    """Moves a database aside and returns where it is. Only the last one is kept, so that no disk fills up."""
     for old in path.parent.glob(f"*{BAD_SUFFIX}"):
         shutil.rmtree(old) if old.is_dir() else old.unlink()
     return path.rename(path.with_name(path.name + BAD_SUFFIX))

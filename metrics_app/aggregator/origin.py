@@ -125,7 +125,7 @@ class Matching:
             self.store.rebuild(tp.partition, reason, detail)
 
     async def _has_its_last_record(self, reader: AIOKafkaConsumer, tp: TP, offset: int) -> bool:
-        """Whether the record that a copy of an earlier release ends with is there: it is what the copy has."""
+        """Whether the changelog has the last record that a copy of an earlier release was taken from."""
         reader.assign([tp])
         reader.seek(tp, offset)
         for record in (await reader.getmany(tp, timeout_ms=FETCH_MS, max_records=1)).get(tp, ()):

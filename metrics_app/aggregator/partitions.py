@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping
 from typing import Protocol
 
 from metrics_app.aggregator.active import ActivePartition
-from metrics_app.aggregator.deduplication import SeenIds, Sights
+from metrics_app.aggregator.deduplication import Occurrences, SeenIds
 from metrics_app.aggregator.fencing import Fence
 from metrics_app.aggregator.fold import HOUR_MS, FoldLimits, PartitionFold
 from metrics_app.aggregator.row import NO_CHECKPOINT, Checkpoint, with_loss
@@ -24,8 +24,8 @@ from metrics_app.telemetry import Telemetry
 logger = logging.getLogger(__name__)
 
 HOUR_S = 3600
-IDS_A_ROW = 4  # what an id and a row take in memory, and cost to write
-SURE_AFTER_S = 1.0  # a broker that has just come up may for a moment not know the end of its log
+IDS_A_ROW = 4  # an id takes a quarter of the memory of a row, and of the cost of writing one
+SURE_AFTER_S = 1.0  # a broker that has just started may not know the end of its log for a moment
 
 
 class Log(Protocol):
@@ -137,9 +137,9 @@ class Partitions:
                     self.lose(partition, span.end, self.clocks.now().own_s)
 
     async def _index_ids(self, partitions: Collection[int]) -> None:
-        """Ends the index of the ids of copies from before there was one, a little at a time; elsewhere it is whole."""
+        """Builds the index of ids for copies of a release that had none, a little at a time."""
         owned, todo = self.owned, [*partitions]
-        while todo and self.owned is owned:  # else another process may have the copy
+        while todo and self.owned is owned:  # after a rebalance another process may have opened the copy
             with self.table.store.sound(todo[-1]):
                 index = self.table.store.ids(todo[-1])
                 if index.is_built:
@@ -171,7 +171,7 @@ class Partitions:
         self._note_compared()
 
     def _doubt_complete(self, partition: int, stored: Checkpoint) -> None:
-        """Notes that nobody knows how many records, appended after all that is folded, may be gone."""
+        """Notes that an unknown number of records, appended after everything folded, may be lost."""
         until_s = self.clocks.now().own_s
         loss = Loss(int(stored.as_of) // HOUR_S, self._hours_until(until_s), stored.as_of, 0)
         self.checkpoints[partition] = with_loss(self.checkpoints[partition], loss)
@@ -199,7 +199,7 @@ class Partitions:
         )
 
     def _hours_until(self, until_s: float) -> int:
-        """The hour after the last one of which a sample can have been taken by then, or until now if clocks differ."""
+        """The hour after the last one that an accepted sample may be of by then, or by now if clocks differ."""
         latest_s = max(until_s, self.clocks.now().own_s) if self.clocks.disputed else until_s
         return int(latest_s + self.limits.max_ahead_s + self.limits.clock_tolerance_s) // HOUR_S + 1
 
@@ -222,14 +222,16 @@ class Partitions:
     def _fold(self, partition: int, checkpoint: Checkpoint) -> PartitionFold:
         store = self.table.store
 
-        def sights(ids: Collection[bytes], from_hour: int) -> Sights:
+        def occurrences(ids: Collection[bytes], from_hour: int) -> Occurrences:
             with store.sound(partition):
                 return store.ids(partition).find(ids, from_hour)
 
-        return PartitionFold(lambda row_key: store.read(partition, row_key), self.limits, checkpoint, SeenIds(sights))
+        return PartitionFold(
+            lambda row_key: store.read(partition, row_key), self.limits, checkpoint, SeenIds(occurrences)
+        )
 
     def ids_known_for_s(self) -> float:
-        """How long ago an id may have come and is known, in the partition that knows least; the horizon without any."""
+        """For how long ids are known, in seconds, in the partition that knows least; the horizon if there is none."""
         horizon_s = 3600.0 * self.limits.id_horizon_hours
         known_s = [
             active.fold.clock.confirmed_ms / 1000 - 3600 * self.table.store.ids(partition).since_hour
@@ -268,7 +270,7 @@ class Partitions:
         return None if active is None else active.fold.checkpoint.offset + 1
 
     def dirty_rows(self) -> int:
-        """Rows changed and not flushed; ids not flushed are taken for as many as hold as much."""
+        """Rows that are changed and not flushed; ids count as so many rows as take the same memory."""
         folds = [active.fold for active in self.active.values()]
         return sum(len(fold.dirty) + fold.ids.count // IDS_A_ROW for fold in folds)
 

@@ -9,7 +9,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-WHOLE = (0, 2**64 - 1)  # what an id claims that stands for no more than it comes with: every position there could be
+WHOLE = (0, 2**64 - 1)  # claimed by an id that stands for everything that comes with it: all positions
 
 
 @dataclass(slots=True)

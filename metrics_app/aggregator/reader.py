@@ -70,7 +70,7 @@ class TableReader:
         try:
             if not self.table.store.is_whole(partition):
                 return None
-        except OSError:  # the disk, for a moment: as it is not read, nothing is answered from it
+        except OSError:  # the disk fails for a moment: the copy is not read, so nothing is answered from it
             return None
         return STANDBY if partition in self.copies.current else RECOVERING
 

@@ -27,8 +27,8 @@ from metrics_app.errors import Progress
 
 logger = logging.getLogger(__name__)
 
-FETCH_MS = 250  # longest wait for records; a standby is that far behind at least
-MOST_RECORDS = 1000  # at a time: what they cost is how long a query may have to wait
+FETCH_MS = 250  # longest wait for records; a standby lags at least so much
+MOST_RECORDS = 1000  # taken in together; a query waits for so many at most
 PORTION_BYTES = 256 << 10  # taken in before others have their turn: a row of ids has thousands, each an entry
 SAY_INTERVAL_S = 5.0
 AGAIN_S = 1.0
@@ -68,7 +68,7 @@ class Replica(mode.Service):
         self.progress: dict[int, Progress] = {}
         self.positions: dict[int, int] = {}
         self.written: dict[int, int] = {}
-        self._era = object()  # another one after each revoke: what was read for the one before must not be written
+        self._era = object()  # a new one after each revoke: records read before must not be written any more
 
     @property
     def _store(self) -> HourStore:
@@ -102,7 +102,9 @@ class Replica(mode.Service):
                 async with self._reader(tps, tps | self.standbys) as reader:
                     await self._read_to_end(reader, era, noted)
                     if await self._write_again(tps, era):
-                        await self._read_to_end(reader, era, noted)  # what was written: the copies lead to its end
+                        await self._read_to_end(
+                            reader, era, noted
+                        )  # reads what was written, so that the copies lead to its end
                 return
             except NO_ANSWER as error:
                 logger.warning("recovery cannot read the changelog, trying again: %r", error)
@@ -178,7 +180,7 @@ class Replica(mode.Service):
                 if self._era is not era:
                     return {}
                 self._store.merge(TP(*tp), those, reached)
-                await asyncio.sleep(0)  # what is fetched ahead is handed on without anybody else's turn
+                await asyncio.sleep(0)  # records fetched ahead come without a wait, so other tasks would get no turn
         return {TP(*tp): position for tp, position in positions.items()}
 
     @asynccontextmanager

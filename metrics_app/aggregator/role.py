@@ -112,7 +112,7 @@ def register(
         partitions=settings.partitions,
         internal=True,
     )
-    app.agent(topic, name="fold", concurrency=1)(folding.consume)  # out of order is what more would be
+    app.agent(topic, name="fold", concurrency=1)(folding.consume)  # a second agent would fold out of order
     owners = GroupOwners(app, table.changelog_topic_name, settings.url, settings.data_dir)
     _follow_the_group(app, settings, partitions, owners, telemetry)
     upkeep = Upkeep(app, log, partitions, telemetry)

@@ -38,7 +38,7 @@ CHECKPOINT_KEY = bytes([CHECKPOINT])
 
 MAGIC = 0xA5
 VERSION = 2  # the newest that this program reads
-PLAIN = 1  # what it writes, of all but checkpoints, and ids with checkpoints: an older one can go on reading
+PLAIN = 1  # version of all rows but checkpoints and ids with positions: older releases can read it
 NO_STAMP = -1
 INCOMPLETE = 1  # flag of an hour row
 MOST = 2**64 - 1  # duplicates that a row has room to count; no other counter of it can pass the number of its values

@@ -102,7 +102,7 @@ class Witness(NamedTuple):
     disputed: bool = False
 
 
-ANY_TIME = Witness(1 << 62)  # confirms every append time: for a fold without a worker around it
+ANY_TIME = Witness(1 << 62)  # confirms every append time; for a fold without a worker
 
 
 @dataclass(slots=True)
@@ -125,7 +125,7 @@ class LogClock:
         latest = own_ms + self.tolerance_ms
         if stamp_ms > latest:
             return
-        went_ahead = self.confirmed_ms > latest  # both witnesses say so now, whoever moved it there
+        went_ahead = self.confirmed_ms > latest  # log and worker now agree that it had gone too far
         self.confirmed_ms = stamp_ms if went_ahead else max(self.confirmed_ms, stamp_ms)
 
     def agreed_ms(self, own_ms: int) -> int:

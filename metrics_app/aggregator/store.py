@@ -142,7 +142,9 @@ class HourStore(LocalCopies):
         if bad.row_key in (b"", CHECKPOINT_KEY):
             return None
         known = current[bad.row_key]
-        self.overwritten[partition].add(bad.row_key)  # so that a good record is the last one
+        self.overwritten[partition].add(
+            bad.row_key
+        )  # our row is written again, so that the newest record is a good one
         with self.sound(partition):
             if bad.row_key[0] != HOUR or (known is not None and changelog.is_older(bad.claimed, known)):
                 return None

@@ -180,8 +180,8 @@ logger = logging.getLogger(__name__)
 
 ANSWER_S = 5.0
 POSITION_S = 2.0
-BUSY_S = 30.0  # standstill of one partition, while others are folded, after which its next record is asked for
-ITS_TURN = 3  # times the limit of a standstill that a partition may wait for others
+BUSY_S = 30.0  # while others are folded: standstill of a partition after which its next record is asked for again
+ITS_TURN = 3  # a partition may wait for others so many times the limit of a standstill
 
 
 class Symptoms:

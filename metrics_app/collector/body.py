@@ -58,7 +58,7 @@ async def read(request: web.Request, limit: int, limit_s: float) -> bytes:
     if (request.content_length or 0) > limit:
         raise BodyTooLargeError("the body", limit, "bytes")
     try:
-        if request.content.is_eof():  # it came with the header, as small ones do: nothing to wait for
+        if request.content.is_eof():  # a small body comes with the header: there is nothing to wait for
             body = request.content.read_nowait()
         else:
             async with asyncio.timeout(limit_s):
@@ -78,7 +78,7 @@ async def _ask(request: web.Request) -> None:
     if request.version >= HttpVersion11 and request.headers.get("Expect", "").lower() == CONTINUE:
         writer = request.writer
         await writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        writer.output_size = 0  # else aiohttp takes it for a part of the reply
+        writer.output_size = 0  # aiohttp would take it for a part of the reply
 
 
 async def _read(content: StreamReader, limit: int) -> bytes:

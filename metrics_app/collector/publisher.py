@@ -31,7 +31,7 @@ from metrics_app.wire.chunk import Chunk
 from metrics_app.wire.metric_key import partition_of
 
 PLACED_A_TURN = 2_000  # chunks, before others have the event loop
-HELD_BYTES = 512  # what a waiting chunk takes in memory besides its bytes, about
+HELD_BYTES = 512  # about what a waiting chunk takes in memory besides its bytes
 
 NOTHING_KEPT = "nothing was kept, send it again"
 MAYBE_KEPT = (

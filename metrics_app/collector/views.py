@@ -37,7 +37,7 @@ DAY_S = 86_400
 JSON = {"Content-Type": "application/json"}
 # a value with its id takes 24 bytes of a record; the rest is room for key and header
 BYTES_A_VALUE = 48
-OUT_OF_BOUNDS = {"timestamp", "hour"}  # reasons of what may be right by another clock
+OUT_OF_BOUNDS = {"timestamp", "hour"}  # rejected for these reasons, a sample may be right by another clock
 
 _IDEMPOTENCY_KEY = re.compile(r'"([ -~]{1,255})"|([!#-~][ -~]{0,254})')
 

@@ -21,7 +21,9 @@ from faust.types import TP
 # This is less than what a fetch brings takes to be folded; an idle consumer asks 20 times a second.
 FETCH_WAIT_MS = 50
 REJOIN_S = 10.0
-RUN_BYTES = 512 << 10  # of record values, after which a run ends; as the largest record, for a run has at least one
+RUN_BYTES = (
+    512 << 10
+)  # of record values, after which a run ends; the size of the largest record, as a run has at least one
 
 
 class Record(Protocol):
@@ -53,7 +55,7 @@ def runs(records: Iterable[Any]) -> list[Any]:
 
 
 class ReadOffsets(dict[TP, int | None]):
-    """Faust's note of the last record it handed on, by partition; what lies below it is dropped unseen.
+    """Faust's note of the last record it handed on, by partition; it drops every record below.
 
     A seek sets it back, and records fetched before the seek took effect set it forward again: the records that were
     sought would be dropped, time after time while there is load. So from a seek until the sought record comes
@@ -73,7 +75,7 @@ class ReadOffsets(dict[TP, int | None]):
             del self.sought[tp]
 
     def pop(self, tp: TP, default: Any = None) -> Any:
-        """The note, which is taken away when the partition is."""
+        """Takes the note away, together with the partition."""
         self.sought.pop(tp, None)
         return super().pop(tp, default)
 
@@ -112,7 +114,7 @@ class RunConsumer(aiokafka.Consumer):
         return self._committed_offset.get(tp) or 0
 
     async def offsets_for_times(self, appended_ms: Mapping[TP, int]) -> dict[TP, int | None]:
-        """The first offset of each partition that was appended at a time or later, epoch milliseconds; None: none was.
+        """The first offset of each partition appended at a time (epoch milliseconds) or later; None if there is none.
 
         Raises:
             KafkaError, TimeoutError: Kafka did not say.
@@ -146,7 +148,7 @@ class RunConsumer(aiokafka.Consumer):
         return {tp: runs(those) if tp.topic == self.topic else those for tp, those in fetched.items()}
 
     async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
-        """Nothing: that a run begins beyond the first offset of the last one is no gap."""
+        """Does nothing: a run begins beyond the first offset of the run before it, and that is no gap."""
 
     def _filter_tps_with_pending_acks(self, topics: Any = None) -> Iterator[TP]:
         try:

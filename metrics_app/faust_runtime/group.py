@@ -66,7 +66,7 @@ Held = dict[str, dict[str, list[int]]]  # partitions, by base URL and topic; sta
 
 
 class _Note(msgspec.Struct):
-    """What is in the file: the changelog and when, in epoch seconds, for an address may be somebody else's by now."""
+    """Content of the file. The time, epoch seconds, matters because an address may belong to somebody else by now."""
 
     topic: str
     noted_at: float
@@ -103,7 +103,7 @@ class GroupOwners:
         return [str(url).rstrip("/") for url in self._map]
 
     def note(self) -> None:
-        """Writes the map down; one that cannot be written is only missed by the next start."""
+        """Writes the map down. If that fails, only the next start misses it."""
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             new = self._path.with_suffix(".new")

@@ -90,7 +90,7 @@ class _MetadataRequest10(RequestStruct):  # type: ignore[misc]
     FLEXIBLE_VERSION = True
     RESPONSE_TYPE = _MetadataResponse10
     SCHEMA = Schema(
-        ("topics", CompactArray(CompactString("utf-8"))),  # none stands for all, and only that is asked here
+        ("topics", CompactArray(CompactString("utf-8"))),  # null asks for all topics; no other question is asked here
         ("allow_auto_topic_creation", Boolean),
         ("include_cluster_operations", Boolean),
         ("include_topic_operations", Boolean),

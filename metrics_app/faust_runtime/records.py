@@ -74,13 +74,13 @@ def zstd_decode(payload: Any) -> bytes:
 
 
 def _snappy_block(block: bytes, room: int) -> bytes:
-    if cramjam.snappy.decompress_raw_len(block) > room:  # it says so itself, and is checked against it
+    if cramjam.snappy.decompress_raw_len(block) > room:  # the block says so itself, and decompression checks it
         raise InflatedError
     return bytes(cramjam.snappy.decompress_raw(block))
 
 
 def _into(decompress: Callable[[Any, Any], int], payload: Any) -> bytes:
-    content = np.empty(MAX_BYTES, np.uint8)  # what is not written to takes no memory
+    content = np.empty(MAX_BYTES, np.uint8)  # pages that are not written to take no memory
     try:
         return content[: decompress(payload, content)].tobytes()
     except cramjam.DecompressionError as error:

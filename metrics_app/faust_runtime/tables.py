@@ -152,7 +152,7 @@ class DelegatedRecovery(Recovery):
         self.reader.follow(tp)
 
     async def _wait(self, coro: Any, timeout: Any = None) -> None:  # noqa: ASYNC109  as in Faust
-        # past a timeout Faust's recovery ends for good and says nothing; the watchdog does know when nothing moves
+        # after a timeout Faust's recovery ends for good without a word; the watchdog sees when nothing moves
         await super()._wait(coro)
 
     async def _build_offsets(self, consumer: Any, tps: set[TP], destination: Any, title: str) -> None:
@@ -164,7 +164,7 @@ class DelegatedRecovery(Recovery):
             destination[tp] = offset
 
         await self.reader.recover(frozenset(tps), reached)
-        for tp in tps:  # what Faust compares: nothing is left for it, nor is more there than it knows of
+        for tp in tps:  # Faust compares these two: nothing is left for it to read
             destination[tp] = self.active_highwaters[tp] = max(destination[tp], self.active_highwaters[tp])
 
     @mode.Service.task

@@ -35,11 +35,11 @@ logger = logging.getLogger(__name__)
 
 REFUSAL = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 BACKLOG = 128
-AT_ONCE = 16  # accepted in one turn of the event loop: what is closed for them is gone after it
+AT_ONCE = 16  # accepted in one turn of the event loop; descriptors closed for them are free after it
 HANDSHAKE_S = 15
-FAREWELL_S = 5  # what a client has to answer the end of TLS
-PAUSE_S = 0.5  # without a descriptor for the next connection
-READ_BEFORE_REFUSAL = 64 << 10  # what is unread at a close makes the kernel drop the reply
+FAREWELL_S = 5  # a client has so long to answer the end of TLS
+PAUSE_S = 0.5  # pause when there is no descriptor for the next connection
+READ_BEFORE_REFUSAL = 64 << 10  # bytes that are unread at a close make the kernel drop the reply
 
 
 class Listener:
@@ -119,7 +119,7 @@ class Listener:
         return False
 
     def _pause(self, sock: socket.socket, error: OSError) -> None:
-        """Waits, say for a descriptor, and makes room for it; until then who connects waits in the kernel's queue."""
+        """Waits for a descriptor and makes room for it; meanwhile clients wait in the queue of the kernel."""
         self._make_room()
         logger.warning("no connection can be accepted for %g s: %s", PAUSE_S, error)
         self._loop.remove_reader(sock)
@@ -248,7 +248,7 @@ class BoundedWeb(Web):
         return BoundedSite(self._runner, str(conf.web_bind), conf.web_port, self._limit, conf.web_ssl_context)
 
     def show(self, tls: ssl.SSLContext) -> None:
-        """Shows another certificate to whom connects from now on."""
+        """Shows another certificate to clients that connect from now on."""
         for site in self._runner.sites:
             assert isinstance(site, BoundedSite)
             site.listener.tls = tls
@@ -278,12 +278,12 @@ class AnsweringHandler(RequestHandler):
         if self._waiter is not None and not self._waiter.done() and not self._messages:
             self.force_close()
             return
-        if not self._reading_paused and not self._buffer_paused:  # else more has come than was looked at
+        if not self._reading_paused and not self._buffer_paused:  # otherwise more has arrived than was parsed
             self._break_off()
         self._loop.call_later(LOOK_INTERVAL_S, self._end_when_answered)
 
     def _break_off(self) -> None:
-        """Fails a body that is not whole, for it will never be."""
+        """Fails a body that is incomplete and can never be completed."""
         bodies = [payload for _, payload in self._messages]
         if self._current_request is not None:
             bodies.append(self._current_request.content)

@@ -35,7 +35,7 @@ def noted(folder: Path) -> str:
 
 
 def note(folder: Path, cluster_id: str) -> None:
-    """Note down whose the folder is, whole or not at all."""
+    """Notes to which cluster the folder belongs, atomically."""
     folder.mkdir(parents=True, exist_ok=True)
     new = folder / f"{NOTE}.{os.getpid()}"
     try:
@@ -51,7 +51,7 @@ def noted_in_any(folder: Path) -> str:
 
 
 def objection(settings: Settings, cluster_id: str) -> str:
-    """Why that cluster is not ours, with what to do about it; empty when it is, or may be as we have met none.
+    """Why that cluster is not ours and what to do about it; empty if it is ours, or if we have met none so far.
 
     A broker too old to have an id is taken for ours.
     """
@@ -102,7 +102,7 @@ class _Guard:
         return connection
 
     def _settle(self, cluster_id: str) -> None:
-        """Keeps to that cluster: noted in the folder, or, where that cannot be written, as long as we live."""
+        """Keeps to that cluster: by a note in the folder or, if that cannot be written, until this process ends."""
         folder, before = self._settings.data_dir, noted(self._settings.data_dir)
         if not cluster_id or cluster_id == before:
             return

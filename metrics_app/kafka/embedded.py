@@ -186,7 +186,7 @@ class EmbeddedKafka:
         return self._free_port() if last is None or last.port in self._avoid else last.port
 
     def _free_port(self) -> int:
-        """Below those that clients get from the system, unless any will do; free_port's is of those."""
+        """A free port below the range that the system gives to clients, unless any port will do."""
         return (free_from(DEFAULT_PORT, avoid=self._avoid) if self._wanted_port is None else None) or free_port()
 
     def _command(self, jars: list[Path], main: str, *arguments: str) -> list[str]:
@@ -249,5 +249,5 @@ class EmbeddedKafka:
 
 
 def java_environment() -> dict[str, str]:
-    """Ours, with file names in UTF-8 whatever our locale is."""
+    """Our environment, with file names in UTF-8 whatever the locale is."""
     return {**os.environ, "LC_ALL": "C.UTF-8"}

@@ -109,7 +109,7 @@ class Storage:
         return BrokerError(f"{who} uses {self.folder}: {stop} or choose another --data-dir")
 
     def _wait_for_orphan(self) -> None:
-        """Our lock ends with the starter, Kafka's own only with Kafka: it may still be on its way out."""
+        """Waits for a Kafka whose starter has ended: our lock ends with the starter, Kafka's own lock with Kafka."""
         deadline = time.monotonic() + ORPHAN_GRACE_S
         while _is_locked(self.log / ".lock"):
             if time.monotonic() > deadline:
@@ -117,7 +117,7 @@ class Storage:
             time.sleep(0.1)
 
     def mark_logs(self) -> None:
-        """From here on `newest_error` looks; what an earlier run logged is no reason for what this one does."""
+        """Has `newest_error` look from here on: errors of an earlier run do not explain this one."""
         self._logged_before = self.kafka_log.stat().st_size if self.kafka_log.exists() else 0
 
     def newest_error(self) -> str:

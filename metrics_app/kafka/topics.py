@@ -224,7 +224,7 @@ async def _create(admin: AIOKafkaAdminClient, missing: list[Topic], replication:
 
 
 def _check_partitions(found: list[tuple[Topic, int]], *, is_new: bool) -> None:
-    """Partitions that were added to one topic of a system in use are left alone: another one has as many as there were.
+    """Checks the numbers of partitions. Those added to one topic in use are left alone: the others show the number.
 
     Args:
         is_new: whether one of the topics was missing, so that nothing shows how many there were.
@@ -270,7 +270,7 @@ async def _check_config(admin: AIOKafkaAdminClient, wanted: list[Topic]) -> None
 
 async def _raise(admin: AIOKafkaAdminClient, topic: Topic, own: dict[str, str], low: list[str]) -> None:
     raised = {key: topic.config[key] for key in low}
-    # this request replaces all values the topic has of its own, so those that stay must be in it
+    # this request replaces all of the topic's own values, so it must repeat those that stay
     (reply,) = await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, topic.name, own | raised)])
     ((code, message, _kind, _name),) = reply.resources
     settings = ", ".join(f"{key}={value}" for key, value in raised.items())
@@ -282,10 +282,10 @@ async def _raise(admin: AIOKafkaAdminClient, topic: Topic, own: dict[str, str], 
 HOUR_MS = 3_600_000
 DAY_MS = 24 * HOUR_MS
 DEAD_LETTER_DAYS = 30
-SAFE_REPLICATION = 3  # from here on a write needs two replicas, so that one broker may be lost without losing it
+SAFE_REPLICATION = 3  # from so many replicas on a write needs two, so that it survives the loss of one broker
 EXACT = ("cleanup.policy", "message.timestamp.type")
 AT_LEAST = ("retention.ms", "min.compaction.lag.ms", "min.insync.replicas")
-SAFE = {"unclean.leader.election.enable": "false"}  # a replica that lags, made leader, loses what was acknowledged
+SAFE = {"unclean.leader.election.enable": "false"}  # a lagging replica that becomes leader loses acknowledged records
 FOREVER = "-1"  # a retention without end
 
 
@@ -299,7 +299,7 @@ class Topic(NamedTuple):
     config: dict[str, str]
 
     def conflicts(self, found: Mapping[str, str]) -> list[str]:
-        """Keys of a found configuration that differ and may only be changed by who knows why they do."""
+        """Keys of a found configuration that differ, and that only somebody who knows the reason may change."""
         return [key for key in EXACT if _parts(found[key]) != _parts(self.config[key])]
 
     def too_low(self, found: Mapping[str, str]) -> list[str]:

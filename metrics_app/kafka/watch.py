@@ -26,13 +26,13 @@ from metrics_app.settings import Settings
 
 logger = logging.getLogger(__name__)
 
-CHECK_LOOKS = 30  # after so many the topics' settings are checked too
+CHECK_LOOKS = 30  # every so many looks the settings of the topics are checked too
 
 OnRemade = Callable[[set[str]], Awaitable[None]]
 
 
 class TopicsWatch(mode.Service):
-    """One a process.
+    """The watch of one process.
 
     Attributes:
         on_remade: awaited with the names of topics that were made anew, or that are not trusted to be the same.
@@ -52,11 +52,11 @@ class TopicsWatch(mode.Service):
         self._looks = 0
 
     def problem(self) -> str | None:
-        """Why samples must neither be taken nor folded now; None when all is as it was."""
+        """Why samples must neither be taken nor folded now; None if nothing has changed."""
         return self._problem
 
     def distrust(self, topic: str, why: str) -> None:
-        """Has a topic treated as made anew at the next look: what it was seen to do it cannot do."""
+        """Has a topic treated as made anew at the next look, because it did what the same topic cannot do."""
         logger.error("topic %s is not the one it was: %s", topic, why)
         self._to_tell.add(topic)
 
@@ -74,7 +74,7 @@ class TopicsWatch(mode.Service):
         now = await cluster_identity(self.settings)
         known = self._known
         if known is None:
-            if all(name in now.topics for name in self._names):  # else they are still being made
+            if all(name in now.topics for name in self._names):  # otherwise they are still being made
                 self._known = now
             return
         self._looks += 1
@@ -91,7 +91,7 @@ class TopicsWatch(mode.Service):
         said, self._problem = self._problem, f"topics have changed in Kafka: {', '.join(changed)}"
         if self._problem != said:
             logger.error("%s; gone: %s", self._problem, ", ".join(gone) or "none")
-            if gone:  # who has deleted one may be about to make it anew
+            if gone:  # whoever deleted a topic may be about to make it again
                 return
         if not await self._check():
             return
@@ -125,5 +125,5 @@ class TopicsWatch(mode.Service):
     async def _tell(self) -> None:
         names = set(self._to_tell)
         for tell in self.on_remade:
-            await tell(names)  # what fails is told again at the next look
+            await tell(names)  # if this fails, the next look tells it again
         self._to_tell -= names

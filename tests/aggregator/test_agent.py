@@ -16,7 +16,7 @@ from metrics_app.aggregator import agent
 from metrics_app.aggregator import row as rows
 from metrics_app.aggregator.agent import AHEAD_HOURS, TRIES, Folding
 from metrics_app.aggregator.dead_letters import StopRule
-from metrics_app.aggregator.deduplication import IdIndex, Sights
+from metrics_app.aggregator.deduplication import IdIndex, Occurrences
 from metrics_app.aggregator.fold import HOUR_MS, FoldLimits, PartitionFold
 from metrics_app.aggregator.partitions import Partitions
 from metrics_app.telemetry import Telemetry
@@ -355,7 +355,7 @@ async def test_a_record_whose_ids_cannot_be_read_is_tried_again(worker, monkeypa
     monkeypatch.setattr(agent, "RETRY_S", 0.0)
     failures, find = [OSError(24, "Too many open files")], IdIndex.find
 
-    def failing(index: IdIndex, ids: Collection[bytes], from_hour: int) -> Sights:
+    def failing(index: IdIndex, ids: Collection[bytes], from_hour: int) -> Occurrences:
         return find(index, ids, from_hour) if not failures else raised(failures.pop())
 
     monkeypatch.setattr(IdIndex, "find", failing)

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from metrics_app.aggregator import row as rows
-from metrics_app.aggregator.deduplication import Occurrence, SeenIds, Sights
+from metrics_app.aggregator.deduplication import Occurrence, Occurrences, SeenIds
 from metrics_app.aggregator.fold import HOUR_MS, FoldLimits, PartitionFold
 from metrics_app.aggregator.ranges import Ranges
 from metrics_app.aggregator.row import NO_CHECKPOINT, Checkpoint, Row
@@ -47,16 +47,16 @@ class Disk:
         self.checkpoint = NO_CHECKPOINT
 
     def open(self, limits: FoldLimits = LIMITS) -> PartitionFold:
-        return PartitionFold(self.rows.get, limits, self.checkpoint, SeenIds(self.sights))
+        return PartitionFold(self.rows.get, limits, self.checkpoint, SeenIds(self.occurrences))
 
-    def sights(self, ids: Collection[bytes], _from_hour: int) -> Sights:
-        found: Sights = defaultdict(list)
+    def occurrences(self, ids: Collection[bytes], _from_hour: int) -> Occurrences:
+        found: Occurrences = defaultdict(list)
         for row_key, value in self.rows.items():
             if row_key[0] == rows.IDS:
                 arrival_hour, offset = rows.split_ids_key(row_key)
                 for id_, claimed in rows.decode_ids(value).items():
                     found[id_].append(Occurrence(arrival_hour, rows.version_of(value).epoch, offset, claimed))
-        return {id_: sights for id_, sights in found.items() if id_ in ids}
+        return {id_: occurrences for id_, occurrences in found.items() if id_ in ids}
 
     def save(self, fold: PartitionFold, *, only: int | None = None) -> None:
         """A whole flush; or, with `only`, what a crash lets through of it: some rows and no place."""

@@ -37,8 +37,8 @@ def write(table: HourlyTable, *written: tuple[bytes, bytes]) -> None:
 
 
 def found(table: HourlyTable, *ids: bytes, from_hour: int = HOUR - 24) -> dict[bytes, list[Occurrence]]:
-    sights = table.store.ids(1).find(set(ids), from_hour)
-    return {id_: sorted(those) for id_, those in sights.items()}
+    occurrences = table.store.ids(1).find(set(ids), from_hour)
+    return {id_: sorted(those) for id_, those in occurrences.items()}
 
 
 def reopen(table: HourlyTable) -> None:
@@ -86,7 +86,7 @@ def test_ids_leave_bucket_by_bucket_and_never_before_their_hour(table):
     write(table, *(ids_row(HOUR + n, n, ID) for n in (0, 23, 24, 48)))
     for before, left in ((HOUR + 24 - 1, [0, 23, 24, 48]), (HOUR + 24, [24, 48]), (HOUR + 48, [48])):
         table.expire(1, 0, before)
-        assert [sight.offset for sight in found(table, ID, from_hour=0)[ID]] == left
+        assert [occurrence.offset for occurrence in found(table, ID, from_hour=0)[ID]] == left
     assert table.store.ids(1).since_hour == HOUR + 48
     reopen(table)
     assert table.store.ids(1).since_hour == HOUR + 48
@@ -110,9 +110,9 @@ def test_a_copy_of_an_older_release_gets_its_index_bit_by_bit_also_over_restarts
         reopen(table)
         index = table.store.ids(1)
     assert steps > 3
-    assert {id_: [sight.offset for sight in those] for id_, those in found(table, *everything.values()).items()} == {
-        id_: [n] for n, id_ in everything.items()
-    }
+    assert {
+        id_: [occurrence.offset for occurrence in those] for id_, those in found(table, *everything.values()).items()
+    } == {id_: [n] for n, id_ in everything.items()}
 
 
 class Samples:
