@@ -55,8 +55,8 @@ class SeenIds:
     """The claims of a partition: those not flushed yet are here, the others in the store.
 
     After the deduplication window an id counts as new. The store may then hold two occurrences of it, and also those of
-    records that are folded again. So every occurrence is kept with its offset; a question names the record before which,
-    and the hour after which, it looks for claims.
+    records that are folded again. So every occurrence is kept with its offset, and a question names the record before
+    which, and the hour after which, it looks for claims.
 
     Attributes:
         stored: reads the occurrences that the store has of these ids, of records that arrived in an hour or later.

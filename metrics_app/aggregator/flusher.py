@@ -234,7 +234,7 @@ class Flusher(mode.Service):
             return None
 
     def _count(self, tally: Tally) -> None:
-        """Counts values that are durable; what a rebalance drops from memory is folded and counted by the next owner."""
+        """Counts values that are durable; what a rebalance drops from memory is counted by the next owner."""
         tally.count(self.telemetry)
 
     async def _connected(self) -> AIOKafkaProducer:
