@@ -25,7 +25,7 @@ Called by `holdings`, `serving`, `settings`, `aggregator`, `cli` and others.
     `- OwnerUnavailableError         503 r nobody who holds the key can answer now
        `- NotYetError                503 r a copy has no such row, and may get it yet
 
-`last_resort.py` explains the exit codes. `status` is the HTTP status, `retriable` whether the same request may succeed
+`process.py` explains the exit codes. `status` is the HTTP status, `retriable` whether the same request may succeed
 later (it then carries `retry_after_s`). Constructors take the facts; `str()` makes the sentence.
 """
 

@@ -29,6 +29,16 @@ def test_every_file_a_page_names_exists(page):
     assert not missing
 
 
+def test_every_module_that_a_page_or_a_module_names_exists():
+    folders = [ROOT / name for name in ("metrics_app", "tests", "benchmarks")]
+    modules = [path for folder in folders for path in folder.rglob("*.py")]
+    known = {path.name for path in modules}
+    named = {
+        (path, name) for path in [*PAGES, *modules] for name in re.findall(r"`(?:\w+/)*(\w+\.py)`", path.read_text())
+    }
+    assert not {f"{path.relative_to(ROOT)}: {name}" for path, name in named if name not in known}
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_every_relative_link_leads_somewhere(page):
     links = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text())

@@ -112,8 +112,8 @@ class Checkpoint(NamedTuple):
 
     Attributes:
         log_ms: highest log-append time of the records folded, right or wrong; 0 when there was none.
-        sealed: first hour whose rows have not been sealed (`seal.py`).
-        clock_ms: highest log-append time that a worker's own clock confirmed (`log_clock.py`).
+        sealed: first hour whose rows have not been sealed (`fencing.py`).
+        clock_ms: highest log-append time that a worker's own clock confirmed (`source_log.py`).
         losses: records that were gone before they could be folded, oldest first.
     """
 

@@ -3,7 +3,7 @@
 Called by `__main__`.
 
 An expected error is one line on stderr and a line that says what to do next; the exit codes are those of
-`last_resort.py`. Commands import what they need when they run, so that `send` does not wait for Faust.
+`process.py`. Commands import what they need when they run, so that `send` does not wait for Faust.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Called by `publisher`.
 
-Chunks that are made one (`merging.py`) go where the first of them would.
+Chunks that are made one (`merged`) go where the first of them would.
 
 Makes one chunk of several where that changes no count: what a chunk costs to fold hardly depends on its length.
 """

@@ -5,7 +5,7 @@ Called by `block_sum`, `codec`, `enclosed`, `histogram`, `summary` and others.
 A value v counts as u = floor(v * 2**bits), so a sum is an integer in units of 2**-bits, a sum of squares one in units
 of its square. Values are finite, 0 <= v <= 2**44. Where all values are known, the unit has as many bits as the least of
 them needs. A histogram keeps its sums in units of 2**-64: from WHOLE on nothing is cut off, for a float64 has 53 bits;
-below, less than a unit of each value is, and `moments.py` says what that makes of an answer. `block_sum.py` does the
+below, less than a unit of each value is, and `enclosed.py` says what that makes of an answer. `block_sum.py` does the
 same to arrays.
 """
 

@@ -3,7 +3,7 @@
 Called by `bodies`.
 
 As JSON the values are an array of numbers; as MessagePack also float64 bytes, little-endian, which costs next to
-nothing to read. Instead of values a series may have a histogram that stands for them (`histogram_body.py`). A series is
+nothing to read. Instead of values a series may have a histogram that stands for them. A series is
 kept or rejected as a whole: leaving one value out would make a hole in its numbering.
 
 A histogram in a body: what a sender has instead of values when there are too many of them.
