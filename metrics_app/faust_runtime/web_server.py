@@ -4,8 +4,8 @@ are answered.
 Called by `app`.
 
 Without it, clients that connect and say nothing take a worker's descriptors, and then it can neither write its rows nor
-reach Kafka. (How long they may do so is aiohttp's keep-alive timer, in `problems.HANDLER_ARGS`.) A proxy in front does this
-as well; the default installation has none.
+reach Kafka. (How long they may do so is aiohttp's keep-alive timer, in `problems.HANDLER_ARGS`.) A proxy in front does
+this as well; the default installation has none.
 
 Clients that close their side after a request, and want the reply: `shutdown(SHUT_WR)`, `nc -N`, HTTP/1.0.
 
