@@ -32,17 +32,17 @@ class Assignor(PartitionAssignor):
 
     Of topics with different numbers of partitions those are assigned that all have: where partitions were added to a
     topic in use, keys stay where they are, and nothing is in the others.
+
+    A topic that the leader does not see at the moment is assigned like the others. Faust leaves it out, without a word
+    and until the next rebalance: a changelog would have no standby, and owners would not recover from it.
     """
 
     @classmethod
     def _get_copartitioned_groups(
         cls, topics: set[str], cluster: Any, subscriptions: MutableMapping[str, list[str]]
     ) -> Any:
-        sizes = {topic: len(cluster.partitions_for_topic(topic) or ()) for topic in topics}
-        there = {topic for topic, size in sizes.items() if size}
-        if not there:
-            return {}
-        return {min(sizes[topic] for topic in there): cls._group_co_subscribed(there, subscriptions)}
+        known = [len(found) for topic in topics if (found := cluster.partitions_for_topic(topic))]
+        return {min(known): cls._group_co_subscribed(topics, subscriptions)} if known else {}
 
     def _get_changelog_distribution(self, assignments: Any) -> Any:
         by_url: dict[str, dict[str, list[int]]] = {}

@@ -65,3 +65,17 @@ def test_only_plain_base_urls_of_a_note_are_used(tmp_path: Path):
     odd = {"http://a:1/admin?x=": {TOPIC: [0]}, "file:///etc": {TOPIC: [0]}, "http://u@a:1": {TOPIC: [0]}}
     owners_in(tmp_path, MAP | odd).note()
     assert owners_in(tmp_path, {}).members() == [A, B]
+
+
+@pytest.mark.parametrize(
+    ("seen", "partitions"),
+    [({"samples": 4, "changelog": 4}, 4), ({"samples": 4}, 4), ({"samples": 6, "changelog": 4}, 4), ({}, None)],
+)
+def test_a_topic_that_the_leader_does_not_see_now_is_assigned_like_the_others(seen, partitions):
+    """Else its partitions would have no owner and no standby until the next rebalance."""
+    both = {"samples", "changelog"}
+    cluster = SimpleNamespace(partitions_for_topic=lambda topic: set(range(seen[topic])) if topic in seen else None)
+    groups = Assignor._get_copartitioned_groups(both, cluster, {"a": sorted(both), "b": sorted(both)})
+    assert {number: [set(group) for group in found] for number, found in groups.items()} == (
+        {} if partitions is None else {partitions: [both]}
+    )
