@@ -40,12 +40,15 @@ Role = Literal["collector", "aggregator", "all"]
 class KafkaGate(mode.Service):
     """Holds back everything that needs Kafka until it answers and the topics are as they should be."""
 
-    def __init__(self, settings: Settings, health: Health) -> None:
+    def __init__(self, settings: Settings) -> None:
         super().__init__()
         self.settings = settings
         self.open = False
         self._said = f"waiting for Kafka at {settings.kafka}"
-        health.checks["kafka"] = lambda: None if self.open else self._said
+
+    def problem(self) -> str | None:
+        """What is waited for; None once Kafka can be used."""
+        return None if self.open else self._said
 
     async def on_start(self) -> None:
         """Returns when Kafka is there.
@@ -73,7 +76,7 @@ class MetricsApp(OrderedApp):
     def __init__(self, settings: Settings, role: Role, **options: Any) -> None:
         self.settings = settings
         self.health = Health()
-        self.kafka_gate = KafkaGate(settings, self.health)
+        self.kafka_gate = KafkaGate(settings)
         self.trusted: ssl.SSLContext | None = None
         folds = role != "collector"
         super().__init__(
@@ -116,9 +119,12 @@ def create_app(settings: Settings, role: Role) -> MetricsApp:
     watch = TopicsWatch(settings)
     app.health.checks["topics"] = watch.problem
     if role == "aggregator":
+        app.health.checks["kafka"] = app.kafka_gate.problem
         problems.register(app, "POST", [collector.PATH], "collector", settings.collector_url)
     else:
-        app.before_kafka.append(collector.register(app, settings, telemetry, app.health, watch.problem))
+        publisher = collector.register(app, settings, telemetry, app.health, watch.problem)
+        app.health.checks["kafka"] = publisher.problem  # it knows more than the gate: also outages after the start
+        app.before_kafka.append(publisher)
     if role == "collector":
         problems.register(app, "GET", (KEYS_PATH, *query.PATHS), "aggregator", settings.aggregator_url)
     else:
@@ -142,7 +148,7 @@ def _options(settings: Settings, telemetry: Telemetry) -> dict[str, Any]:
         "processing_guarantee": "at_least_once",
         "topic_partitions": settings.partitions,
         "topic_replication_factor": settings.replication,
-        "topic_allow_declare": False,  # ours are made and checked by broker.topics
+        "topic_allow_declare": False,  # ours are made and checked by kafka.topics
         "topic_disable_leader": True,
         "table_standby_replicas": settings.standby_replicas,
         "PartitionAssignor": Assignor,

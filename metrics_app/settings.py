@@ -129,7 +129,12 @@ class Settings(BaseSettings):
     max_inflated_bytes: int = Field(8 << 20, ge=1024, description="Largest request body after decompression.")
     max_items: int = Field(100_000, ge=1, description="Most samples in one request.")
     max_pending_bytes: int = Field(64 << 20, ge=1 << 20, description="Samples held unacknowledged; beyond: 503.")
-    max_record_bytes: int = Field(512 << 10, ge=1024, le=900 << 10, description="Largest Kafka record produced.")
+    max_record_bytes: int = Field(
+        512 << 10,
+        ge=1024,
+        le=900 << 10,
+        description="Largest Kafka record, and batch of records, produced; below the broker's message.max.bytes.",
+    )
     max_connections: int = Field(
         2048,
         ge=1,

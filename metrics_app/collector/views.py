@@ -49,7 +49,6 @@ def register(app: faust.App, settings: Settings, telemetry: Telemetry, health: H
         topics: why nothing may be put into the topics, though Kafka is there.
     """
     publisher = Publisher(settings, telemetry, topics)
-    health.checks["kafka"] = publisher.problem
     health.checks["hour"] = publisher.clocks.doubt
     health.warnings["clock of the collector"] = publisher.clocks.warning
     add_view(app, SampleIntake(settings, telemetry, publisher, publisher.doubt))
