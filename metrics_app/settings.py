@@ -129,6 +129,12 @@ class Settings(BaseSettings):
     max_inflated_bytes: int = Field(8 << 20, ge=1024, description="Largest request body after decompression.")
     max_items: int = Field(100_000, ge=1, description="Most samples in one request.")
     max_pending_bytes: int = Field(64 << 20, ge=1 << 20, description="Samples held unacknowledged; beyond: 503.")
+    max_rows: int = Field(20_000, ge=1, description="Most rows in one request: a row is a key in an hour; beyond: 413.")
+    max_pending_rows: int = Field(
+        40_000,
+        ge=1,
+        description="Rows held unacknowledged; a histogram counts as 8, and 4 ids as one; beyond: 503.",
+    )
     max_record_bytes: int = Field(
         512 << 10,
         ge=1024,

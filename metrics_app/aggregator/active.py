@@ -11,7 +11,8 @@ from typing import NamedTuple
 
 from metrics_app.aggregator.completeness import Completeness, LogEnd
 from metrics_app.aggregator.fencing import Fence, Records, Repeat
-from metrics_app.aggregator.fold import Flush, PartitionFold
+from metrics_app.aggregator.flush import Flush
+from metrics_app.aggregator.fold import PartitionFold
 from metrics_app.aggregator.tally import Tally
 
 
@@ -73,7 +74,7 @@ class ActivePartition:
         tally, self.tally = self.tally, Tally()
         # a row that changed goes out in this flush anyway, in a newer state than the stored one
         kept = [(row_key, value) for row_key, value in repeat.rows if row_key not in flush.taken]
-        flush = flush._replace(checkpoint=flush.checkpoint._replace(sealed=repeat.sealed))
+        flush.checkpoint = flush.checkpoint._replace(sealed=repeat.sealed)
         return FlushPart(self, flush, tally, repeat._replace(rows=kept))
 
     def give_back(self, taken: FlushPart) -> None:

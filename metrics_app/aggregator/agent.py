@@ -36,13 +36,13 @@ from metrics_app.errors import FormatError
 from metrics_app.faust_runtime.consumer import Record, RunConsumer
 from metrics_app.process import EXIT_CRASHED, leave
 from metrics_app.telemetry import Telemetry
+from metrics_app.turns import Slice
 from metrics_app.wire import record as wire
 from metrics_app.wire.chunk import Chunk
 
 logger = logging.getLogger(__name__)
 
 SEEK_AGAIN_S = 2.0  # a seek takes effect within a fetch; until then the records behind the hole are still delivered
-STRETCH_BYTES = 64 << 10  # folded before queries and heartbeats have their turn
 FOREVER_S = float("inf")
 RETRY_S = 0.5
 PATIENCE_S = 20.0  # of trouble with the machine, after which a new process is the better try
@@ -100,6 +100,7 @@ class Folding:
         self._sought: dict[TP, tuple[int, float]] = {}
         self._stream: Any = None
         self._taking = False
+        self._slice = Slice()
 
     @property
     def is_busy(self) -> bool:
@@ -123,7 +124,6 @@ class Folding:
             await self._begin_again(run.tp, error)
 
     async def _fold(self, run: Message) -> None:
-        stretch = 0
         witness = self.partitions.witness()  # all in the run was appended before
         for record in cast("list[Record]", run.value):
             await self.partitions.all_compared.wait()
@@ -144,10 +144,7 @@ class Folding:
             await self._apply(record, active, witness)
             while self.partitions.dirty_rows() > self.max_dirty_rows and not self._is_stale(run):
                 await self.flush()
-            stretch += len(record.value or b"")
-            if stretch >= STRETCH_BYTES:
-                stretch = 0
-                await asyncio.sleep(0)
+            await self._slice.rest()
 
     def _is_ours(self, run: Message) -> bool:
         is_open = run.partition in self.partitions.owned and run.partition not in self.partitions.stopped

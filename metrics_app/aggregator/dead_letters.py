@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from metrics_app.errors import FormatError
 from metrics_app.wire import record
 from metrics_app.wire.chunk import ID_BYTES, Chunk
-from metrics_app.wire.metric_key import partition_of
+from metrics_app.wire.partition import partition_of
 
 REPLAYED = "replayed"
 LEFT_OUT = "left-out"  # header of a letter without its record, which was too large: the bytes it had

@@ -35,6 +35,7 @@ from metrics_app.aggregator.tally import Tally
 from metrics_app.faust_runtime.producer import abandon
 from metrics_app.process import EXIT_CRASHED, leave
 from metrics_app.telemetry import Telemetry
+from metrics_app.turns import Slice, turn
 
 logger = logging.getLogger(__name__)
 
@@ -112,8 +113,7 @@ class Flusher(mode.Service):
         sent = await self._acknowledged(taken) if taken else None
         if sent is None:
             return
-        for one in taken:
-            self._settle(one, sent[one.active.number])
+        await self._settle_all(taken, sent)
         await self._read_gaps(taken)
         self.failing_since = None
         self.telemetry.flush_latency.observe(time.monotonic() - started)
@@ -159,6 +159,7 @@ class Flusher(mode.Service):
     async def _replicate(self, taken: list[FlushPart]) -> dict[int, list[Acknowledged]]:
         """Sends rows, awaits their acks, then sends the checkpoints; returns where each partition has its records."""
         producer = await self._connected()
+        await _encode(taken)
         written = {one.active.number: one.rows for one in taken}
         checkpoints = {
             one.active.number: [(rows.CHECKPOINT_KEY, rows.encode_checkpoint(one.flush.checkpoint))] for one in taken
@@ -211,6 +212,18 @@ class Flusher(mode.Service):
 
     def _is_ours(self, active: ActivePartition) -> bool:
         return self.partitions.active.get(active.number) is active
+
+    async def _settle_all(self, taken: list[FlushPart], sent: dict[int, list[Acknowledged]]) -> None:
+        """Notes of each partition that its part is in the changelog, also when it is cancelled meanwhile."""
+        left = [*taken]
+        try:
+            while left:
+                one = left.pop()
+                self._settle(one, sent[one.active.number])
+                await turn()
+        finally:
+            for one in left:
+                self._settle(one, sent[one.active.number])
 
     def _settle(self, taken: FlushPart, sent: list[Acknowledged]) -> None:
         self._count(taken.tally)
@@ -271,3 +284,11 @@ class Flusher(mode.Service):
         producer, self.producer = self.producer, None
         if producer is not None:
             await abandon(producer)
+
+
+async def _encode(taken: list[FlushPart]) -> None:
+    a_slice = Slice()
+    for one in taken:
+        for _ in one.flush.encoding():
+            if a_slice.is_over:
+                await a_slice.rest()

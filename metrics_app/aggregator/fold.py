@@ -19,6 +19,7 @@ import numpy as np
 
 from metrics_app.aggregator import row as rows
 from metrics_app.aggregator.deduplication import Parts, RecordClaims, SeenIds, ids_of
+from metrics_app.aggregator.flush import Flush
 from metrics_app.aggregator.ranges import Ranges
 from metrics_app.aggregator.row import Checkpoint, Row, with_loss
 from metrics_app.aggregator.source_log import ANY_TIME, LogClock, Witness
@@ -95,15 +96,6 @@ class Arrival(NamedTuple):
     claims: RecordClaims
 
 
-class Flush(NamedTuple):
-    """Rows to make durable, and the checkpoint they lead to once they are."""
-
-    rows: list[tuple[bytes, bytes]]
-    checkpoint: Checkpoint
-    taken: dict[bytes, Row]
-    ids: set[int]
-
-
 @dataclass(slots=True)
 class PartitionFold:
     """State of one partition while this worker owns it.
@@ -115,6 +107,7 @@ class PartitionFold:
         offset: the last offset applied in memory.
         clock: what time it is in the log.
         losses: records that were gone before they could be folded.
+        flushing: the last flush taken.
     """
 
     load: Callable[[bytes], bytes | None]
@@ -126,6 +119,7 @@ class PartitionFold:
     losses: tuple[Loss, ...] = field(init=False)
     cache: dict[bytes, Row] = field(default_factory=dict)
     dirty: dict[bytes, Row] = field(default_factory=dict)
+    flushing: Flush | None = None
 
     def __post_init__(self) -> None:
         self.offset = self.checkpoint.offset
@@ -185,6 +179,8 @@ class PartitionFold:
         offset = record.offset
         row_key = rows.hour_key(chunk.hour, chunk.key)
         row = self._row(row_key)
+        if self.flushing is not None:
+            self.flushing.encode(row_key)
         fresh = record.claims.claim(chunk)
         if row.epoch == self.checkpoint.epoch and row.stamp >= offset:
             tally.replayed += chunk.count
@@ -303,18 +299,15 @@ class PartitionFold:
             self.clock.confirmed_ms,
             self.losses,
         )
-        encoded = []
-        for row_key, row in self.dirty.items():
-            row.stamp = max(row.stamp, checkpoint.offset)
-            encoded.append((row_key, rows.encode_row(row)))
         ids, encoded_ids = self.ids.take(checkpoint.epoch)
-        flush = Flush([*encoded, *encoded_ids], checkpoint, self.dirty, ids)
-        self.dirty = {}  # not before all of it could be encoded
+        flush = self.flushing = Flush(checkpoint, self.dirty, ids, encoded_ids, dict(self.dirty))
+        self.dirty = {}
         return flush
 
     def flushed(self, flush: Flush) -> None:
         """Notes that rows and checkpoint of a flush are in the store, and forgets the oldest unchanged rows."""
         self.checkpoint = flush.checkpoint
+        self.flushing = None
         self.ids.flushed(flush.ids)
         excess = len(self.cache) - len(self.dirty) - self.limits.max_clean_rows
         if excess > 0:
@@ -324,6 +317,7 @@ class PartitionFold:
 
     def failed(self, flush: Flush) -> None:
         """Takes the changes of a flush back, to go out with the next one."""
+        self.flushing = None
         self.dirty = flush.taken | self.dirty
         self.ids.failed(flush.ids)
 

@@ -24,11 +24,13 @@ from metrics_app.aggregator.origin import AskIdentity, Matching
 from metrics_app.aggregator.store import HourStore, rewrite
 from metrics_app.aggregator.table import HourlyTable
 from metrics_app.errors import Progress
+from metrics_app.turns import turn
 
 logger = logging.getLogger(__name__)
 
 FETCH_MS = 250  # longest wait for records; a standby lags at least so much
 MOST_RECORDS = 1000  # taken in together; a query waits for so many at most
+PORTION_ROWS = 200  # each is checked and compared with the one in the store
 PORTION_BYTES = 256 << 10  # taken in before others have their turn: a row of ids has thousands, each an entry
 SAY_INTERVAL_S = 5.0
 AGAIN_S = 1.0
@@ -180,7 +182,7 @@ class Replica(mode.Service):
                 if self._era is not era:
                     return {}
                 self._store.merge(TP(*tp), those, reached)
-                await asyncio.sleep(0)  # records fetched ahead come without a wait, so other tasks would get no turn
+                await turn()  # records fetched ahead come without a wait, so other tasks would get no turn
         return {TP(*tp): position for tp, position in positions.items()}
 
     @asynccontextmanager
@@ -213,7 +215,7 @@ def _portions(records: list[Any], reached: int) -> Iterator[tuple[list[Any], int
     start = size = 0
     for at, record in enumerate(records[:-1]):
         size += len(record.value or b"")
-        if size >= PORTION_BYTES:
+        if size >= PORTION_BYTES or at - start >= PORTION_ROWS:
             yield records[start : at + 1], record.offset
             start, size = at + 1, 0
     yield records[start:], reached

@@ -29,7 +29,7 @@ from metrics_app.aggregator.changelog import OLDEST, Bad, Good
 from metrics_app.aggregator.local_copies import LocalCopies
 from metrics_app.aggregator.row import CHECKPOINT_KEY, HOUR, Version, is_incomplete, version_of
 from metrics_app.errors import NewerFormatError
-from metrics_app.wire.metric_key import partition_of
+from metrics_app.wire.partition import partition_of
 
 logger = logging.getLogger(__name__)
 

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
+from metrics_app.turns import turn
 from metrics_app.wire import record
 from metrics_app.wire.chunk import Chunk
 
@@ -25,12 +26,14 @@ class Ticket:
 
     Attributes:
         left: chunks of it not yet acknowledged.
+        large: whether the request costs so much that those of others go before it.
         outcome: None once all are, or why the first that failed did; cancelled when nobody waits any more.
         sent: whether some of it may be in Kafka, whatever the outcome.
     """
 
     left: int
     outcome: asyncio.Future[str | None]
+    large: bool = False
     sent: bool = False
 
     def settle(self, failure: str | None) -> None:
@@ -41,11 +44,17 @@ class Ticket:
 
 
 class WaitingChunks(NamedTuple):
-    """A chunk on its way, and the bytes it takes in a record at most."""
+    """A chunk on its way, the bytes it takes in a record at most, and what it costs to fold (`record.cost_of`)."""
 
     chunk: Chunk
     size: int
+    cost: int
     ticket: Ticket
+
+
+# of a record: it is folded in one turn of a worker's event loop, which this bounds to about 15 ms
+MOST_COST = 500
+SMALL_SHARE = 0.75  # of a record's cost, for the chunks of small requests while large ones wait
 
 
 class Link(Protocol):
@@ -69,12 +78,13 @@ class PartitionLane:
         self._linger_s = linger_s
         self._max_bytes = max_bytes
         self._release = release
-        self._queue: deque[WaitingChunks] = deque()
+        self._small: deque[WaitingChunks] = deque()
+        self._large: deque[WaitingChunks] = deque()
         self._filled = asyncio.Event()
 
     def put(self, waiting: WaitingChunks) -> None:
         """Queue a chunk; its ticket is settled, and `release` called with it, when its way has ended."""
-        self._queue.append(waiting)
+        (self._large if waiting.ticket.large else self._small).append(waiting)
         self._filled.set()
 
     async def run(self) -> None:
@@ -87,21 +97,14 @@ class PartitionLane:
             self._filled.clear()
 
     def _take(self) -> list[WaitingChunks]:
-        batch: list[WaitingChunks] = []
-        room = self._max_bytes - record.OVERHEAD_BYTES
-        while self._queue:
-            waiting = self._queue[0]
-            if waiting.ticket.outcome.done():
-                self._release(waiting)  # its request was answered already: sending it now would count it unasked
-            elif batch and waiting.size > room:
-                break
-            else:
-                room -= waiting.size
-                batch.append(waiting)
-            self._queue.popleft()
-        return batch
+        """The chunks of the next record: of small requests first, so that nobody waits for a large one."""
+        batch = _RecordRoom(self._max_bytes - record.OVERHEAD_BYTES, self._release)
+        batch.fill(self._small, SMALL_SHARE * MOST_COST if self._large else MOST_COST)
+        batch.fill(self._large, MOST_COST)
+        return batch.taken
 
     async def _flush(self, batch: list[WaitingChunks]) -> None:
+        await turn()
         failure = self._link.problem()
         if failure is None:
             for waiting in batch:
@@ -112,6 +115,30 @@ class PartitionLane:
         for waiting in batch:
             self._release(waiting)
             waiting.ticket.settle(failure)
+
+
+class _RecordRoom:
+    """The chunks of a record while it is filled."""
+
+    def __init__(self, room: int, release: Callable[[WaitingChunks], None]) -> None:
+        self.taken: list[WaitingChunks] = []
+        self._room = room
+        self._cost = 0
+        self._release = release
+
+    def fill(self, queue: deque[WaitingChunks], most_cost: float) -> None:
+        """Takes what fits from the front of a queue; a chunk too large for any record has one of its own."""
+        while queue:
+            waiting = queue[0]
+            if waiting.ticket.outcome.done():
+                self._release(waiting)  # its request was answered already: sending it now would count it unasked
+            elif self.taken and (waiting.size > self._room or self._cost + waiting.cost > most_cost):
+                return
+            else:
+                self._room -= waiting.size
+                self._cost += waiting.cost
+                self.taken.append(waiting)
+            queue.popleft()
 
 
 def merged(chunks: Iterable[Chunk]) -> list[Chunk]:

@@ -4,8 +4,9 @@ Called by `views`.
 
     publish -> lane of the partition -> one record every few milliseconds -> Kafka -> ack -> publish returns
 
-A request is refused at once when Kafka is known to be away or the memory is used up, and after the deadline when an ack
-does not come. Then its outcome is unknown as far as it was sent, and the answer says so.
+A request is refused at once when Kafka is known to be away, or what waits takes too much memory or work, and after the
+deadline when an ack does not come. Then its outcome is unknown as far as it was sent, and the answer says so. Work is
+counted in rows (`record.cost_of`). Requests of many rows are prepared one after the other, and leave room for others.
 
 One timer for all requests that wait, in place of one for each.
 """
@@ -26,12 +27,17 @@ from metrics_app.errors import OverloadedError
 from metrics_app.http.problems import Check
 from metrics_app.settings import Settings
 from metrics_app.telemetry import Telemetry
+from metrics_app.turns import turn
 from metrics_app.wire import record
 from metrics_app.wire.chunk import Chunk
-from metrics_app.wire.metric_key import partition_of
+from metrics_app.wire.partition import partitions_of
 
-PLACED_A_TURN = 2_000  # chunks, before others have the event loop
+PLACED_A_TURN = 500  # chunks, before others have the event loop
+LARGE_COST = 100  # rows; a request of more is a large one
+SMALL_SHARE = 0.9  # of the rows that may wait, large requests may take
 HELD_BYTES = 512  # about what a waiting chunk takes in memory besides its bytes
+
+Placed = tuple[PartitionLane, WaitingChunks]
 
 NOTHING_KEPT = "nothing was kept, send it again"
 MAYBE_KEPT = (
@@ -53,6 +59,8 @@ class Publisher(mode.Service):
         self._connection = Connection(settings, telemetry)
         self.add_dependency(self._connection)
         self._pending_bytes = 0
+        self._pending_cost = 0
+        self._one_large = asyncio.Lock()
         self._deadlines = Deadlines(settings.request_deadline_s)
         self._idle = asyncio.Event()
         self._idle.set()
@@ -80,20 +88,36 @@ class Publisher(mode.Service):
             OverloadedError: it did not, or not in time. All or none of the chunks are queued, but they may end up in
                 several records: after a failure some can be in Kafka. The message says which of the two it is.
         """
-        ticket = Ticket(len(chunks), asyncio.get_running_loop().create_future())
-        placed: list[tuple[PartitionLane, WaitingChunks]] = []
-        for chunk in chunks:
-            lane = self._lanes[partition_of(chunk.key, len(self._lanes))]
-            placed.append((lane, WaitingChunks(chunk, record.size_of(chunk), ticket)))
-            if len(placed) % PLACED_A_TURN == 0:
-                await asyncio.sleep(0)
-        self._admit(sum(waiting.size + HELD_BYTES for _, waiting in placed))
+        cost = sum(map(record.cost_of, chunks))
+        ticket = Ticket(len(chunks), asyncio.get_running_loop().create_future(), cost > LARGE_COST)
+        self._check_open(cost, ticket.large)
+        if ticket.large:
+            async with self._one_large:
+                placed = await self._placed(chunks, ticket)
+        else:
+            placed = self._place(chunks, ticket)
+        self._admit(sum(waiting.size + HELD_BYTES for _, waiting in placed), cost, ticket.large)
         if not chunks:
             return
         for lane, waiting in placed:
             lane.put(waiting)
         self._deadlines.watch(ticket.outcome)
         await self._outcome(ticket)
+
+    async def _placed(self, chunks: Sequence[Chunk], ticket: Ticket) -> list[Placed]:
+        """The chunks of a large request with their lanes, found a little at a time."""
+        placed: list[Placed] = []
+        for at in range(0, len(chunks), PLACED_A_TURN):
+            await turn()
+            placed += self._place(chunks[at : at + PLACED_A_TURN], ticket)
+        return placed
+
+    def _place(self, chunks: Sequence[Chunk], ticket: Ticket) -> list[Placed]:
+        homes = partitions_of([chunk.key for chunk in chunks], len(self._lanes))
+        return [
+            (self._lanes[home], WaitingChunks(chunk, record.size_of(chunk), record.cost_of(chunk), ticket))
+            for chunk, home in zip(chunks, homes, strict=True)
+        ]
 
     async def on_start(self) -> None:
         """Lets the lanes run; connecting goes on in the background."""
@@ -106,22 +130,31 @@ class Publisher(mode.Service):
             async with asyncio.timeout(self._settings.request_deadline_s):
                 await self._idle.wait()
 
-    def _admit(self, size: int) -> None:
+    def _admit(self, size: int, cost: int, large: bool) -> None:
+        self._check_open(cost, large)
         limit = self._settings.max_pending_bytes
+        if self._pending_bytes + size > limit:
+            raise not_kept(f"over {limit:,} bytes would be waiting for Kafka", "memory")
+        self._pending_bytes += size
+        self._pending_cost += cost
+        if size:
+            self._idle.clear()
+
+    def _check_open(self, cost: int, large: bool) -> None:
+        """Refuses what cannot be published, before any work is done for it."""
         if self.should_stop:
             raise not_kept("this collector is stopping", "stopping")
         if (problem := self.problem()) is not None:
             raise not_kept(problem, "kafka")
         if (doubt := self.clocks.doubt()) is not None:
             raise not_kept(f"the hour of samples cannot be told: {doubt}", "clock")
-        if self._pending_bytes + size > limit:
-            raise not_kept(f"over {limit:,} bytes would be waiting for Kafka", "memory")
-        self._pending_bytes += size
-        if size:
-            self._idle.clear()
+        most = round(self._settings.max_pending_rows * (SMALL_SHARE if large else 1.0))
+        if self._pending_cost and self._pending_cost + cost > most:
+            raise not_kept(f"over {most:,} rows would be waiting for Kafka", "rows")
 
     def _release(self, waiting: WaitingChunks) -> None:
         self._pending_bytes -= waiting.size + HELD_BYTES
+        self._pending_cost -= waiting.cost
         if not self._pending_bytes:
             self._idle.set()
 

@@ -92,6 +92,7 @@ class SampleIntake:
         self._repeats = KnownRequests(settings.max_remembered_keys)
         limits = bodies.BodyLimits(
             max_items=settings.max_items,
+            max_rows=settings.max_rows,
             max_ahead_s=settings.max_ahead_s,
             retention_s=settings.retention_days * DAY_S,
             chunk_values=settings.max_record_bytes // BYTES_A_VALUE,

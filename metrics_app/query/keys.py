@@ -11,7 +11,6 @@ GET /keys, answered by all workers together.
 
 from __future__ import annotations
 
-import asyncio
 import time
 from typing import Any, ClassVar, NamedTuple, Self
 from urllib.parse import urlencode
@@ -26,8 +25,10 @@ from metrics_app.http.problems import json_reply
 from metrics_app.query import hours
 from metrics_app.query.peers import ROLE
 from metrics_app.query.question import DAY_HOURS, FORMAT, SHOWN, Policy, one_of, parameters, whole_number
+from metrics_app.query.reading import LongQuestions
 from metrics_app.query.reply import CSV, FORMATS, Sheet, format_of, respond
 from metrics_app.query.routing import Router
+from metrics_app.turns import turn
 from metrics_app.wire.metric_key import key_bytes
 
 PARAMETERS = ("prefix", "date", "limit", "after", FORMAT)
@@ -125,7 +126,7 @@ async def held(listing: Listing, reader: SummaryReader, partitions: int) -> Held
                 upto = max(least) if len(least) == most else None
                 stored, at = reader.stored_keys(partition, hour, prefix, at, upto, most)
                 least = _least({**least, **dict.fromkeys(stored, partition)}, most)
-                await asyncio.sleep(0)
+                await turn()
     if any(reader.holds(partition) != role for partition, role in roles.items()):
         raise OwnerUnavailableError("partitions are being reassigned")
     by_partition: dict[int, list[str]] = {}
@@ -194,6 +195,7 @@ class KeysView(View):
     router: ClassVar[Router]
     reader: ClassVar[SummaryReader]
     policy: ClassVar[Policy]
+    long_questions: ClassVar[LongQuestions]
     partitions: ClassVar[int]
 
     async def get(self, request: Any) -> Any:
@@ -202,7 +204,8 @@ class KeysView(View):
         listing = Listing.of(request.rel_url.raw_query_string, accept, self.policy, time.time())
 
         async def local() -> web.Response:
-            here = await held(listing, self.reader, self.partitions)
+            async with self.long_questions.admitted(DAY_HOURS):
+                here = await held(listing, self.reader, self.partitions)
             return json_reply(msgspec.to_builtins(here, str_keys=True), headers={ROLE: ACTIVE})
 
         if self.router.peers.sent(request):

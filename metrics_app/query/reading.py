@@ -5,7 +5,8 @@ Called by `compared`, `exported`, `statistics` and `views`.
 All hours of a key are in one partition, so one worker has them all. Many hours are read in steps, between which other
 requests are served; a row is used up before the next step, for the fold may change it then.
 
-Long questions take turns: a month of hours is read for half a second, and thirty such at once would all be late.
+Long questions wait for each other: a month of hours is read for half a second, and thirty such at once would all be
+late.
 """
 
 from __future__ import annotations
@@ -20,8 +21,7 @@ from metrics_app.errors import MetricsError, NoDataError, NotYetError, OwnerUnav
 from metrics_app.holdings import ACTIVE, BEST_FIRST, RECOVERING, FoundRow, SummaryReader, loss_of
 from metrics_app.query.question import Window
 from metrics_app.stats.summary import HourlySummary
-
-STEP_HOURS = 4  # of a summary of all statistics they take about 3 ms, else 1 ms
+from metrics_app.turns import Slice
 
 Cell = Callable[[int, FoundRow | None], Any]
 
@@ -49,7 +49,7 @@ class Rows:
     reader: SummaryReader
     partition: int
     key: bytes
-    turns: Turns
+    long_questions: LongQuestions
     roles: set[str] = field(default_factory=set)
 
     @property
@@ -70,16 +70,16 @@ class Rows:
             OwnerUnavailableError: the partition is not held here (any more), the copy here has none of the rows and may
                 get them yet, or other long questions were before this one for too long.
         """
-        async with self.turns.take(window):
+        async with self.long_questions.admitted(window.end - window.first):
             return await self._read(window, each, cell)
 
     async def _read(self, window: Window, each: range, cell: Cell) -> WindowReading:
         whole: FoundRow | None = None
         unsure: NotYetError | None = None
         cells = []
-        for nth, hour in enumerate(range(window.first, window.end)):
-            if nth and nth % STEP_HOURS == 0:
-                await asyncio.sleep(0)
+        a_slice = Slice()
+        for hour in range(window.first, window.end):
+            await a_slice.rest()
             try:
                 found = self._row(hour)
             except NotYetError as error:
@@ -127,38 +127,49 @@ def _joined(whole: FoundRow | None, found: FoundRow) -> FoundRow:
     )
 
 
-LONG_HOURS = 24  # what is longer is a long question
+LONG_HOURS = 2  # a question for more is a long one
 AT_ONCE = 2
+MOST_WAITING = 16  # a day takes about 25 ms, a month half a second; who would wait longer is told at once
 
 
-class Turns:
-    """The turns of a worker.
+class LongQuestions:
+    """Admits the long questions of a worker, a few at a time.
 
     Attributes:
-        patience_s: longest wait for one.
-        free: those that nobody has.
+        patience_s: longest wait of one.
+        free: places that nobody has.
+        waiting: how many wait for one.
     """
 
     def __init__(self, patience_s: float) -> None:
         self.patience_s = patience_s
         self.free = asyncio.Semaphore(AT_ONCE)
+        self.waiting = 0
 
     @asynccontextmanager
-    async def take(self, window: Window) -> AsyncIterator[None]:
-        """Within it, a window may be read.
+    async def admitted(self, hours: int) -> AsyncIterator[None]:
+        """Within it, so many hours may be read.
 
         Raises:
-            OwnerUnavailableError: it is a long one, and others were before it for too long.
+            OwnerUnavailableError: they are many, and too many others are before them.
         """
-        if window.end - window.first <= LONG_HOURS:
+        if hours <= LONG_HOURS:
             yield
             return
+        if self.waiting >= MOST_WAITING:
+            raise OwnerUnavailableError(f"{self.waiting} long questions are waiting here already")
+        await self._wait()
+        try:
+            yield
+        finally:
+            self.free.release()
+
+    async def _wait(self) -> None:
+        self.waiting += 1
         try:
             async with asyncio.timeout(self.patience_s):
                 await self.free.acquire()
         except TimeoutError:
             raise OwnerUnavailableError("other long questions are being answered here") from None
-        try:
-            yield
         finally:
-            self.free.release()
+            self.waiting -= 1

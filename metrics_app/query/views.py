@@ -23,13 +23,14 @@ from metrics_app.query.keys import PATH as KEYS_PATH
 from metrics_app.query.keys import KeysView
 from metrics_app.query.peers import ROLE, Peers, most_bytes
 from metrics_app.query.question import FORMAT, Policy, Question, one_of, question_of
-from metrics_app.query.reading import Rows, Turns
+from metrics_app.query.reading import LongQuestions, Rows
 from metrics_app.query.reply import FORMATS, Sheet, format_of, respond
 from metrics_app.query.routing import CONSISTENCY, Router
 from metrics_app.query.statistics import Share, Statistic
 from metrics_app.settings import Settings
 from metrics_app.telemetry import Telemetry
-from metrics_app.wire.metric_key import key_bytes, partition_of
+from metrics_app.wire.metric_key import key_bytes
+from metrics_app.wire.partition import partition_of
 
 # aiohttp's own `{key}` takes no braces, not even encoded ones
 RANGE_PATH = "/{key:[^/]+}/{stat}"
@@ -96,11 +97,11 @@ def register(app: faust.App, settings: Settings, telemetry: Telemetry, reader: S
     )
     app.web.add_dependency(peers)
     router = Router(reader, owners, peers, deadline_s=settings.query_deadline_s)
-    members = {"router": router, "reader": reader, "policy": policy, "partitions": settings.partitions}
+    members: dict[str, Any] = {"router": router, "reader": reader, "policy": policy, "partitions": settings.partitions}
+    members["long_questions"] = LongQuestions(settings.query_deadline_s)
     app.page(KEYS_PATH)(type("BoundKeysView", (KeysView,), members))
-    turns = Turns(settings.query_deadline_s)
     for path in PATHS:
-        app.page(path)(type("BoundKeyView", (KeyView,), {**members, "turns": turns}))
+        app.page(path)(type("BoundKeyView", (KeyView,), members))
     return router
 
 
@@ -111,7 +112,7 @@ class KeyView(View):
     reader: ClassVar[SummaryReader]
     policy: ClassVar[Policy]
     partitions: ClassVar[int]
-    turns: ClassVar[Turns]
+    long_questions: ClassVar[LongQuestions]
 
     async def get(self, request: Any, **segments: str) -> Any:
         """The answer, from here or from the worker that holds the key; 304 for a known ETag."""
@@ -127,7 +128,7 @@ class KeyView(View):
         """
         if self.reader.holds(partition) is None:
             raise self.reader.unavailable(partition)
-        rows = Rows(self.reader, partition, key_bytes(what.asked.question.key), self.turns)
+        rows = Rows(self.reader, partition, key_bytes(what.asked.question.key), self.long_questions)
         try:
             sheet = await what.asked.answer(rows)
             reply = respond(request, sheet, what.format)

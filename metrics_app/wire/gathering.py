@@ -23,6 +23,7 @@ from metrics_app.wire.chunk import ID_BYTES, VALUE_BYTES, Chunk
 
 HOUR_S = 3600
 LISTED = 100  # rejections described in a reply; the rest are only counted
+IDS_A_CHUNK = 1_500  # a chunk with an id a value is not divided again, and costs by its ids
 NOW = -1  # hour of a sample that carries no timestamp
 
 _SHOWN = 60  # characters of a refused text that are repeated in the reply
@@ -30,12 +31,13 @@ _MS_OR_FINER = 1e11  # epoch seconds of the year 5138; today's milliseconds are 
 
 
 class BodyLimits(NamedTuple):
-    """Bounds on one body: samples, seconds into the future and the past, and values a chunk."""
+    """Bounds on one body: samples, seconds into the future and the past, values a chunk, and rows."""
 
     max_items: int
     max_ahead_s: float
     retention_s: float
     chunk_values: int
+    max_rows: int = 20_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +104,7 @@ class BodyParts:
 
     def add(self, chunk: Chunk) -> None:
         """Keep the values of a chunk, in pieces of at most `chunk_values`, each with what identifies it."""
+        self.check_rows(len(self.parsed.chunks) + 1)
         if self.request_id and not chunk.ids and not chunk.sender:
             chunk = self._named(chunk)
         hour = int(self.now_s // HOUR_S) if chunk.hour == NOW else chunk.hour
@@ -113,12 +116,22 @@ class BodyParts:
             self.parsed.chunks.append(chunk)
             return
         per_value = len(chunk.ids) > ID_BYTES
-        for at in range(0, chunk.count, self.limits.chunk_values):
-            end = min(at + self.limits.chunk_values, chunk.count)
+        most = min(self.limits.chunk_values, IDS_A_CHUNK) if per_value else self.limits.chunk_values
+        for at in range(0, chunk.count, most):
+            end = min(at + most, chunk.count)
             values = chunk.values[at * VALUE_BYTES : end * VALUE_BYTES]
             ids = chunk.ids[at * ID_BYTES : end * ID_BYTES] if per_value else chunk.ids
             first = chunk.first + at if chunk.sender or chunk.first else 0
             self.parsed.chunks.append(Chunk(chunk.key, hour, values, chunk.sender, first, ids))
+
+    def check_rows(self, rows: int) -> None:
+        """Refuse a body of more keys and hours than the limit.
+
+        Raises:
+            BodyTooLargeError: it is one.
+        """
+        if rows > self.limits.max_rows:
+            raise BodyTooLargeError("the number of rows", self.limits.max_rows, "rows, each a key in an hour")
 
     def pass_over(self, key: bytes, hour: int, values: int) -> None:
         """Leave values of a key and hour (or NOW) out, without giving their places to those behind them.

@@ -252,6 +252,7 @@ def _group(items: Iterable[Item | None], texts: Texts, gathering: BodyParts) -> 
                 gathering.reject(index, "key", f"key {shown(item.key)!r}: {error}")
                 continue
             group = groups[place] = [], []
+            gathering.check_rows(len(groups))
         group[0].append(item.value + 0.0)  # -0.0 becomes 0.0
         if item.id is not None:
             group[1].append(item.id)

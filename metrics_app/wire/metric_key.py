@@ -1,4 +1,4 @@
-"""Which texts are metric keys, and in which Kafka partition a key lives.
+"""Which texts are metric keys.
 
 Called by `columnar_body`, `json_body`, `record`, `aggregator`, `client.intake` and others.
 """
@@ -42,11 +42,3 @@ def fault_of(key: bytes) -> str | None:
     except ValueError as error:
         return str(error)
     return None
-
-
-@lru_cache(maxsize=1 << 15)
-def partition_of(key: bytes, partitions: int) -> int:
-    """Partition of the samples topic, 0 <= p < partitions: what Kafka's own default partitioner picks for the key."""
-    from aiokafka.partitioner import murmur2  # here, because apps that only send have no aiokafka and no partitions
-
-    return int(murmur2(key) & 0x7FFFFFFF) % partitions

@@ -12,6 +12,7 @@ from typing import Any, cast
 import pytest
 from faust.types import TP
 
+from metrics_app import turns
 from metrics_app.aggregator import agent
 from metrics_app.aggregator import row as rows
 from metrics_app.aggregator.agent import AHEAD_HOURS, TRIES, Folding
@@ -241,8 +242,9 @@ async def test_a_run_that_a_rebalance_interrupts_is_not_folded_on(worker):
     assert worker.sum() == 0.0
 
 
-async def test_a_long_run_lets_others_have_their_turn(worker):
+async def test_a_long_run_lets_others_have_their_turn(worker, monkeypatch):
     """Queries and heartbeats are answered by the same loop."""
+    monkeypatch.setattr(turns, "SLICE_S", 0.0)
     async with Others() as others:
         await worker.run(*range(64), value=record.encode([Chunk(KEY, HOUR, bytes(8 * 2048))]))
     assert others.turns >= 10

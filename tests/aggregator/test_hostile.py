@@ -97,11 +97,13 @@ def test_a_row_that_has_left_out_as_many_duplicates_as_it_can_count_stays_writab
 
 
 def test_what_cannot_be_encoded_stays_to_be_flushed(monkeypatch):
-    """Nothing is taken before all of it is encoded; the process ends on it all the same (test_flushing.py)."""
+    """The process ends on it (test_flusher.py); a flush that is given back has all of its rows."""
     fold = PartitionFold(dict[bytes, bytes]().get, LIMITS, NO_CHECKPOINT)
     fold.apply(0, hostile.NOW * HOUR_MS, [Chunk(b"a", hostile.NOW, b"\0" * 8), Chunk(b"b", hostile.NOW, b"\0" * 8)])
     dirty = dict(fold.dirty)
     monkeypatch.setattr(rows, "encode_row", lambda row: 1 / 0)
+    flush = fold.take(as_of=0.0)
     with pytest.raises(ZeroDivisionError):
-        fold.take(as_of=0.0)
+        assert flush.rows
+    fold.failed(flush)
     assert fold.dirty == dirty

@@ -21,7 +21,7 @@ from metrics_app.errors import NoDataError
 from metrics_app.holdings import ACTIVE, Loss, loss_of
 from metrics_app.query.answer import counts, is_final
 from metrics_app.query.question import Window
-from metrics_app.query.reading import Rows, Turns, WindowReading
+from metrics_app.query.reading import LongQuestions, Rows, WindowReading
 from metrics_app.wire.chunk import Chunk
 from tests.aggregator.test_source_log import Log
 from tests.query.fakes import FakeReader, row
@@ -94,7 +94,7 @@ async def test_a_log_that_was_made_anew_may_have_held_more_and_nobody_knows_how_
 async def told(losses: list[Loss], first: int, end: int, **recorded: Any) -> WindowReading:
     reader = FakeReader({(b"checkout", HOUR - 3): row(1.0, as_of=NOW_S, **recorded)}, ACTIVE)
     reader.lost = losses
-    rows_of = Rows(reader, 0, b"checkout", Turns(1.0))
+    rows_of = Rows(reader, 0, b"checkout", LongQuestions(1.0))
     return await rows_of.read(Window(first, end, "hour"), range(first, end) if end - first > 1 else range(0))
 
 

@@ -56,7 +56,7 @@ class Running:
     def put(self, *chunks: Chunk) -> Ticket:
         ticket = Ticket(len(chunks), asyncio.get_running_loop().create_future())
         for one in chunks:
-            self.lane.put(WaitingChunks(one, record.size_of(one), ticket))
+            self.lane.put(WaitingChunks(one, record.size_of(one), record.cost_of(one), ticket))
         return ticket
 
 

@@ -27,7 +27,7 @@ from metrics_app.settings import Settings
 from metrics_app.telemetry import Telemetry
 from metrics_app.wire import record
 from metrics_app.wire.chunk import Chunk
-from metrics_app.wire.metric_key import partition_of
+from metrics_app.wire.partition import partition_of
 from tests.conftest import MakeSettings
 
 from .fakes import collector, until

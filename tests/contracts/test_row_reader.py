@@ -23,7 +23,7 @@ from metrics_app.aggregator.table import new_table
 from metrics_app.errors import OwnerUnavailableError
 from metrics_app.holdings import ACTIVE, SummaryReader
 from metrics_app.stats.summary import HourlySummary
-from metrics_app.wire.metric_key import partition_of
+from metrics_app.wire.partition import partition_of
 from tests.query.fakes import PARTITIONS, FakeReader, row
 
 HOUR = 490_000

@@ -21,7 +21,7 @@ from metrics_app.kafka.ports import free_port
 from metrics_app.verify.plan import Form, Plan
 from metrics_app.verify.run import Advance, Run, keys_of, perform
 from metrics_app.verify.verdict import Verdict
-from metrics_app.wire.metric_key import partition_of
+from metrics_app.wire.partition import partition_of
 from tests.conftest import ARTIFACTS
 from tests.faults import pace
 from tests.faults.pace import stretched

@@ -21,7 +21,7 @@ from metrics_app.kafka import connections
 from metrics_app.settings import Settings
 from metrics_app.stats.summary import HourlySummary
 from metrics_app.wire.chunk import Chunk
-from metrics_app.wire.metric_key import partition_of
+from metrics_app.wire.partition import partition_of
 from metrics_app.wire.record import encode
 from tests.faults.installation import Installation
 from tests.faults.pace import stretched

@@ -27,7 +27,7 @@ from metrics_app.kafka.ports import free_port
 from metrics_app.query.peers import HOP
 from metrics_app.wire import record
 from metrics_app.wire.chunk import Chunk
-from metrics_app.wire.metric_key import partition_of
+from metrics_app.wire.partition import partition_of
 from tests.faults.broker_time import Stamped, append
 from tests.faults.clocked import CLOCK_FILE, set_clock
 from tests.faults.installation import Installation, eventually

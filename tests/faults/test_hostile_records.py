@@ -20,7 +20,7 @@ from aiokafka import AIOKafkaProducer
 
 from metrics_app.wire import record
 from metrics_app.wire.chunk import Chunk
-from metrics_app.wire.metric_key import partition_of
+from metrics_app.wire.partition import partition_of
 from tests.faults import failing
 from tests.faults.installation import Installation, eventually
 from tests.faults.test_state import DAMAGED, PARTITIONS, Ledger

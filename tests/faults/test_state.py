@@ -22,7 +22,8 @@ from aiokafka.admin import NewTopic
 
 from metrics_app.kafka import topics
 from metrics_app.settings import Settings
-from metrics_app.wire.metric_key import key_bytes, partition_of
+from metrics_app.wire.metric_key import key_bytes
+from metrics_app.wire.partition import partition_of
 from tests.faults.installation import Installation
 from tests.faults.pace import stretched
 from tests.faults.process import Process

@@ -22,12 +22,12 @@ from metrics_app.holdings import ACTIVE, STANDBY, FoundRow, Loss, Stretch
 from metrics_app.http import tls
 from metrics_app.http.problems import problem_middleware
 from metrics_app.query import hours, views
-from metrics_app.query.reading import Turns
+from metrics_app.query.reading import LongQuestions
 from metrics_app.query.routing import Router
 from metrics_app.settings import Settings
 from metrics_app.stats.summary import HourlySummary
 from metrics_app.telemetry import Telemetry
-from metrics_app.wire.metric_key import partition_of
+from metrics_app.wire.partition import partition_of
 
 HOUR = hours.of_date("2025-11-23") + 22
 PATH = "average/2025-11-23/22"
@@ -125,7 +125,7 @@ class Worker:
     owners: FakeOwners
     telemetry: Telemetry
     router: Router
-    turns: Turns
+    long_questions: LongQuestions
 
     def forwards(self) -> dict[str, float]:
         """Forwards by outcome."""
@@ -143,11 +143,11 @@ async def worker(
     chosen = Settings(_env_file=None, port=free_port(), **({"connect_timeout_s": 5.0} | settings))  # type: ignore[call-arg]
     telemetry, known = Telemetry(), FakeOwners(chosen.url, [*owners])
     app = web_app(telemetry, chosen.port, tls.server_side(chosen))
-    turns = Turns(chosen.query_deadline_s)
-    with patch.object(views, "Turns", return_value=turns):
+    long_questions = LongQuestions(chosen.query_deadline_s)
+    with patch.object(views, "LongQuestions", return_value=long_questions):
         router = views.register(app, chosen, telemetry, reader, known)
     async with app.web:
-        yield Worker(chosen.url, reader, known, telemetry, router, turns)
+        yield Worker(chosen.url, reader, known, telemetry, router, long_questions)
 
 
 def web_app(telemetry: Telemetry, port: int, context: ssl.SSLContext | None = None) -> faust.App:

@@ -13,7 +13,7 @@ from metrics_app.holdings import ACTIVE, RECOVERING, STANDBY, Loss
 from metrics_app.http.problems import PROBLEM
 from metrics_app.query.keys import USUAL_LIMIT
 from metrics_app.stats.summary import HourlySummary
-from metrics_app.wire.metric_key import partition_of
+from metrics_app.wire.partition import partition_of
 
 from .fakes import HOUR, PARTITIONS, FakeReader, Worker, ask, closed_url, hanging_peer, peer, row, worker
 

@@ -13,12 +13,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from metrics_app import turns
 from metrics_app.errors import OwnerUnavailableError
 from metrics_app.holdings import ACTIVE, FINAL_AFTER_S, STANDBY, FoundRow
 from metrics_app.http.problems import PROBLEM
-from metrics_app.query import hours, reading
+from metrics_app.query import hours
 from metrics_app.query.question import Window
-from metrics_app.query.reading import Rows, Turns
+from metrics_app.query.reading import LongQuestions, Rows
 from metrics_app.stats import codec
 from metrics_app.stats.summary import HourlySummary
 from tests.turns import Others
@@ -52,7 +53,7 @@ def reader_of(by_hour: dict[int, Any], exact_distinct: int = 1000) -> FakeReader
 
 
 def whole_of(reader: FakeReader, first: int = FIRST, end: int = FIRST + 24) -> FoundRow:
-    return asyncio.run(Rows(reader, 0, b"k", Turns(1.0)).read(Window(first, end, "range"))).whole
+    return asyncio.run(Rows(reader, 0, b"k", LongQuestions(1.0)).read(Window(first, end, "range"))).whole
 
 
 @given(hourly, st.sampled_from([0, 5, 1000]))
@@ -87,28 +88,30 @@ def test_reading_changes_no_row() -> None:
     assert before == [codec.encode(found.summary) for found in reader.rows.values()]
 
 
-async def test_long_reading_lets_others_run() -> None:
+async def test_long_reading_lets_others_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(turns, "SLICE_S", 0.0)
     reader = reader_of({hour: [1.0] for hour in range(744)})
     async with Others() as others:
-        await Rows(reader, 0, b"k", Turns(1.0)).read(Window(FIRST, FIRST + 744, "range"))
+        await Rows(reader, 0, b"k", LongQuestions(1.0)).read(Window(FIRST, FIRST + 744, "range"))
 
-    assert others.turns >= 744 / reading.STEP_HOURS - 5
+    assert others.turns >= 744 - 5
 
 
 async def test_long_questions_take_turns_and_others_do_not_wait_for_them() -> None:
-    rows = Rows(reader_of({0: [1.0]}), 0, b"k", Turns(0.05))
-    day, more = Window(FIRST, FIRST + 24, "day"), Window(FIRST, FIRST + 25, "range")
-    async with rows.turns.take(more), rows.turns.take(more):
+    rows = Rows(reader_of({0: [1.0]}), 0, b"k", LongQuestions(0.05))
+    short, more = Window(FIRST, FIRST + 2, "range"), Window(FIRST, FIRST + 25, "range")
+    async with rows.long_questions.admitted(25), rows.long_questions.admitted(25):
         with pytest.raises(OwnerUnavailableError, match="other long questions"):
             await rows.read(more)
-        assert (await rows.read(day)).whole.summary.count == 1
+        assert (await rows.read(short)).whole.summary.count == 1
 
     assert (await rows.read(more)).whole.summary.count == 1
 
 
-async def test_partition_that_moves_away_while_it_is_read_gives_no_answer() -> None:
+async def test_partition_that_moves_away_while_it_is_read_gives_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(turns, "SLICE_S", 0.0)
     reader = reader_of({hour: [1.0] for hour in range(744)})
-    answer = asyncio.create_task(Rows(reader, 0, b"k", Turns(1.0)).read(Window(FIRST, FIRST + 744, "range")))
+    answer = asyncio.create_task(Rows(reader, 0, b"k", LongQuestions(1.0)).read(Window(FIRST, FIRST + 744, "range")))
     await asyncio.sleep(0)
     reader.moved = True
 

@@ -185,14 +185,14 @@ async def test_owner_that_is_none_any_more_when_it_has_read_gives_no_strong_answ
     month = "/checkout/average?from=2025-11-01&to=2025-11-30"
     async with worker(found=row(4.0)) as owner:
         for _ in range(AT_ONCE):
-            await owner.turns.free.acquire()
+            await owner.long_questions.free.acquire()
         asking = asyncio.create_task(timed(owner.url, f"{month}&consistency=strong"))
         usual = asyncio.create_task(timed(owner.url, month))
-        while len(owner.turns.free._waiters or ()) < 2:  # noqa: ASYNC110  # a semaphore tells nobody of its waiters
+        while owner.long_questions.waiting < 2:  # noqa: ASYNC110  # a semaphore tells nobody of its waiters
             await asyncio.sleep(0.01)
         owner.reader.role = STANDBY
         for _ in range(AT_ONCE):
-            owner.turns.free.release()
+            owner.long_questions.free.release()
 
         assert is_unavailable(await asking)
         reply = await usual
@@ -335,7 +335,7 @@ async def test_question_that_waits_here_leaves_time_for_others_and_none_of_them_
         worker(standby.url, found=row(4.0), query_deadline_s=DEADLINE_S) as owner,
     ):
         for _ in range(AT_ONCE):
-            await owner.turns.free.acquire()
+            await owner.long_questions.free.acquire()
         reply = await timed(owner.url, month)
 
         assert (reply.status, reply.json["value"], reply.json["role"]) == (200, 1.0, STANDBY)
@@ -349,7 +349,7 @@ async def test_worker_where_a_question_waits_says_so_in_time_and_does_not_count_
         worker(busy.url, role=None, query_deadline_s=DEADLINE_S) as asked,
     ):
         for _ in range(AT_ONCE):
-            await busy.turns.free.acquire()
+            await busy.long_questions.free.acquire()
 
         assert is_unavailable(await timed(asked.url, month))
         assert asked.forwards() == {"refused": 1}

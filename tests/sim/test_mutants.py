@@ -17,8 +17,9 @@ from metrics_app.aggregator import row as rows
 from metrics_app.aggregator.active import FlushPart
 from metrics_app.aggregator.deduplication import RecordClaims, SeenIds
 from metrics_app.aggregator.fencing import Acknowledged, Fence, Gap, Records
+from metrics_app.aggregator.flush import Flush
 from metrics_app.aggregator.flusher import Flusher
-from metrics_app.aggregator.fold import Arrival, Flush, PartitionFold
+from metrics_app.aggregator.fold import Arrival, PartitionFold
 from metrics_app.aggregator.origin import Reached
 from metrics_app.aggregator.partitions import Partitions
 from metrics_app.aggregator.ranges import Ranges
@@ -75,18 +76,17 @@ def recovered_without_comparing_the_stamp(patch: pytest.MonkeyPatch) -> None:
 
 def ids_written_before_the_rows_and_taken_for_seen(patch: pytest.MonkeyPatch) -> None:
     """Each alone does no harm: the rows of a partition arrive in order, and an id is not seen in its own record."""
-    take = PartitionFold.take
+    in_order: Callable[[Flush], list[tuple[bytes, bytes]]] = vars(Flush)["rows"].fget
 
-    def ids_first(fold: PartitionFold, as_of: float) -> Flush:
-        flush = take(fold, as_of)
-        return flush._replace(rows=sorted(flush.rows, key=lambda written: written[0][0] != rows.IDS))
+    def ids_first(flush: Flush) -> list[tuple[bytes, bytes]]:
+        return sorted(in_order(flush), key=lambda written: written[0][0] != rows.IDS)
 
     claimed = SeenIds.claimed
 
     def mutant(seen: SeenIds, ids: AbstractSet[bytes], epoch: int, offset: int, from_hour: int) -> dict[bytes, Ranges]:
         return claimed(seen, ids, epoch, offset + 1, from_hour)
 
-    patch.setattr(PartitionFold, "take", ids_first)
+    patch.setattr(Flush, "rows", property(ids_first))
     patch.setattr(SeenIds, "claimed", mutant)
 
 

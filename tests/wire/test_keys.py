@@ -7,7 +7,8 @@ from aiokafka.partitioner import DefaultPartitioner
 from hypothesis import given
 from hypothesis import strategies as st
 
-from metrics_app.wire.metric_key import MAX_KEY_BYTES, key_bytes, partition_of
+from metrics_app.wire.metric_key import MAX_KEY_BYTES, key_bytes
+from metrics_app.wire.partition import partition_of
 
 
 @given(st.text(max_size=80))
