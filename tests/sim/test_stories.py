@@ -117,7 +117,7 @@ def test_a_step_that_raises_when_it_begins_or_when_it_has_ended_costs_nothing(wo
     meet(world, step, error)
 
 
-@pytest.mark.parametrize("step", ["encode_row", "take", "_settle", "write"])
+@pytest.mark.parametrize("step", ["take", "_settle", "write"])
 def test_a_flush_that_goes_on_after_an_exception_is_found(world, step, monkeypatch):
     """What the story above is for."""
 
