@@ -13,6 +13,7 @@ import asyncio
 import faulthandler
 import gc
 import logging
+import sys
 import threading
 from typing import NamedTuple, NoReturn
 
@@ -38,6 +39,7 @@ class Ending(NamedTuple):
     why: str
 
 
+SWITCH_S = 0.0005
 REPLAYED = "what was not flushed will be replayed"
 STOPPED = Ending(0, "stopped")
 
@@ -55,6 +57,8 @@ def serve(app: MetricsApp, settings: Settings) -> NoReturn:
     # the time of a fold of many keys
     gc.freeze()
     gc.set_threshold(GARBAGE_AFTER, 20, 20)
+    # a thread takes large bodies apart; by default the event loop would wait 5 ms for it, several times a request
+    sys.setswitchinterval(SWITCH_S)
     loop = asyncio.new_event_loop()
     try:  # not asyncio.run: what it does last is wait for every task to be cancelled
         end = loop.run_until_complete(_run(app, settings))

@@ -99,7 +99,7 @@ def distinct_keys(count: int, key: str) -> bytes:
 
 def histograms() -> bytes:
     """14,000 histograms of one value."""
-    of_one = {"min": 1.0, "max": 1.0, "sum": f"{1 << 64:x}", "squares": f"{1 << 64:x}", "offset": -1, "counts": [1]}
+    of_one = {"min": 1.0, "max": 1.0, "sum": f"{1 << 64:x}", "squares": f"{1 << 128:x}", "offset": -1, "counts": [1]}
     series = [{"key": "h", "hour": _hour(), "first": number, "histogram": of_one} for number in range(14_000)]
     return json.dumps({"sender": str(uuid.uuid4()), "series": series}).encode()
 

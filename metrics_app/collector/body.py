@@ -2,23 +2,24 @@
 
 Called by `views`.
 
-Bodies are taken apart in turns, so that the event loop goes on turning whatever comes at once.
-
-A body of 100,000 keys takes a second. So large ones, and those of which nobody knows how large they are once inflated,
-go one by one to a thread; of small ones so many bytes are taken apart in one turn of the loop.
+Bodies are taken apart in slices, so that the event loop goes on turning whatever comes at once. A body of 100,000
+samples takes half a second. So large ones go one by one, their clients in turn; of small ones so many bytes are taken
+apart in one turn of the loop. (A thread for the large ones would take the GIL at each call of numpy that lets go of it:
+questions then took up to half a second.)
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections import OrderedDict, deque
 from collections.abc import AsyncIterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from typing import NamedTuple
 
 from aiohttp import HttpVersion11, StreamReader, web
 
 from metrics_app.errors import BodyTooLargeError, InvalidBodyError, OverloadedError, SlowBodyError, UnsupportedTypeError
+from metrics_app.turns import Slice, turn
 from metrics_app.wire import bodies
 
 CONTINUE = "100-continue"
@@ -97,12 +98,17 @@ TURN_BYTES = 128 << 10
 
 
 class RequestBody(NamedTuple):
-    """A body as it was sent, and what its header said of it."""
+    """A body as it was sent, and what its header said of it.
+
+    Attributes:
+        client: who sent it: the address of the connection.
+    """
 
     sent: bytes
     content_type: str
     gzipped: bool
     request_id: bytes
+    client: str = ""
 
 
 class Parsing:
@@ -117,10 +123,8 @@ class Parsing:
     def __init__(self, limits: bodies.BodyLimits, max_inflated_bytes: int, patience_s: float) -> None:
         self._limits = limits
         self._max_inflated_bytes = max_inflated_bytes
-        self._patience_s = patience_s
-        self._thread = ThreadPoolExecutor(1, "bodies")
-        self._one_at_a_time = asyncio.Lock()
-        self._taken = 0  # bytes, in this turn of the loop
+        self._large = FairQueue(patience_s)
+        self._taken = 0  # bytes of small bodies, in this turn of the loop
 
     async def parse(self, body: RequestBody, now_s: float) -> tuple[bytes, bodies.Parsed]:
         """The body inflated, and what it holds.
@@ -129,34 +133,107 @@ class Parsing:
             InvalidBodyError: nothing in it can be told apart as an item, or it is too large, or no gzip.
             OverloadedError: too many others are before it.
         """
-        if body.gzipped or len(body.sent) > SMALL_BYTES:
-            async with self._turn():
-                return await asyncio.get_running_loop().run_in_executor(self._thread, self._parse, body, now_s)
-        while self._taken and self._taken + len(body.sent) > TURN_BYTES:  # noqa: ASYNC110  each turn lets some go on
+        small = _small(body)
+        if small is not None:
+            await self._room_for(len(small))
+            return small, await self._parse(small, body, now_s)
+        async with self._large.turn_of(body.client):
+            inflated = body.sent
+            if body.gzipped:  # zlib lets other threads run meanwhile
+                inflated = await asyncio.to_thread(bodies.inflate, body.sent, self._max_inflated_bytes)
+            await turn()
+            return inflated, await self._parse(inflated, body, now_s)
+
+    async def _room_for(self, size: int) -> None:
+        while self._taken and self._taken + size > TURN_BYTES:  # noqa: ASYNC110  each turn lets some go on
             await asyncio.sleep(0)
         if not self._taken:
             asyncio.get_running_loop().call_soon(self._begin_turn)
-        self._taken += len(body.sent)
-        return self._parse(body, now_s)
+        self._taken += size
 
     def _begin_turn(self) -> None:
         self._taken = 0
 
-    def _parse(self, body: RequestBody, now_s: float) -> tuple[bytes, bodies.Parsed]:
-        inflated = bodies.inflate(body.sent, self._max_inflated_bytes) if body.gzipped else body.sent
-        return inflated, bodies.parse(inflated, body.content_type, now_s, self._limits, body.request_id)
+    async def _parse(self, inflated: bytes, body: RequestBody, now_s: float) -> bodies.Parsed:
+        parts = bodies.BodyParts(now_s, self._limits, body.request_id)
+        a_slice = Slice()
+        for _ in bodies.parsing(inflated, body.content_type, parts):
+            if a_slice.is_over:
+                await a_slice.rest()
+        return parts.done()
+
+
+def _small(body: RequestBody) -> bytes | None:
+    """The body inflated, when it is small; None when it is not."""
+    if len(body.sent) > SMALL_BYTES:
+        return None
+    if not body.gzipped:
+        return body.sent
+    try:
+        return bodies.inflate(body.sent, SMALL_BYTES)
+    except BodyTooLargeError:
+        return None
+
+
+MOST_WAITING = 64
+MOST_OF_ONE = 32
+
+
+class FairQueue:
+    """One large body at a time, the clients in turn: whoever sends many waits for himself, not the others for him.
+
+    Args:
+        patience_s: longest wait for a turn.
+    """
+
+    def __init__(self, patience_s: float) -> None:
+        self._patience_s = patience_s
+        self._waiting: OrderedDict[str, deque[asyncio.Future[None]]] = OrderedDict()
+        self._is_taken = False
 
     @asynccontextmanager
-    async def _turn(self) -> AsyncIterator[None]:
-        try:
-            async with asyncio.timeout(self._patience_s):
-                await self._one_at_a_time.acquire()
-        except TimeoutError:
-            detail = (
-                f"too many large bodies wait to be read, for {self._patience_s:g} s; nothing was kept, send it again"
-            )
-            raise OverloadedError(detail, reason="busy", nothing_kept=True) from None
+    async def turn_of(self, client: str) -> AsyncIterator[None]:
+        """Within it nobody else has a turn.
+
+        Raises:
+            OverloadedError: it does not come in time, or too many others wait already.
+        """
+        if self._is_taken:
+            await self._wait(client)
+        self._is_taken = True
         try:
             yield
         finally:
-            self._one_at_a_time.release()
+            self._is_taken = self._next()
+
+    async def _wait(self, client: str) -> None:
+        own = self._waiting.get(client, ())
+        if len(own) >= MOST_OF_ONE or sum(map(len, self._waiting.values())) >= MOST_WAITING:
+            raise _busy("too many large bodies wait to be read")
+        mine: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.setdefault(client, deque()).append(mine)
+        try:
+            async with asyncio.timeout(self._patience_s):
+                await mine
+        except TimeoutError:
+            raise _busy(f"too many large bodies were read before it, for {self._patience_s:g} s") from None
+        except asyncio.CancelledError:
+            if mine.done() and not mine.cancelled():  # it had the turn already
+                self._is_taken = self._next()
+            raise
+
+    def _next(self) -> bool:
+        """Gives the turn to the next client's first body; whether there is one."""
+        while self._waiting:
+            client, own = self._waiting.popitem(last=False)
+            first = own.popleft()
+            if own:
+                self._waiting[client] = own
+            if not first.done():
+                first.set_result(None)
+                return True
+        return False
+
+
+def _busy(why: str) -> OverloadedError:
+    return OverloadedError(f"{why}; nothing was kept, send it again", reason="busy", nothing_kept=True)

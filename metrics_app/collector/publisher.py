@@ -34,7 +34,7 @@ from metrics_app.wire.partition import partitions_of
 
 PLACED_A_TURN = 500  # chunks, before others have the event loop
 LARGE_COST = 100  # rows; a request of more is a large one
-SMALL_SHARE = 0.9  # of the rows that may wait, large requests may take
+LARGE_SHARE = 0.9  # of the rows that may wait, those of large requests; the rest is for small ones alone
 HELD_BYTES = 512  # about what a waiting chunk takes in memory besides its bytes
 
 Placed = tuple[PartitionLane, WaitingChunks]
@@ -59,7 +59,7 @@ class Publisher(mode.Service):
         self._connection = Connection(settings, telemetry)
         self.add_dependency(self._connection)
         self._pending_bytes = 0
-        self._pending_cost = 0
+        self._pending_cost = {False: 0, True: 0}  # of small requests, of large ones
         self._one_large = asyncio.Lock()
         self._deadlines = Deadlines(settings.request_deadline_s)
         self._idle = asyncio.Event()
@@ -136,7 +136,7 @@ class Publisher(mode.Service):
         if self._pending_bytes + size > limit:
             raise not_kept(f"over {limit:,} bytes would be waiting for Kafka", "memory")
         self._pending_bytes += size
-        self._pending_cost += cost
+        self._pending_cost[large] += cost
         if size:
             self._idle.clear()
 
@@ -148,13 +148,14 @@ class Publisher(mode.Service):
             raise not_kept(problem, "kafka")
         if (doubt := self.clocks.doubt()) is not None:
             raise not_kept(f"the hour of samples cannot be told: {doubt}", "clock")
-        most = round(self._settings.max_pending_rows * (SMALL_SHARE if large else 1.0))
-        if self._pending_cost and self._pending_cost + cost > most:
+        share = LARGE_SHARE if large else 1.0 - LARGE_SHARE
+        pending, most = self._pending_cost[large], round(self._settings.max_pending_rows * share)
+        if pending and pending + cost > most:
             raise not_kept(f"over {most:,} rows would be waiting for Kafka", "rows")
 
     def _release(self, waiting: WaitingChunks) -> None:
         self._pending_bytes -= waiting.size + HELD_BYTES
-        self._pending_cost -= waiting.cost
+        self._pending_cost[waiting.ticket.large] -= waiting.cost
         if not self._pending_bytes:
             self._idle.set()
 

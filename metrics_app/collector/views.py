@@ -111,7 +111,8 @@ class SampleIntake:
         lost = dropped.read(request.headers.get(dropped.HEADER, ""))
         gzipped, content_type = body.is_gzipped(request), request.headers.get("Content-Type", "")
         sent = await body.read(request, self._settings.max_body_bytes, self._settings.body_timeout_s)
-        inflated, parsed = await self._parsing.parse(RequestBody(sent, content_type, gzipped, request_id), time.time())
+        whole = RequestBody(sent, content_type, gzipped, request_id, request.remote or "")
+        inflated, parsed = await self._parsing.parse(whole, time.time())
         self._believe(parsed)
         self._count_in(parsed)
         if parsed.reasons and not parsed.accepted:

@@ -11,9 +11,9 @@ from collections.abc import Callable
 
 from metrics_app.errors import BodyTooLargeError, InvalidBodyError, UnsupportedTypeError
 from metrics_app.wire import columnar_body, json_body
-from metrics_app.wire.gathering import EXPECTED, WHITESPACE, BodyLimits, BodyParts, Parsed, Rejection, shown
+from metrics_app.wire.gathering import EXPECTED, WHITESPACE, BodyLimits, BodyParts, Parsed, Rejection, Steps, shown
 
-__all__ = ["BodyLimits", "Parsed", "Rejection", "inflate", "parse"]
+__all__ = ["BodyLimits", "BodyParts", "Parsed", "Rejection", "inflate", "parse", "parsing"]
 
 JSON, LINES, MSGPACK = "application/json", "application/x-ndjson", "application/msgpack"
 MAX_GZIP_MEMBERS = 100  # each costs a copy of what follows it
@@ -22,14 +22,21 @@ _CHARSET = re.compile(r'charset *= *"?([^"; ]+)', re.IGNORECASE)
 
 
 def parse(body: bytes, content_type: str, now_s: float, limits: BodyLimits, request_id: bytes = b"") -> Parsed:
-    """What the body holds: values gathered into chunks of one key and hour, and the items that cannot be kept.
+    """What the body holds, read in one go; see `parsing`."""
+    parts = BodyParts(now_s, limits, request_id)
+    for _ in parsing(body, content_type, parts):
+        pass
+    return parts.done()
+
+
+def parsing(body: bytes, content_type: str, parts: BodyParts) -> Steps:
+    """Reads a body into parts, step by step, each of less than a few milliseconds but for the first decoding.
+
+    Values are gathered into chunks of one key and hour; items that cannot be kept are noted.
 
     Args:
         body: as sent, decompressed.
         content_type: of the request; empty is taken as JSON.
-        now_s: epoch seconds, the time of samples without a timestamp.
-        limits: bounds on samples and their times.
-        request_id: names the request, so that its repetition counts once; empty: nothing does.
 
     Raises:
         UnsupportedTypeError: a content type that is not taken.
@@ -39,9 +46,7 @@ def parse(body: bytes, content_type: str, now_s: float, limits: BodyLimits, requ
     read = _reader(content_type)
     if not body.strip(WHITESPACE):
         raise InvalidBodyError(f"the body is empty; expected {EXPECTED}")
-    gathering = BodyParts(now_s, limits, request_id)
-    read(body, gathering)
-    return gathering.done()
+    return read(body, parts)
 
 
 def inflate(body: bytes, limit: int) -> bytes:
@@ -70,15 +75,13 @@ def inflate(body: bytes, limit: int) -> bytes:
     raise InvalidBodyError(f"expected at most {MAX_GZIP_MEMBERS} gzip members")
 
 
-def _read_json(body: bytes, gathering: BodyParts) -> None:
-    if columnar_body.is_columnar(body):
-        columnar_body.read_json(body, gathering)
-    else:
-        json_body.read(body, gathering)
+def _read_json(body: bytes, gathering: BodyParts) -> Steps:
+    is_columnar = columnar_body.is_columnar(body)
+    return columnar_body.read_json(body, gathering) if is_columnar else json_body.read(body, gathering)
 
 
 # what `curl -d` sends without a header is taken as JSON too
-_READERS: dict[str, Callable[[bytes, BodyParts], None]] = {
+_READERS: dict[str, Callable[[bytes, BodyParts], Steps]] = {
     "": _read_json,
     JSON: _read_json,
     "text/plain": _read_json,
@@ -89,7 +92,7 @@ _READERS: dict[str, Callable[[bytes, BodyParts], None]] = {
 }
 
 
-def _reader(content_type: str) -> Callable[[bytes, BodyParts], None]:
+def _reader(content_type: str) -> Callable[[bytes, BodyParts], Steps]:
     name, _, parameters = content_type.partition(";")
     reader = _READERS.get(name.strip().lower())
     if reader is None:

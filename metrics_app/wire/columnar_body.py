@@ -35,7 +35,17 @@ from metrics_app.stats.histogram import Histogram
 from metrics_app.stats.scale6 import END_BUCKET, FIRST_BUCKET
 from metrics_app.stats.summary import HourlySummary
 from metrics_app.wire.chunk import COUNT_MAX, FIRST_MAX, VALUE_BYTES, VALUE_MAX, Chunk
-from metrics_app.wire.gathering import HOUR_S, UNREADABLE, BodyParts, check_size, opening, shown, too_many
+from metrics_app.wire.gathering import (
+    HOUR_S,
+    ITEMS_A_STEP,
+    UNREADABLE,
+    BodyParts,
+    Steps,
+    check_size,
+    opening,
+    shown,
+    too_many,
+)
 from metrics_app.wire.metric_key import key_bytes
 
 EXPECTED = 'expected {"sender":"<uuid>","series":[{"key","hour","first","values" or "histogram"}]}'
@@ -144,7 +154,7 @@ def is_columnar(body: bytes) -> bool:
         return False
 
 
-def read_json(body: bytes, gathering: BodyParts) -> None:
+def read_json(body: bytes, gathering: BodyParts) -> Steps:
     """Gather the series of a JSON text.
 
     Raises:
@@ -152,12 +162,12 @@ def read_json(body: bytes, gathering: BodyParts) -> None:
         BodyTooLargeError: more values than the limit.
     """
     check_size(body, gathering)
-    _read(body, _JSON, gathering)
+    return _read(body, _JSON, gathering)
 
 
-def read_msgpack(body: bytes, gathering: BodyParts) -> None:
+def read_msgpack(body: bytes, gathering: BodyParts) -> Steps:
     """Gather the series of a MessagePack body; raises as `read_json` does."""
-    _read(body, _MSGPACK, gathering)
+    return _read(body, _MSGPACK, gathering)
 
 
 def _json_values(raw: Raw, gathering: BodyParts) -> bytes:
@@ -217,19 +227,26 @@ _MSGPACK = _Form(
 )
 
 
-def _read(body: bytes, form: _Form, gathering: BodyParts) -> None:
+def _read(body: bytes, form: _Form, gathering: BodyParts) -> Steps:
     try:
         columnar = form.body.decode(body)
         all_series = form.all_series(columnar.series, gathering.limits.max_items)
     except UNREADABLE as error:
         raise InvalidBodyError(f"{EXPECTED}: {error}") from None
     sender = columnar.sender.bytes if columnar.sender else b""
-    runs = [run for index, raw in enumerate(all_series) if (run := _run(index, raw, form, gathering))]
+    runs: list[_Run] = []
+    for index, raw in enumerate(all_series):
+        if index % ITEMS_A_STEP == ITEMS_A_STEP - 1:
+            yield
+        if run := _run(index, raw, form, gathering):
+            runs.append(run)
     # one look at all values instead of one a series: most series are short, and numpy has a price a call
     block = np.frombuffer(b"".join([run.values for run in runs]), "<f8") + 0.0  # -0.0 becomes 0.0
     checked = not _misfits(block).size
     data, at = block.tobytes(), 0
-    for run in runs:
+    for number, run in enumerate(runs, 1):
+        if number % ITEMS_A_STEP == 0:
+            yield
         end = at + len(run.values)
         series = run.series
         fault = _fault(series, sender, gathering) or (None if checked else _value_fault(run.values))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from struct import pack
@@ -28,6 +29,10 @@ NOW = -1  # hour of a sample that carries no timestamp
 
 _SHOWN = 60  # characters of a refused text that are repeated in the reply
 _MS_OR_FINER = 1e11  # epoch seconds of the year 5138; today's milliseconds are beyond it
+
+
+Steps = Iterator[None]  # of reading a body: between two of them others may have the event loop
+ITEMS_A_STEP = 32
 
 
 class BodyLimits(NamedTuple):

@@ -33,10 +33,12 @@ from msgspec.json import Decoder
 from metrics_app.wire.chunk import VALUE_MAX, Chunk
 from metrics_app.wire.gathering import (
     HOUR_S,
+    ITEMS_A_STEP,
     NOW,
     UNREADABLE,
     WHITESPACE,
     BodyParts,
+    Steps,
     check_encoding,
     check_size,
     malformed,
@@ -159,7 +161,7 @@ Texts = Callable[[], Sequence[bytes | Raw]]  # of the items, cut apart only wher
 _Place = tuple[str, int, bool]  # key, hour, whether without an id
 
 
-def read(body: bytes, gathering: BodyParts) -> None:
+def read(body: bytes, gathering: BodyParts) -> Steps:
     """Gather the samples of a JSON text.
 
     Raises:
@@ -170,12 +172,11 @@ def read(body: bytes, gathering: BodyParts) -> None:
     check_size(body, gathering)
     array, first = opening(body)
     if array and first != b'"':
-        _group(_items(body, first, gathering), cache(lambda: _ITEMS.decode(body)), gathering)
-    else:
-        _group([_single(body, PAIR if array else SAMPLE, gathering)], lambda: [body], gathering)
+        return _group(_items(body, first, gathering), cache(lambda: _ITEMS.decode(body)), gathering)
+    return _group([_single(body, PAIR if array else SAMPLE, gathering)], lambda: [body], gathering)
 
 
-def read_lines(body: bytes, gathering: BodyParts) -> None:
+def read_lines(body: bytes, gathering: BodyParts) -> Steps:
     """Gather the samples of newline-delimited JSON; lines are counted from 0, blank ones left out.
 
     Raises:
@@ -186,7 +187,7 @@ def read_lines(body: bytes, gathering: BodyParts) -> None:
     body = body.rstrip(WHITESPACE)
     gathering.count_in(body.count(b"\n") + 1)
     lines = [line for line in body.split(b"\n") if line.strip(WHITESPACE)]
-    _group(_lines(lines, gathering), lambda: lines, gathering)
+    return _group(_lines(lines, gathering), lambda: lines, gathering)
 
 
 def _lines(lines: list[bytes], gathering: BodyParts) -> Iterable[Item | None]:
@@ -229,11 +230,13 @@ def _single(body: bytes, decoder: Decoder[Sample] | Decoder[Pair], gathering: Bo
     return read_item(0, body, gathering)
 
 
-def _group(items: Iterable[Item | None], texts: Texts, gathering: BodyParts) -> None:
+def _group(items: Iterable[Item | None], texts: Texts, gathering: BodyParts) -> Steps:
     missing = NOW if gathering.request_id else int(gathering.now_s // HOUR_S)
     groups: dict[_Place, tuple[list[float], list[str]]] = {}
     refused: dict[_Place, list[int]] = {}  # before which of the values kept there was one that is not, as yet
     for index, item in enumerate(items):
+        if index % ITEMS_A_STEP == ITEMS_A_STEP - 1:
+            yield
         if item is None:
             continue
         timestamp = None if item.timestamp is None else _seconds(index, item.timestamp, texts)
@@ -256,7 +259,15 @@ def _group(items: Iterable[Item | None], texts: Texts, gathering: BodyParts) -> 
         group[0].append(item.value + 0.0)  # -0.0 becomes 0.0
         if item.id is not None:
             group[1].append(item.id)
-    for place, (values, ids) in groups.items():
+    yield from _add_all(groups, refused, gathering)
+
+
+def _add_all(
+    groups: dict[_Place, tuple[list[float], list[str]]], refused: dict[_Place, list[int]], gathering: BodyParts
+) -> Steps:
+    for number, (place, (values, ids)) in enumerate(groups.items(), 1):
+        if number % ITEMS_A_STEP == 0:
+            yield
         _add(place, values, ids, refused.get(place, []), gathering)
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from metrics_app.collector.lane import PartitionLane, Ticket, WaitingChunks
+from metrics_app.collector.lane import MOST_COST, SMALL_SHARE, PartitionLane, Ticket, WaitingChunks
 from metrics_app.wire import record
 from metrics_app.wire.chunk import Chunk
 
@@ -53,16 +53,16 @@ class Running:
     lane: PartitionLane
     released: list[WaitingChunks] = field(default_factory=list)
 
-    def put(self, *chunks: Chunk) -> Ticket:
-        ticket = Ticket(len(chunks), asyncio.get_running_loop().create_future())
+    def put(self, *chunks: Chunk, large: bool = False) -> Ticket:
+        ticket = Ticket(len(chunks), asyncio.get_running_loop().create_future(), large)
         for one in chunks:
             self.lane.put(WaitingChunks(one, record.size_of(one), record.cost_of(one), ticket))
         return ticket
 
 
 @contextmanager
-def lane(link: FakeLink, linger_s: float = 0.01) -> Iterator[Running]:
-    running = Running(PartitionLane(3, link, linger_s, MAX_BYTES, lambda waiting: running.released.append(waiting)))
+def lane(link: FakeLink, linger_s: float = 0.01, max_bytes: int = MAX_BYTES) -> Iterator[Running]:
+    running = Running(PartitionLane(3, link, linger_s, max_bytes, lambda waiting: running.released.append(waiting)))
     task = asyncio.create_task(running.lane.run())
     try:
         yield running
@@ -172,3 +172,25 @@ async def test_a_ticket_ends_at_its_first_failure_or_its_last_ack(failures: tupl
     for failure in failures:
         ticket.settle(failure)
     assert await ticket.outcome == next(filter(None, failures), None)
+
+
+async def test_a_record_costs_a_bounded_time_to_fold_however_small_its_chunks_are():
+    link = FakeLink()
+    link.gate.set()
+    with lane(link, max_bytes=512 << 10) as running:
+        running.put(*(chunk(f"k{number}", 1) for number in range(MOST_COST + 1)))
+        await until_sent(link, 2)
+    assert [len(chunks) for chunks in link.chunks()] == [MOST_COST, 1]
+
+
+async def test_chunks_of_small_requests_go_before_those_of_large_ones_which_are_not_starved():
+    link = FakeLink()
+    link.gate.set()
+    with lane(link, max_bytes=512 << 10) as running:
+        running.put(*(chunk(f"l{number}", 1) for number in range(MOST_COST)), large=True)
+        running.put(*(chunk(f"s{number}", 1) for number in range(MOST_COST)))
+        await until_sent(link, 2)
+    first, second = ([one.key[:1] for one in chunks] for chunks in link.chunks()[:2])
+    small = round(SMALL_SHARE * MOST_COST)
+    assert first == [b"s"] * small + [b"l"] * (MOST_COST - small)
+    assert second[0] == b"s"

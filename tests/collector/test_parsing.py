@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import threading
+import gzip
 import time
-from typing import Any
 
 import pytest
 
-from metrics_app.collector.body import SMALL_BYTES, TURN_BYTES, Parsing, RequestBody
+from metrics_app.collector.body import MOST_OF_ONE, SMALL_BYTES, TURN_BYTES, Parsing, RequestBody
 from metrics_app.errors import OverloadedError
 from metrics_app.wire import bodies
 from metrics_app.wire.bodies import BodyLimits
-from metrics_app.wire.gathering import BodyParts
+from metrics_app.wire.gathering import BodyParts, Steps
 
 LARGE = RequestBody(b'[["a",1]' + b" " * SMALL_BYTES + b"]", "", False, b"")
 
@@ -25,27 +24,30 @@ def fresh(patience_s: float = 20.0) -> Parsing:
 
 
 class Blocked:
-    """`bodies.parse`, which does not return from a large body before it is told."""
+    """`bodies.parsing`, which does not come to the end of a large body before it is told."""
 
     def __init__(self) -> None:
-        self.go_on = threading.Event()
+        self.may_end = False
         self.running = 0
         self.most = 0
-        self._parse = bodies.parse
+        self.begun: list[int] = []
+        self._parsing = bodies.parsing
 
-    def __call__(self, body: bytes, *args: Any) -> bodies.Parsed:
+    def __call__(self, body: bytes, content_type: str, parts: BodyParts) -> Steps:
         if len(body) > SMALL_BYTES:
+            self.begun.append(len(body))
             self.running += 1
             self.most = max(self.most, self.running)
-            self.go_on.wait(20)
+            while not self.may_end:
+                yield
             self.running -= 1
-        return self._parse(body, *args)
+        yield from self._parsing(body, content_type, parts)
 
 
 @pytest.fixture
 def blocked(monkeypatch: pytest.MonkeyPatch) -> Blocked:
     stub = Blocked()
-    monkeypatch.setattr(bodies, "parse", stub)
+    monkeypatch.setattr(bodies, "parsing", stub)
     return stub
 
 
@@ -55,7 +57,7 @@ async def test_small_bodies_are_parsed_while_large_ones_are_one_at_a_time(blocke
     await asyncio.sleep(0.05)
     assert (await one.parse(RequestBody(b'["a",1]', "", False, b""), time.time()))[1].accepted == 1
     assert not any(task.done() for task in large)
-    blocked.go_on.set()
+    blocked.may_end = True
     assert [(await task)[1].accepted for task in large] == [1, 1, 1]
     assert blocked.most == 1
 
@@ -67,7 +69,7 @@ async def test_who_waits_too_long_for_those_before_it_is_refused(blocked: Blocke
     with pytest.raises(OverloadedError, match="nothing was kept, send it again") as refused:
         await one.parse(LARGE, time.time())
     assert refused.value.reason == "busy"
-    blocked.go_on.set()
+    blocked.may_end = True
     assert (await first)[1].accepted == 1
     assert (await one.parse(LARGE, time.time()))[1].accepted == 1
 
@@ -77,10 +79,10 @@ async def test_of_small_bodies_that_come_at_once_a_bounded_part_is_parsed_in_one
 ) -> None:
     one, parsed, a_turn = fresh(), 0, []
 
-    def parse(body: bytes, *args: Any) -> bodies.Parsed:
+    def parsing(body: bytes, _content_type: str, _parts: BodyParts) -> Steps:
         nonlocal parsed
         parsed += len(body)
-        return BodyParts(args[1], args[2], args[3]).done()
+        return iter(())
 
     def turn() -> None:
         nonlocal parsed
@@ -89,10 +91,61 @@ async def test_of_small_bodies_that_come_at_once_a_bounded_part_is_parsed_in_one
         if not all(task.done() for task in tasks):
             asyncio.get_running_loop().call_soon(turn)
 
-    monkeypatch.setattr(bodies, "parse", parse)
+    monkeypatch.setattr(bodies, "parsing", parsing)
     body = RequestBody(b" " * (SMALL_BYTES // 4), "", False, b"")
     tasks = [asyncio.create_task(one.parse(body, time.time())) for _ in range(100)]
     turn()
     await asyncio.gather(*tasks)
     assert max(a_turn) <= TURN_BYTES
     assert sum(each > 0 for each in a_turn) >= 100 * len(body.sent) // TURN_BYTES
+
+
+def large(size: int, client: str) -> RequestBody:
+    return RequestBody(b'[["a",1]' + b" " * (SMALL_BYTES + size) + b"]", "", False, b"", client)
+
+
+async def test_clients_with_large_bodies_have_their_turns_one_after_the_other(blocked: Blocked) -> None:
+    one = fresh()
+    tasks = [asyncio.create_task(one.parse(large(size, "greedy"), time.time())) for size in range(5)]
+    await asyncio.sleep(0)
+    tasks.append(asyncio.create_task(one.parse(large(100, "modest"), time.time())))
+    await asyncio.sleep(0.01)
+    blocked.may_end = True
+    await asyncio.gather(*tasks)
+    sizes = [size - len(large(0, "").sent) for size in blocked.begun]
+    assert sizes == [0, 1, 100, 2, 3, 4], "the modest one waits for one that was before it, not for all"
+
+
+async def test_a_client_that_has_too_many_large_bodies_waiting_is_refused_at_once_and_others_are_not(
+    blocked: Blocked,
+) -> None:
+    one = fresh()
+    tasks = [asyncio.create_task(one.parse(large(0, "greedy"), time.time())) for _ in range(MOST_OF_ONE + 1)]
+    await asyncio.sleep(0.01)
+    with pytest.raises(OverloadedError, match="too many large bodies"):
+        await one.parse(large(0, "greedy"), time.time())
+    tasks.append(asyncio.create_task(one.parse(large(0, "modest"), time.time())))
+    blocked.may_end = True
+    assert {parsed.accepted for _, parsed in await asyncio.gather(*tasks)} == {1}
+
+
+async def test_a_body_that_nobody_waits_for_any_more_gives_its_turn_on(blocked: Blocked) -> None:
+    one = fresh()
+    first, second, third = (asyncio.create_task(one.parse(large(n, "a"), time.time())) for n in range(3))
+    await asyncio.sleep(0.01)
+    second.cancel()
+    first.cancel()
+    blocked.may_end = True
+    async with asyncio.timeout(5):
+        assert (await third)[1].accepted == 1
+
+
+async def test_a_small_body_under_gzip_does_not_wait_for_large_ones(blocked: Blocked) -> None:
+    one = fresh()
+    waiting = asyncio.create_task(one.parse(LARGE, time.time()))
+    await asyncio.sleep(0.01)
+    small = RequestBody(gzip.compress(b'["a",1]'), "", True, b"")
+    assert (await one.parse(small, time.time()))[1].accepted == 1
+    assert not waiting.done()
+    blocked.may_end = True
+    await waiting

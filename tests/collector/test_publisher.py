@@ -85,9 +85,9 @@ def frozen(broker: EmbeddedKafka) -> Iterator[None]:
         os.kill(broker.pid, signal.SIGCONT)
 
 
-async def refusal(running: Publisher, one: Chunk) -> OverloadedError:
+async def refusal(running: Publisher, *chunks: Chunk) -> OverloadedError:
     with pytest.raises(OverloadedError) as caught:
-        await running.publish([one])
+        await running.publish(chunks)
     return caught.value
 
 
@@ -361,3 +361,31 @@ async def test_a_collector_that_does_not_know_the_hour_takes_nothing_until_it_do
         own.off_s = 0.0
         await running.publish([chunk("k", 1.0)])
     assert sum(len(records) for records in (await stored(here)).values()) == 1
+
+
+async def test_large_requests_leave_room_for_small_ones(make_settings: MakeSettings, own_kafka: EmbeddedKafka) -> None:
+    here = make_settings(kafka=own_kafka.bootstrap, partitions=1, request_deadline_s=DEADLINE_S, max_pending_rows=1_000)
+    many = [chunk(f"many-{number}", 1) for number in range(600)]
+    async with publisher(here) as running:
+        await until_connected(running)
+        with frozen(own_kafka):
+            first = asyncio.create_task(running.publish(many))
+            await asyncio.sleep(0.1)
+            refused = await refusal(running, *many)
+            assert (refused.reason, "over 900 rows" in str(refused)) == ("rows", True)
+            small = asyncio.create_task(running.publish([chunk("small", 1)]))
+            await asyncio.sleep(0.1)
+            assert not small.done(), "it waits for Kafka, as every request does"
+        await small
+        await asyncio.gather(first, return_exceptions=True)
+        assert await values_of(here, "small") == [1]
+
+
+async def test_one_request_may_have_more_rows_than_may_wait(settings: MakeSettings) -> None:
+    """Otherwise nobody could ever send it."""
+    here = settings(partitions=2, max_pending_rows=1_000)
+    many = [chunk(f"many-{number}", 1) for number in range(2_000)]
+    async with publisher(here) as running:
+        await until_connected(running)
+        await running.publish(many)
+        assert await values_of(here, "many-1999") == [1]
