@@ -25,11 +25,12 @@ from ssl import MemoryBIO
 from typing import Any, ClassVar
 
 from aiohttp import web
-from aiohttp.web import RequestHandler, RequestPayloadError
+from aiohttp.web import RequestPayloadError
 from faust.types import AppT
 from faust.web.drivers.aiohttp import Web
 
 from metrics_app import process
+from metrics_app.faust_runtime.refusals import RefusingHandler
 
 logger = logging.getLogger(__name__)
 
@@ -257,7 +258,7 @@ class BoundedWeb(Web):
 LOOK_INTERVAL_S = 0.05
 
 
-class AnsweringHandler(RequestHandler):
+class AnsweringHandler(RefusingHandler):
     """One connection. After the end of its input every whole request is answered, and then it is closed."""
 
     __slots__ = ()

@@ -1,6 +1,6 @@
 """What all HTTP views share: JSON replies, problem documents (RFC 9457), health, and limits for slow clients.
 
-Called by `health`, `aggregator.role`, `app`, `collector` and `query`.
+Called by `health`, `aggregator.role`, `app`, `collector`, `faust_runtime.refusals` and `query`.
 
 Requests that another role answers: they are refused with that role, and its URL where it is known.
 """
@@ -31,6 +31,27 @@ IDLE_S = 15.0  # a connection on which no whole request header comes for so long
 
 # aiohttp's own defaults inflate a body before it can be counted, and keep an idle connection for an hour
 HANDLER_ARGS = {"auto_decompress": False, "keepalive_timeout": IDLE_S, "lingering_time": 2.0}
+
+
+# on every answer; a browser must take none of them for a page or a script of ours, nor keep it
+HEADERS = {
+    "Server": "metrics-app",  # the versions of what we run on are nobody's business
+    "X-Content-Type-Options": "nosniff",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Referrer-Policy": "no-referrer",
+}
+
+
+def finished(reply: web.StreamResponse) -> web.StreamResponse:
+    """The reply with the headers that every answer has; what it says itself of caching and content stays."""
+    headers = reply.headers
+    kept = headers.get("Content-Security-Policy")
+    headers.update(HEADERS)
+    if kept is not None:
+        headers["Content-Security-Policy"] = kept
+    if "Cache-Control" not in headers:
+        headers["Cache-Control"] = "no-store"
+    return reply
 
 
 def json_reply(document: Any, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:
@@ -68,8 +89,7 @@ def problem_middleware(telemetry: Telemetry) -> Any:
         if counter is None:
             counter = counters[route, reply.status] = telemetry.requests.labels(route, str(reply.status))
         counter.inc()
-        reply.headers["Server"] = "metrics-app"  # the versions of what we run on are nobody's business
-        return reply
+        return finished(reply)
 
     return middleware
 
@@ -82,14 +102,15 @@ async def _answer(request: web.Request, handler: Handler) -> web.StreamResponse:
             logger.exception("failed to answer %s", request.method)
         return problem_of(error)
     except web.HTTPException as error:
-        return _framework_problem(request, error)
+        return framework_problem(request, error)
     except Exception:
         # the outermost handler of the role: the client gets a plain 500, the log gets the traceback
         logger.exception("failed to answer %s", request.method)
         return problem(500, "Internal error", "this is a bug; the log of the worker has the details")
 
 
-def _framework_problem(request: web.Request, error: web.HTTPException) -> web.Response:
+def framework_problem(request: web.BaseRequest, error: web.HTTPException) -> web.Response:
+    """The problem document of an error that aiohttp raises."""
     headers = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else None
     details = {
         404: "no such resource; try /<key>/<stat>/<YYYY-MM-DD>/<hour> or POST /samples",
