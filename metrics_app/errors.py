@@ -39,6 +39,8 @@ from typing import Any, ClassVar
 import msgspec
 
 MAX_RETRY_AFTER_S = 30
+# what msgspec raises for bytes that it cannot decode: the last two for texts that are not UTF-8, and for deep nesting
+UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 class Progress(msgspec.Struct, frozen=True):

@@ -289,10 +289,15 @@ def _records(data: bytes, at: int) -> Iterator[tuple[int, bytes, bytes]]:
     while at + _HEAD.size <= len(data):
         kind, length, crc = _HEAD.unpack_from(data, at)
         payload = data[at + _HEAD.size : at + _HEAD.size + length]
-        if len(payload) < length or zlib.crc32(payload) != crc or kind not in (b"B", b"D"):
+        if len(payload) < length or zlib.crc32(payload) != crc or not _is_whole(kind, length):
             return
         yield at, kind, payload
         at += _HEAD.size + length
+
+
+def _is_whole(kind: bytes, length: int) -> bool:
+    """Whether a record of a kind can have so many bytes: none at all fit the checksum 0 that a head of zeros has."""
+    return length >= _BATCH.size if kind == b"B" else kind == b"D" and length == _DONE.size
 
 
 def _batch_of(payload: bytes) -> Batch:

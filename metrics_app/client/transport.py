@@ -23,6 +23,7 @@ from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionErro
 from urllib3.util import Retry, Timeout
 
 from metrics_app.client.buffer import Batch
+from metrics_app.errors import UNREADABLE
 from metrics_app.wire.dropped import HEADER
 
 # "not now": the same request may be taken later
@@ -162,7 +163,7 @@ def _heard(reply: urllib3.BaseHTTPResponse, sent_s: float, received_s: float) ->
 def _read(body: bytes) -> _Reply:
     try:
         return msgspec.json.decode(body, type=_Reply)
-    except msgspec.DecodeError:
+    except UNREADABLE:
         return _Reply()
 
 

@@ -19,7 +19,7 @@ import msgspec
 from aiohttp import web
 from faust.web import View
 
-from metrics_app.errors import InvalidQueryError, OwnerUnavailableError
+from metrics_app.errors import UNREADABLE, InvalidQueryError, OwnerUnavailableError
 from metrics_app.holdings import ACTIVE, BEST_FIRST, SummaryReader, loss_of
 from metrics_app.http.problems import json_reply
 from metrics_app.query import hours
@@ -148,7 +148,7 @@ def read_held(reply: web.Response | None, listing: Listing) -> Held | None:
         return None
     try:
         found = msgspec.json.decode(reply.body, type=Held)
-    except msgspec.DecodeError:
+    except UNREADABLE:
         return None
     return found if found.date == listing.date else None  # at midnight two workers may differ in what today is
 

@@ -29,7 +29,7 @@ from aiohttp import (
 from mode import Service
 from yarl import URL
 
-from metrics_app.errors import Progress
+from metrics_app.errors import UNREADABLE, Progress
 from metrics_app.http.problems import PROBLEM
 from metrics_app.telemetry import Telemetry
 
@@ -136,7 +136,7 @@ class Peers(Service):
         with different tokens, as in the middle of a change of it, must not play ping-pong.
         """
         hops = request.headers.get(HOP)
-        shown = request.headers.get(TOKEN, "").encode()
+        shown = request.headers.get(TOKEN, "").encode("utf-8", "surrogateescape")  # whatever bytes a stranger sends
         return hops is not None and (hops != "1" or hmac.compare_digest(shown, self.token.encode()))
 
     def time_for(self, request: web.Request, most_s: float) -> float:
@@ -224,7 +224,7 @@ async def _recovering(reply: ClientResponse) -> list[Progress]:
         return []
     try:
         return msgspec.json.decode(await _body(reply, MAX_REFUSAL_BYTES), type=_Refusal).recovering
-    except msgspec.DecodeError:
+    except UNREADABLE:
         return []
 
 

@@ -28,7 +28,7 @@ import numpy as np
 from msgspec import Meta, Raw, Struct, json, msgpack
 from numpy.typing import NDArray
 
-from metrics_app.errors import FormatError, InvalidBodyError
+from metrics_app.errors import UNREADABLE, FormatError, InvalidBodyError
 from metrics_app.stats import codec
 from metrics_app.stats.exact_sum import Sums
 from metrics_app.stats.histogram import Histogram
@@ -38,7 +38,6 @@ from metrics_app.wire.chunk import COUNT_MAX, FIRST_MAX, VALUE_BYTES, VALUE_MAX,
 from metrics_app.wire.gathering import (
     HOUR_S,
     ITEMS_A_STEP,
-    UNREADABLE,
     BodyParts,
     Steps,
     check_size,

@@ -17,7 +17,6 @@ from struct import pack
 from typing import NamedTuple
 
 import numpy as np
-from msgspec import DecodeError
 
 from metrics_app.errors import BodyTooLargeError, InvalidBodyError
 from metrics_app.wire.chunk import ID_BYTES, VALUE_BYTES, Chunk
@@ -195,7 +194,6 @@ def _hash(kind: bytes, *parts: bytes) -> bytes:
 
 
 WHITESPACE = b" \t\r\n"  # JSON's; Python has more
-UNREADABLE = (DecodeError, UnicodeDecodeError, RecursionError)
 EXPECTED = "an object with key and value, a pair [key, value], or an array of them"
 
 _MOST_COMMAS = 4  # a sample, with the one after it: it has at most four members

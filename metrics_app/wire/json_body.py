@@ -30,12 +30,12 @@ from typing import Annotated, Any, ClassVar
 from msgspec import Meta, Raw, Struct, ValidationError, json
 from msgspec.json import Decoder
 
+from metrics_app.errors import UNREADABLE
 from metrics_app.wire.chunk import VALUE_MAX, Chunk
 from metrics_app.wire.gathering import (
     HOUR_S,
     ITEMS_A_STEP,
     NOW,
-    UNREADABLE,
     WHITESPACE,
     BodyParts,
     Steps,
