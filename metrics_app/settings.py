@@ -126,6 +126,12 @@ class Settings(BaseSettings):
     request_deadline_s: float = Field(1.8, gt=0, le=60, description="Longest wait for the broker's ack, then 503.")
     body_timeout_s: float = Field(10.0, gt=0, le=300, description="Longest time a client may take to send a body.")
     max_body_bytes: int = Field(1 << 20, ge=1024, description="Largest request body as sent.")
+    max_incoming_bytes: int = Field(
+        64 << 20,
+        ge=1024,
+        description="Bytes of bodies over 64 KiB that are still to come, of one client half of it, "
+        "but at least one body of each of two clients; beyond: 503.",
+    )
     max_inflated_bytes: int = Field(8 << 20, ge=1024, description="Largest request body after decompression.")
     max_items: int = Field(100_000, ge=1, description="Most samples in one request.")
     max_pending_bytes: int = Field(64 << 20, ge=1 << 20, description="Samples held unacknowledged; beyond: 503.")

@@ -26,7 +26,7 @@ ALLOWED = {
     "wire": {"errors", "stats"},
     "http": {"errors", "settings", "telemetry"},
     "kafka": {"errors", "faust_runtime", "settings"},
-    "faust_runtime": {"http", "process"},
+    "faust_runtime": {"http", "process", "turns"},
     "client": {"errors", "stats", "wire"},
     "collector": VOCABULARY - {"holdings"} | {"faust_runtime", "http", "kafka", "wire"},
     "aggregator": VOCABULARY | {"faust_runtime", "http", "kafka", "stats", "wire"},

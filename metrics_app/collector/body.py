@@ -11,9 +11,9 @@ questions then took up to half a second.)
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict, deque
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections import Counter, OrderedDict, deque
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import NamedTuple
 
 from aiohttp import HttpVersion11, StreamReader, web
@@ -23,6 +23,8 @@ from metrics_app.turns import Slice, turn
 from metrics_app.wire import bodies
 
 CONTINUE = "100-continue"
+SMALL_BYTES = 64 << 10
+TURN_BYTES = 128 << 10
 GZIP = ("gzip", "x-gzip")  # the second is the first (RFC 9110, 8.4.1.3)
 
 
@@ -48,30 +50,63 @@ async def expect(request: web.Request) -> None:
         raise web.HTTPExpectationFailed(text=f"Expect: only {CONTINUE} is known")
 
 
-async def read(request: web.Request, limit: int, limit_s: float) -> bytes:
-    """All of it.
+class BodyReader:
+    """Reads bodies, of which those that are still to come take a bounded part of the memory.
 
-    Raises:
-        BodyTooLargeError: it is, or is announced to be, over `limit` bytes.
-        SlowBodyError: it took longer than `limit_s` seconds.
-        InvalidBodyError: it broke off.
+    Args:
+        most_bytes: of one body.
+        within_s: longest time for one.
+        incoming_bytes: of all bodies that are on their way, as large as they say they are; of one client half of it.
     """
-    if (request.content_length or 0) > limit:
-        raise BodyTooLargeError("the body", limit, "bytes")
-    try:
-        if request.content.is_eof():  # a small body comes with the header: there is nothing to wait for
-            body = request.content.read_nowait()
-        else:
-            async with asyncio.timeout(limit_s):
-                await _ask(request)
-                body = await _read(request.content, limit)
-    except TimeoutError:
-        raise SlowBodyError(limit_s) from None
-    except (web.RequestPayloadError, ConnectionError) as error:
-        raise InvalidBodyError(f"the body broke off: {error}") from error
-    if len(body) > limit:
-        raise BodyTooLargeError("the body", limit, "bytes")
-    return body
+
+    def __init__(self, most_bytes: int, within_s: float, incoming_bytes: int) -> None:
+        self._most_bytes = most_bytes
+        self._within_s = within_s
+        self._incoming_bytes = max(incoming_bytes, 2 * most_bytes)
+        self._incoming: Counter[str] = Counter()
+
+    async def read(self, request: web.Request) -> bytes:
+        """All of a body.
+
+        Raises:
+            BodyTooLargeError: it is, or is announced to be, too large.
+            SlowBodyError: it took too long.
+            InvalidBodyError: it broke off.
+            OverloadedError: too much is on its way already.
+        """
+        if (request.content_length or 0) > self._most_bytes:
+            raise BodyTooLargeError("the body", self._most_bytes, "bytes")
+        try:
+            if request.content.is_eof():  # a small body comes with the header: there is nothing to wait for
+                body = request.content.read_nowait()
+            else:
+                with self._room_for(request.remote or "", request.content_length or self._most_bytes):
+                    async with asyncio.timeout(self._within_s):
+                        await _ask(request)
+                        body = await _read(request.content, self._most_bytes)
+        except TimeoutError:
+            raise SlowBodyError(self._within_s) from None
+        except (web.RequestPayloadError, ConnectionError) as error:
+            raise InvalidBodyError(f"the body broke off: {error}") from error
+        if len(body) > self._most_bytes:
+            raise BodyTooLargeError("the body", self._most_bytes, "bytes")
+        return body
+
+    @contextmanager
+    def _room_for(self, client: str, size: int) -> Iterator[None]:
+        incoming = self._incoming
+        is_small = size <= SMALL_BYTES  # aiohttp holds as much of each connection anyway
+        if not is_small:
+            if incoming.total() + size > self._incoming_bytes or incoming[client] + size > self._incoming_bytes // 2:
+                raise _busy("too many large bodies are on their way")
+            incoming[client] += size
+        try:
+            yield
+        finally:
+            if not is_small:
+                incoming[client] -= size
+                if not incoming[client]:
+                    del incoming[client]
 
 
 async def _ask(request: web.Request) -> None:
@@ -91,10 +126,6 @@ async def _read(content: StreamReader, limit: int) -> bytes:
         if size > limit:
             break
     return b"".join(parts)
-
-
-SMALL_BYTES = 64 << 10
-TURN_BYTES = 128 << 10
 
 
 class RequestBody(NamedTuple):

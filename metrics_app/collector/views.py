@@ -97,6 +97,7 @@ class SampleIntake:
             retention_s=settings.retention_days * DAY_S,
             chunk_values=settings.max_record_bytes // BYTES_A_VALUE,
         )
+        self._bodies = body.BodyReader(settings.max_body_bytes, settings.body_timeout_s, settings.max_incoming_bytes)
         self._parsing = Parsing(limits, settings.max_inflated_bytes, settings.body_timeout_s)
 
     async def take(self, request: web.Request) -> web.Response:
@@ -110,7 +111,7 @@ class SampleIntake:
         request_id = idempotency_key(request)
         lost = dropped.read(request.headers.get(dropped.HEADER, ""))
         gzipped, content_type = body.is_gzipped(request), request.headers.get("Content-Type", "")
-        sent = await body.read(request, self._settings.max_body_bytes, self._settings.body_timeout_s)
+        sent = await self._bodies.read(request)
         whole = RequestBody(sent, content_type, gzipped, request_id, request.remote or "")
         inflated, parsed = await self._parsing.parse(whole, time.time())
         self._believe(parsed)
