@@ -22,6 +22,7 @@ Called by `holdings`, `serving`, `settings`, `aggregator`, `cli` and others.
     |- ElsewhereError                421   another role answers that
     |- NoDataError                   404   nothing was recorded for that key and time
     |- OverloadedError               503 r the collector cannot keep it now
+    |- BusyError                     503 r too many questions are before it
     `- OwnerUnavailableError         503 r nobody who holds the key can answer now
        `- NotYetError                503 r a copy has no such row, and may get it yet
 
@@ -295,6 +296,14 @@ class OwnerUnavailableError(MetricsError):
     def extras(self) -> dict[str, Any]:
         """What is being recovered, as numbers."""
         return {"recovering": self.recovering} if self.recovering else {}
+
+
+class BusyError(MetricsError):
+    """This worker has too many questions before this one. Another worker is not asked: it would be busy next."""
+
+    status = 503
+    title = "Too many questions"
+    retriable = True
 
 
 class NotYetError(OwnerUnavailableError):

@@ -80,7 +80,7 @@ class BodyReader:
             if request.content.is_eof():  # a small body comes with the header: there is nothing to wait for
                 body = request.content.read_nowait()
             else:
-                with self._room_for(request.remote or "", request.content_length or self._most_bytes):
+                with self.room_for(request.remote or "", request.content_length or self._most_bytes):
                     async with asyncio.timeout(self._within_s):
                         await _ask(request)
                         body = await _read(request.content, self._most_bytes)
@@ -93,7 +93,12 @@ class BodyReader:
         return body
 
     @contextmanager
-    def _room_for(self, client: str, size: int) -> Iterator[None]:
+    def room_for(self, client: str, size: int) -> Iterator[None]:
+        """Within it a body of so many bytes may come.
+
+        Raises:
+            OverloadedError: too much is on its way already.
+        """
         incoming = self._incoming
         is_small = size <= SMALL_BYTES  # aiohttp holds as much of each connection anyway
         if not is_small:

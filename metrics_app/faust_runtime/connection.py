@@ -9,32 +9,99 @@ requests behind it are not looked at. asyncio's TLS begins to close in the same 
 
 A reply that is not read stays in memory. So the next request is not answered before, and after a while the connection
 is closed. Requests that are sent at once, without waiting for replies, are answered one in each turn of the event loop.
+Of all clients together a bounded number of requests begins in one turn, and too many questions are refused at once.
 """
 
 from __future__ import annotations
 
 import asyncio
+import socket
+import struct
 from asyncio.sslproto import SSLProtocol, SSLProtocolState
+from collections import deque
 from ssl import MemoryBIO
 from typing import Any
 
-from aiohttp.web import RequestHandler, RequestPayloadError
+from aiohttp.web import BaseRequest, RequestHandler, RequestPayloadError, Response
 
 from metrics_app.turns import turn
 
 LOOK_INTERVAL_S = 0.05
 
 
+BEGUN_A_TURN = 32
+QUESTIONS_WAITING = 256  # they take about 150 ms
+ALWAYS = frozenset({"/livez", "/readyz", "/metrics"})
+TOO_MANY = (
+    b'{"type":"about:blank","title":"Too many questions","status":503,"detail":"too many questions are waiting here"}\n'
+)
+AT_ONCE = struct.pack("ii", 1, 0)
 WRITE_S = 10.0  # a client that reads nothing for so long is gone
 
 
+class RequestTurns:
+    """The requests that begin in a turn of the event loop, of all connections of a server; the others wait in line.
+
+    Attributes:
+        pipelined: held by the one request that was sent before the reply to the one before it, and begins next.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._left = BEGUN_A_TURN
+        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._questions = 0
+        self.pipelined = asyncio.Lock()
+
+    def take(self) -> bool:
+        """Whether a request may begin in this turn."""
+        if not self._left or self._waiting:
+            return False
+        if self._left == BEGUN_A_TURN:
+            self._loop.call_soon(self._begin_turn)
+        self._left -= 1
+        return True
+
+    async def wait(self, is_question: bool) -> bool:
+        """Returns when a request may begin; False at once, when too many questions wait and this is one more."""
+        if is_question and self._questions >= QUESTIONS_WAITING:
+            return False
+        mine: asyncio.Future[None] = self._loop.create_future()
+        self._waiting.append(mine)
+        self._questions += is_question
+        try:
+            await mine
+        finally:
+            self._questions -= is_question
+        return True
+
+    def _begin_turn(self) -> None:
+        self._left = BEGUN_A_TURN
+        while self._left and self._waiting:
+            mine = self._waiting.popleft()
+            if not mine.done():
+                mine.set_result(None)
+                self._left -= 1
+        if self._left < BEGUN_A_TURN:
+            self._loop.call_soon(self._begin_turn)
+
+
+async def _refuse(_request: Any) -> Response:
+    return Response(status=503, body=TOO_MANY, headers={"Retry-After": "1", "Content-Type": "application/problem+json"})
+
+
 class AnsweringHandler(RequestHandler):
-    """One connection. After the end of its input every whole request is answered, and then it is closed."""
+    """One connection. After the end of its input every whole request is answered, and then it is closed.
 
-    __slots__ = ("_unread",)
+    Args:
+        turns: of the server.
+    """
 
-    def __init__(self, *arguments: Any, **options: Any) -> None:
+    __slots__ = ("_turns", "_unread")
+
+    def __init__(self, *arguments: Any, turns: RequestTurns, **options: Any) -> None:
         super().__init__(*arguments, **options)
+        self._turns = turns
         self._unread: asyncio.TimerHandle | None = None
 
     @property
@@ -42,7 +109,9 @@ class AnsweringHandler(RequestHandler):
         """Whether it is open and no request has come."""
         return self.transport is not None and not self._request_count
 
-    async def _handle_request(self, *arguments: Any) -> tuple[Any, bool]:
+    async def _handle_request(
+        self, request: BaseRequest, start_time: float | None, request_handler: Any
+    ) -> tuple[Any, bool]:
         """Answers a request: not before the last reply was read, and of several that came at once in turn with others.
 
         Else a client that sends hundreds at once, and reads none of the replies, takes the loop and the memory.
@@ -50,13 +119,20 @@ class AnsweringHandler(RequestHandler):
         if self._paused:
             await self._drain_helper()
         if self._messages:
-            await turn()
-        return await super()._handle_request(*arguments)
+            async with self._turns.pipelined:  # one for all connections, or they would have all the slices
+                await turn()
+        if (
+            not self._turns.take()
+            and request.path not in ALWAYS
+            and not await self._turns.wait(request.method == "GET")
+        ):
+            request_handler = _refuse
+        return await super()._handle_request(request, start_time, request_handler)
 
     def pause_writing(self) -> None:
         """The client reads more slowly than it is answered: from now on the time counts."""
         super().pause_writing()
-        self._unread = self._loop.call_later(WRITE_S, self._give_up_writing)
+        self._watch_reading()
 
     def resume_writing(self) -> None:
         """It has read."""
@@ -73,9 +149,20 @@ class AnsweringHandler(RequestHandler):
             self._unread.cancel()
             self._unread = None
 
-    def _give_up_writing(self) -> None:
+    def _watch_reading(self) -> None:
         if self.transport is not None:
-            self.transport.abort()
+            left = self.transport.get_write_buffer_size()
+            self._unread = self._loop.call_later(WRITE_S, self._let_go_unless_read, left)
+
+    def _let_go_unless_read(self, before: int) -> None:
+        if self.transport is None:
+            return
+        if self.transport.get_write_buffer_size() < before:
+            self._watch_reading()
+            return
+        if (sock := self.transport.get_extra_info("socket")) is not None:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, AT_ONCE)  # the kernel is to forget what it holds too
+        self.transport.abort()
 
     def eof_received(self) -> bool:  # type: ignore[override]
         """True: the transport stays open for what is to be written."""

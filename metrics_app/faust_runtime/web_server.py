@@ -21,7 +21,7 @@ from faust.types import AppT
 from faust.web.drivers.aiohttp import Web
 
 from metrics_app import process
-from metrics_app.faust_runtime.connection import AnsweringHandler, AnsweringTLS
+from metrics_app.faust_runtime.connection import AnsweringHandler, AnsweringTLS, RequestTurns
 
 logger = logging.getLogger(__name__)
 
@@ -58,6 +58,7 @@ class Listener:
         self._limit = max(1, min(limit, process.for_clients() - in_use))
         self._arriving: dict[asyncio.Task[None], None] = {}
         self._loop = asyncio.get_running_loop()
+        self._turns = RequestTurns(self._loop)
 
     @property
     def sockets(self) -> list[socket.socket]:
@@ -131,7 +132,7 @@ class Listener:
                 connection.recv(READ_BEFORE_REFUSAL)
 
     async def _welcome(self, connection: socket.socket) -> None:
-        handler = AnsweringHandler(self._server, loop=self._loop, **self._server._kwargs)
+        handler = AnsweringHandler(self._server, loop=self._loop, turns=self._turns, **self._server._kwargs)
         with suppress(OSError):  # gone, or no TLS: nobody is there to be told
             if self.tls is None:
                 await self._loop.connect_accepted_socket(lambda: handler, connection)

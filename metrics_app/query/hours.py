@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 
 from metrics_app.errors import InvalidQueryError
 
@@ -92,6 +93,7 @@ def end(hour: int) -> datetime:
     return _LATEST if _LATEST - first < timedelta(hours=1) else first + timedelta(hours=1)
 
 
+@lru_cache(maxsize=4096)
 def iso(moment: datetime) -> str:
     """RFC 3339 in UTC, cut to whole seconds: "2026-11-23T22:00:00Z".
 

@@ -17,11 +17,11 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from metrics_app.errors import MetricsError, NoDataError, NotYetError, OwnerUnavailableError
+from metrics_app.errors import BusyError, MetricsError, NoDataError, NotYetError, OwnerUnavailableError
 from metrics_app.holdings import ACTIVE, BEST_FIRST, RECOVERING, FoundRow, SummaryReader, loss_of
 from metrics_app.query.question import Window
 from metrics_app.stats.summary import HourlySummary
-from metrics_app.turns import Slice
+from metrics_app.turns import Slice, turn
 
 Cell = Callable[[int, FoundRow | None], Any]
 
@@ -151,15 +151,17 @@ class LongQuestions:
         """Within it, so many hours may be read.
 
         Raises:
-            OwnerUnavailableError: they are many, and too many others are before them.
+            BusyError: they are many, and too many others are before them.
+            OwnerUnavailableError: the same, after a wait.
         """
         if hours <= LONG_HOURS:
             yield
             return
         if self.waiting >= MOST_WAITING:
-            raise OwnerUnavailableError(f"{self.waiting} long questions are waiting here already")
+            raise BusyError(f"{self.waiting} long questions are waiting here already")
         await self._wait()
         try:
+            await turn()  # most are short all the same: a day of which few hours have a row
             yield
         finally:
             self.free.release()

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import gzip
 import time
+from contextlib import ExitStack
 
 import pytest
 
-from metrics_app.collector.body import MOST_OF_ONE, SMALL_BYTES, TURN_BYTES, Parsing, RequestBody
+from metrics_app.collector.body import MOST_OF_ONE, SMALL_BYTES, TURN_BYTES, BodyReader, Parsing, RequestBody
 from metrics_app.errors import OverloadedError
 from metrics_app.wire import bodies
 from metrics_app.wire.bodies import BodyLimits
@@ -149,3 +150,18 @@ async def test_a_small_body_under_gzip_does_not_wait_for_large_ones(blocked: Blo
     assert not waiting.done()
     blocked.may_end = True
     await waiting
+
+
+async def test_bodies_on_their_way_take_a_bounded_part_of_the_memory_and_small_ones_always_have_room():
+    bodies_of = BodyReader(1 << 20, 20.0, 3 << 20)
+    with ExitStack() as held:
+        held.enter_context(bodies_of.room_for("greedy", 1 << 20))
+        with pytest.raises(OverloadedError, match="on their way"):
+            held.enter_context(bodies_of.room_for("greedy", 1 << 20))
+        held.enter_context(bodies_of.room_for("modest", 1 << 20))
+        held.enter_context(bodies_of.room_for("greedy", SMALL_BYTES))
+        held.enter_context(bodies_of.room_for("third", 1 << 20))
+        with pytest.raises(OverloadedError, match="on their way"):
+            held.enter_context(bodies_of.room_for("fourth", 1 << 20))
+    with bodies_of.room_for("greedy", 1 << 20):
+        pass

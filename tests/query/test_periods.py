@@ -14,10 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from metrics_app import turns
-from metrics_app.errors import OwnerUnavailableError
+from metrics_app.errors import BusyError, OwnerUnavailableError
 from metrics_app.holdings import ACTIVE, FINAL_AFTER_S, STANDBY, FoundRow
 from metrics_app.http.problems import PROBLEM
-from metrics_app.query import hours
+from metrics_app.query import hours, reading
 from metrics_app.query.question import Window
 from metrics_app.query.reading import LongQuestions, Rows
 from metrics_app.stats import codec
@@ -370,3 +370,19 @@ async def test_table_comes_through_another_worker_as_it_is(one: Worker) -> None:
             assert direct.body == through.body
             for name in ("Content-Type", "ETag", "Vary", "Link"):
                 assert direct.headers[name] == through.headers[name]
+
+
+async def test_more_long_questions_than_may_wait_are_refused_at_once():
+    questions = LongQuestions(20.0)
+    async with questions.admitted(25), questions.admitted(25):
+        waiting = [asyncio.create_task(_admitted(questions)) for _ in range(reading.MOST_WAITING)]
+        await asyncio.sleep(0)
+        with pytest.raises(BusyError, match="long questions are waiting here already"):
+            await _admitted(questions)
+    await asyncio.gather(*waiting)
+    await _admitted(questions)
+
+
+async def _admitted(questions: LongQuestions) -> None:
+    async with questions.admitted(25):
+        pass
