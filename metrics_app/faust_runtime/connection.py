@@ -22,8 +22,10 @@ from collections import deque
 from ssl import MemoryBIO
 from typing import Any
 
-from aiohttp.web import BaseRequest, RequestHandler, RequestPayloadError, Response
+from aiohttp.web import BaseRequest, RequestPayloadError, StreamResponse
 
+from metrics_app.faust_runtime.refusals import RefusingHandler
+from metrics_app.http.problems import finished, problem
 from metrics_app.turns import turn
 
 LOOK_INTERVAL_S = 0.05
@@ -32,9 +34,6 @@ LOOK_INTERVAL_S = 0.05
 BEGUN_A_TURN = 32
 QUESTIONS_WAITING = 256  # they take about 150 ms
 ALWAYS = frozenset({"/livez", "/readyz", "/metrics"})
-TOO_MANY = (
-    b'{"type":"about:blank","title":"Too many questions","status":503,"detail":"too many questions are waiting here"}\n'
-)
 AT_ONCE = struct.pack("ii", 1, 0)
 WRITE_S = 10.0  # a client that reads nothing for so long is gone
 
@@ -86,11 +85,11 @@ class RequestTurns:
             self._loop.call_soon(self._begin_turn)
 
 
-async def _refuse(_request: Any) -> Response:
-    return Response(status=503, body=TOO_MANY, headers={"Retry-After": "1", "Content-Type": "application/problem+json"})
+async def _refuse(_request: BaseRequest) -> StreamResponse:
+    return finished(problem(503, "Too many questions", "too many wait to be answered here", {"Retry-After": "1"}))
 
 
-class AnsweringHandler(RequestHandler):
+class AnsweringHandler(RefusingHandler):
     """One connection. After the end of its input every whole request is answered, and then it is closed.
 
     Args:
