@@ -136,6 +136,14 @@ class Settings(BaseSettings):
     max_items: int = Field(100_000, ge=1, description="Most samples in one request.")
     max_pending_bytes: int = Field(64 << 20, ge=1 << 20, description="Samples held unacknowledged; beyond: 503.")
     max_rows: int = Field(20_000, ge=1, description="Most rows in one request: a row is a key in an hour; beyond: 413.")
+    max_rows_an_hour: int = Field(
+        2_000_000,
+        ge=1,
+        description="New rows that one collector takes in an hour; values that would begin more are rejected.",
+    )
+    max_rows_of_a_client: int = Field(
+        2_000_000, ge=1, description="The same for one client, by its address (GET /admin/top-senders names them)."
+    )
     max_pending_rows: int = Field(
         40_000,
         ge=1,

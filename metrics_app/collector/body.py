@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 from aiohttp import HttpVersion11, StreamReader, web
 
+from metrics_app.collector.senders import Admits
 from metrics_app.errors import BodyTooLargeError, InvalidBodyError, OverloadedError, SlowBodyError, UnsupportedTypeError
 from metrics_app.turns import Slice, turn
 from metrics_app.wire import bodies
@@ -133,11 +134,16 @@ async def _read(content: StreamReader, limit: int) -> bytes:
     return b"".join(parts)
 
 
+def _everything(_key: bytes, _hour: int) -> bool:
+    return True
+
+
 class RequestBody(NamedTuple):
     """A body as it was sent, and what its header said of it.
 
     Attributes:
         client: who sent it: the address of the connection.
+        admits: whether the client may send values for a key in an hour.
     """
 
     sent: bytes
@@ -145,6 +151,7 @@ class RequestBody(NamedTuple):
     gzipped: bool
     request_id: bytes
     client: str = ""
+    admits: Admits = _everything
 
 
 class Parsing:
@@ -191,7 +198,7 @@ class Parsing:
         self._taken = 0
 
     async def _parse(self, inflated: bytes, body: RequestBody, now_s: float) -> bodies.Parsed:
-        parts = bodies.BodyParts(now_s, self._limits, body.request_id)
+        parts = bodies.BodyParts(now_s, self._limits, body.request_id, body.admits)
         a_slice = Slice()
         for _ in bodies.parsing(inflated, body.content_type, parts):
             if a_slice.is_over:

@@ -25,7 +25,8 @@ from faust.web.drivers.aiohttp import Web
 from metrics_app.collector import body
 from metrics_app.collector.body import Parsing, RequestBody
 from metrics_app.collector.publisher import Publisher, not_kept
-from metrics_app.errors import InvalidBodyError, KeyReuseError, OverloadedError
+from metrics_app.collector.senders import SenderAccount, Senders
+from metrics_app.errors import InvalidBodyError, InvalidQueryError, KeyReuseError, OverloadedError
 from metrics_app.http.problems import Check, Health, json_reply
 from metrics_app.settings import Settings
 from metrics_app.telemetry import Telemetry
@@ -33,6 +34,7 @@ from metrics_app.wire import bodies, dropped
 from metrics_app.wire.chunk import Chunk
 
 PATH = "/samples"
+TOP_SENDERS = "/admin/top-senders"
 DAY_S = 86_400
 JSON = {"Content-Type": "application/json"}
 # a value with its id takes 24 bytes of a record; the rest is room for key and header
@@ -67,7 +69,9 @@ def add_view(app: faust.App, intake: SampleIntake) -> None:
     Straight from aiohttp's router: a Faust page makes a view for each request and tells its sensors, which takes longer
     than all else of a small one.
     """
-    cast(Web, app.web).web_app.router.add_post(PATH, intake.take, expect_handler=body.expect)
+    router = cast(Web, app.web).web_app.router
+    router.add_post(PATH, intake.take, expect_handler=body.expect)
+    router.add_get(TOP_SENDERS, intake.top_senders)
 
 
 class Sink(Protocol):
@@ -98,6 +102,7 @@ class SampleIntake:
             chunk_values=settings.max_record_bytes // BYTES_A_VALUE,
         )
         self._bodies = body.BodyReader(settings.max_body_bytes, settings.body_timeout_s, settings.max_incoming_bytes)
+        self._senders = Senders(settings.max_rows_an_hour, settings.max_rows_of_a_client)
         self._parsing = Parsing(limits, settings.max_inflated_bytes, settings.body_timeout_s)
 
     async def take(self, request: web.Request) -> web.Response:
@@ -112,15 +117,18 @@ class SampleIntake:
         lost = dropped.read(request.headers.get(dropped.HEADER, ""))
         gzipped, content_type = body.is_gzipped(request), request.headers.get("Content-Type", "")
         sent = await self._bodies.read(request)
-        whole = RequestBody(sent, content_type, gzipped, request_id, request.remote or "")
-        inflated, parsed = await self._parsing.parse(whole, time.time())
+        client, now_s = request.remote or "", time.time()
+        account, admits = self._senders.account(client), self._senders.admission(client, now_s)
+        whole = RequestBody(sent, content_type, gzipped, request_id, client, admits)
+        inflated, parsed = await self._parsing.parse(whole, now_s)
         self._believe(parsed)
         self._count_in(parsed)
+        account.read(len(sent), parsed.reasons.total())
         if parsed.reasons and not parsed.accepted:
             raise InvalidBodyError(_none_kept(parsed), [asdict(rejection) for rejection in parsed.rejected])
         try:
             with self._repeats.under(request_id, inflated):
-                await self._keep(parsed)
+                await self._keep(parsed, account)
         except KeyReuseError:
             self._telemetry.rejected.labels("key-reuse").inc(parsed.accepted)
             raise
@@ -139,13 +147,26 @@ class SampleIntake:
         for reason, values in parsed.reasons.items():
             self._telemetry.rejected.labels(reason).inc(values)
 
-    async def _keep(self, parsed: bodies.Parsed) -> None:
+    async def _keep(self, parsed: bodies.Parsed, account: SenderAccount) -> None:
         try:
             await self._sink.publish(parsed.chunks)
         except BaseException as error:
+            account.refused += parsed.accepted
             self._telemetry.refused.labels(_refusal(error)).inc(parsed.accepted)
             raise
+        account.accepted += parsed.accepted
         self._telemetry.accepted.inc(parsed.accepted)
+
+    async def top_senders(self, request: web.Request) -> web.Response:
+        """The clients with most of what `?by=` names, rows if nothing.
+
+        Raises:
+            InvalidQueryError: it names no figure of an account.
+        """
+        by = request.query.get("by", "rows")
+        if by not in SenderAccount.__struct_fields__:
+            raise InvalidQueryError("by", by[:100], " or ".join(SenderAccount.__struct_fields__))
+        return json_reply(self._senders.top(by), headers={"Cache-Control": "no-store"})
 
 
 def idempotency_key(request: web.Request) -> bytes:

@@ -38,6 +38,7 @@ from metrics_app.wire.chunk import COUNT_MAX, FIRST_MAX, VALUE_BYTES, VALUE_MAX,
 from metrics_app.wire.gathering import (
     HOUR_S,
     ITEMS_A_STEP,
+    NO_MORE_ROWS,
     BodyParts,
     Steps,
     check_size,
@@ -297,7 +298,7 @@ def _fault(series: SeriesBody, sender: bytes, gathering: BodyParts) -> tuple[str
         return "hour", f"hour: expected hours since 1970-01-01T00Z from {oldest} to {newest}, got {series.hour}"
     if series.first and not sender:
         return "first", "first: expected a sender with it, whose numbering it is part of"
-    return None
+    return None if gathering.may_keep(key_bytes(series.key), series.hour) else ("keys", NO_MORE_ROWS)
 
 
 def _value_fault(values: bytes) -> tuple[str, str] | None:

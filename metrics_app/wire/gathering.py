@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from struct import pack
@@ -74,13 +74,25 @@ class Parsed(NamedTuple):
         return self.accepted + self.reasons.total()
 
 
+NO_MORE_ROWS = "key: too many keys that are new in this hour; those that were sent before are taken"
+
+
+def _every_row(_key: bytes, _hour: int) -> bool:
+    return True
+
+
 @dataclass
 class BodyParts:
-    """The chunks and rejections of one body while it is read."""
+    """The chunks and rejections of one body while it is read.
+
+    Attributes:
+        admits: whether values of a key in an hour are taken, where both are in order.
+    """
 
     now_s: float
     limits: BodyLimits
     request_id: bytes = b""
+    admits: Callable[[bytes, int], bool] = _every_row
     parsed: Parsed = field(init=False)
     _counted: int = 0
     _passed: Counter[tuple[bytes, int]] = field(default_factory=Counter)
@@ -127,6 +139,10 @@ class BodyParts:
             ids = chunk.ids[at * ID_BYTES : end * ID_BYTES] if per_value else chunk.ids
             first = chunk.first + at if chunk.sender or chunk.first else 0
             self.parsed.chunks.append(Chunk(chunk.key, hour, values, chunk.sender, first, ids))
+
+    def may_keep(self, key: bytes, hour: int) -> bool:
+        """Whether values of a key in an hour (or NOW) are taken."""
+        return self.admits(key, int(self.now_s // HOUR_S) if hour == NOW else hour)
 
     def check_rows(self, rows: int) -> None:
         """Refuse a body of more keys and hours than the limit.

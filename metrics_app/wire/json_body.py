@@ -35,6 +35,7 @@ from metrics_app.wire.chunk import VALUE_MAX, Chunk
 from metrics_app.wire.gathering import (
     HOUR_S,
     ITEMS_A_STEP,
+    NO_MORE_ROWS,
     NOW,
     WHITESPACE,
     BodyParts,
@@ -249,10 +250,8 @@ def _group(items: Iterable[Item | None], texts: Texts, gathering: BodyParts) -> 
                 refused.setdefault(place, []).append(len(group[0]) if group else 0)
             continue
         if group is None:
-            try:
-                key_bytes(item.key)
-            except ValueError as error:
-                gathering.reject(index, "key", f"key {shown(item.key)!r}: {error}")
+            if fault := _key_fault(item.key, hour, gathering):
+                gathering.reject(index, *fault)
                 continue
             group = groups[place] = [], []
             gathering.check_rows(len(groups))
@@ -260,6 +259,13 @@ def _group(items: Iterable[Item | None], texts: Texts, gathering: BodyParts) -> 
         if item.id is not None:
             group[1].append(item.id)
     yield from _add_all(groups, refused, gathering)
+
+
+def _key_fault(key: str, hour: int, gathering: BodyParts) -> tuple[str, str] | None:
+    try:
+        return None if gathering.may_keep(key_bytes(key), hour) else ("keys", NO_MORE_ROWS)
+    except ValueError as error:
+        return "key", f"key {shown(key)!r}: {error}"
 
 
 def _add_all(
