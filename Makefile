@@ -11,7 +11,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: help setup setup-dev up test test-pythons test-slow test-faults soak mutants check format lint types lock bench bench-quick bench-peers profile drill docs clean
+.PHONY: help setup setup-dev up test test-pythons test-slow test-faults soak fuzz mutants check format lint types lock bench bench-quick bench-peers profile drill docs clean
 
 ##@ Start here
 help: ## this list
@@ -74,6 +74,11 @@ SOAK_S ?= 1800
 soak: setup-dev ## half an hour of everything that strangers tried, at random, under load (SOAK_S=60 FAULTS_SEED=7)
 	SOAK_S=$(SOAK_S) $(BIN)/python -m pytest -s -m slow tests/faults/test_soak.py $(ARGS)
 
+FUZZ_S ?= 60
+fuzz: $(VENV)/.fuzz ## coverage-guided fuzzing of every place where bytes come in, and of a worker, FUZZ_S each (ARGS="http --keep")
+	@FUZZ_S=$(FUZZ_S) $(BIN)/python -m tests.fuzz $(ARGS)
+	$(if $(ARGS),,FUZZ_S=$(FUZZ_S) $(BIN)/pytest -s tests/fuzz/test_running_worker.py)
+
 mutants: setup-dev ## prove that the tests find what they are there for: the product broken in known ways must fail them
 	@$(BIN)/python -m tests.faults.run_mutants
 
@@ -97,6 +102,11 @@ lock: setup-dev ## resolve the dependencies anew and lock them with hashes
 	$(BIN)/uv pip compile -q --upgrade --generate-hashes --no-emit-index-url --no-header --python-version 3.11 --universal --extra server pyproject.toml -o requirements/server.txt
 	$(BIN)/uv pip compile -q --upgrade --generate-hashes --no-emit-index-url --no-header --python-version 3.11 --universal --extra server --group dev -c requirements/server.txt pyproject.toml -o requirements/dev.txt
 	$(BIN)/uv pip compile -q --upgrade --generate-hashes --no-emit-index-url --no-header --python-version 3.11 --universal --group pyproject.toml:peers -o requirements/peers.txt
+	$(BIN)/uv pip compile -q --upgrade --generate-hashes --no-emit-index-url --no-header --python-version 3.11 --universal --group pyproject.toml:fuzz -o requirements/fuzz.txt
+
+$(VENV)/.fuzz: requirements/fuzz.txt $(VENV)/.dev
+	@$(BIN)/$(INSTALL) --require-hashes -r requirements/fuzz.txt || $(OFFLINE)
+	@touch $@
 
 .venv-peers/.done: requirements/peers.txt
 	@$(PYTHON) requirements/environment.py .venv-peers

@@ -105,12 +105,12 @@ BODIES = [
 ]
 
 QUESTIONS = [
-    b"/checkout/median/2026-11-23/22",
+    b"/checkout/median/2026-11-23/20",
     b"/a%2Fb/p99.9/2026-11-23",
     b"/checkout/summary?from=2026-11-23&to=2026-11-24T05:00:00+01:00&limit=7&after=2026-11-23/4",
-    b"/checkout/under/2026-11-23/22?ms=250&format=csv&consistency=strong",
-    b"/checkout/compare/2026-11-23/22?with=2026-11-22/22",
-    b"/checkout/histogram/2026-11-23/22?format=prometheus-native",
+    b"/checkout/under/2026-11-23/20?ms=250&format=csv&consistency=strong",
+    b"/checkout/compare/2026-11-23/20?with=2026-11-23/19",
+    b"/checkout/histogram/2026-11-23/20?format=prometheus-native",
     b"/keys?prefix=ch&date=2026-11-23&limit=10&after=checkout&format=json",
 ]
 HEADERS = [
@@ -144,22 +144,20 @@ def spools() -> list[bytes]:
     return [data, data[6:]]
 
 
-def _request(head: str, body: bytes = b"") -> bytes:
+def _request(line: str, body: bytes = b"", headers: str = "") -> bytes:
     length = f"Content-Length: {len(body)}\r\n" if body else ""
-    return f"{head} HTTP/1.1\r\nHost: a\r\n{length}".encode() + b"\r\n" + body
+    return f"{line} HTTP/1.1\r\nHost: a\r\n{headers}{length}\r\n".encode() + body
 
 
 REQUESTS = [
     *(_request(f"GET {question.decode()}") for question in QUESTIONS),
     *(_request(f"GET {path}") for path in ("/livez", "/readyz?verbose", "/metrics", "/openapi.json", "/")),
     *(_request("POST /samples", body) for body in JSON_BODIES),
-    *(
-        _request("POST /samples HTTP/1.1\r\nContent-Type: application/msgpack".replace(" HTTP/1.1", "", 1), body)
-        for body in MSGPACK_BODIES[:1]
-    ),
+    *(_request("POST /samples", body, "Content-Type: application/msgpack\r\n") for body in MSGPACK_BODIES),
+    _request("POST /samples", gzip.compress(JSON_BODIES[0], mtime=0), "Content-Encoding: gzip\r\n"),
     b"POST /samples HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nIdempotency-Key: k\r\n"
     b'Metrics-Dropped: overflow=1\r\nContent-Type: text/plain; charset=utf-8\r\n\r\n8\r\n["a", 1]\r\n0\r\n\r\n',
-    b"GET /checkout/max/2026-11-23/22 HTTP/1.1\r\nHost: a\r\nAccept: text/csv;q=0.9, */*\r\n"
+    b"GET /checkout/max/2026-11-23/20 HTTP/1.1\r\nHost: a\r\nAccept: text/csv;q=0.9, */*\r\n"
     b'If-None-Match: W/"abc"\r\nX-Metrics-Hop: 1\r\nX-Metrics-Token: t\r\nX-Metrics-Within: 1.5\r\n\r\n',
     b'POST /samples HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 7\r\n\r\n["a",1]',
     b"HEAD /checkout/max/2026-11-23 HTTP/1.0\r\n\r\nOPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n",

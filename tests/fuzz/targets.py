@@ -11,6 +11,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import SimpleNamespace
@@ -40,6 +41,7 @@ from metrics_app.stats.summary import EXACT_DISTINCT, HourlySummary, value_of
 from metrics_app.wire import bodies, dropped, record
 from metrics_app.wire.chunk import Chunk
 from tests.fuzz import seeds
+from tests.fuzz.in_memory import InMemoryWorker
 
 NOW_S = seeds.HOUR * 3600.0 + 1800
 LIMITS = bodies.BodyLimits(max_items=1000, max_ahead_s=300, retention_s=31 * 86_400, chunk_values=50, max_rows=100)
@@ -203,6 +205,16 @@ def _left(folder: Path, owner: str) -> list[object]:
         segments.abandon()
 
 
+@cache
+def _worker() -> InMemoryWorker:
+    return InMemoryWorker()
+
+
+def read_requests(data: bytes) -> None:
+    """What comes over a connection is answered, without a 5xx, and then the connection ends."""
+    assert all(status < 500 for status in _worker().answer(data))
+
+
 TARGETS: dict[str, Callable[[bytes], None]] = {
     "summary": read_summary,
     "record": read_record,
@@ -214,4 +226,5 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "reply": read_reply,
     "letter": read_letter,
     "spool": read_spool,
+    "http": read_requests,
 }

@@ -1,0 +1,91 @@
+"""A worker without Kafka and without a port: bytes go into a connection of its real HTTP server, and answers come out.
+
+Called by `targets`, for the target `http`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+import socket
+from contextlib import AsyncExitStack
+from typing import Any, cast
+
+import faust
+from aiohttp import web
+from faust.web.drivers.aiohttp import Web
+
+from metrics_app.collector.views import SampleIntake, add_view
+from metrics_app.faust_runtime import web_server
+from metrics_app.http.health import register_health
+from metrics_app.http.problems import HANDLER_ARGS, Health, problem_middleware
+from metrics_app.query import views
+from metrics_app.settings import Settings
+from metrics_app.telemetry import Telemetry
+from tests.collector.fakes import FakeSink
+from tests.fuzz import seeds
+from tests.query.fakes import FakeOwners, FakeReader, row
+
+WITHIN_S = 10.0
+LOOK_S = 0.001  # how often a connection looks whether all is answered, after the end of its input
+STATUS = re.compile(rb"HTTP/1\.[01] ([0-9]{3}) ")
+
+
+class FuzzedApp(faust.App):
+    """A Faust app with the web server of ours."""
+
+    def _new_web(self) -> web_server.BoundedWeb:
+        return web_server.BoundedWeb(self, limit=100)
+
+
+class InMemoryWorker:
+    """One worker with a row of `checkout`; it keeps what is posted, and its loop turns only while it is asked."""
+
+    def __init__(self) -> None:
+        web_server.LOOK_INTERVAL_S = LOOK_S
+        logging.disable(logging.WARNING)
+        self.errors: list[str] = []
+        self._loop = asyncio.new_event_loop()
+        self._loop.set_exception_handler(lambda _, context: self.errors.append(repr(context)))
+        self._server = self._loop.run_until_complete(self._started())
+
+    async def _started(self) -> Any:
+        settings = Settings(_env_file=None, port=1, max_body_bytes=1 << 16, body_timeout_s=1.0)  # type: ignore[call-arg]
+        telemetry = Telemetry()
+        app = FuzzedApp(
+            "fuzz",
+            broker="kafka://127.0.0.1:1",
+            web_tables_enabled=False,
+            web_router_enabled=False,
+            web_application_options={"middlewares": [problem_middleware(telemetry)], "handler_args": HANDLER_ARGS},
+        )
+        register_health(app, telemetry, Health())
+        add_view(app, SampleIntake(settings, telemetry, FakeSink()))
+        reader = FakeReader({(b"checkout", seeds.HOUR): row(1.0, 2.0, 60.0)})
+        router = views.register(app, settings, telemetry, reader, FakeOwners(settings.url))
+        await AsyncExitStack().enter_async_context(router.peers)
+        app.web.init_server()
+        runner = web.AppRunner(cast(Web, app.web).web_app, access_log=None)
+        await runner.setup()
+        return runner.server
+
+    def answer(self, sent: bytes) -> list[int]:
+        """The statuses of all answers to the bytes, after which the client says no more; AssertionError on a bug."""
+        received = self._loop.run_until_complete(self._exchange(sent))
+        assert not self.errors, self.errors
+        return [int(status) for status in STATUS.findall(received)]
+
+    async def _exchange(self, sent: bytes) -> bytes:
+        ours, theirs = socket.socketpair()
+        theirs.setblocking(False)
+        handler = web_server.AnsweringHandler(self._server, loop=self._loop, **self._server._kwargs)
+        await self._loop.connect_accepted_socket(lambda: handler, theirs)
+        reader, writer = await asyncio.open_connection(sock=ours)
+        try:
+            writer.write(sent)
+            writer.write_eof()
+            async with asyncio.timeout(WITHIN_S):
+                return await reader.read()
+        finally:
+            writer.transport.abort()
