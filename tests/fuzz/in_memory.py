@@ -17,7 +17,7 @@ from aiohttp import web
 from faust.web.drivers.aiohttp import Web
 
 from metrics_app.collector.views import SampleIntake, add_view
-from metrics_app.faust_runtime import web_server
+from metrics_app.faust_runtime import connection, web_server
 from metrics_app.http.health import register_health
 from metrics_app.http.problems import HANDLER_ARGS, Health, problem_middleware
 from metrics_app.query import views
@@ -43,11 +43,12 @@ class InMemoryWorker:
     """One worker with a row of `checkout`; it keeps what is posted, and its loop turns only while it is asked."""
 
     def __init__(self) -> None:
-        web_server.LOOK_INTERVAL_S = LOOK_S
+        connection.LOOK_INTERVAL_S = LOOK_S
         logging.disable(logging.WARNING)
         self.errors: list[str] = []
         self._loop = asyncio.new_event_loop()
         self._loop.set_exception_handler(lambda _, context: self.errors.append(repr(context)))
+        self._turns = connection.RequestTurns(self._loop)
         self._server = self._loop.run_until_complete(self._started())
 
     async def _started(self) -> Any:
@@ -79,7 +80,7 @@ class InMemoryWorker:
     async def _exchange(self, sent: bytes) -> bytes:
         ours, theirs = socket.socketpair()
         theirs.setblocking(False)
-        handler = web_server.AnsweringHandler(self._server, loop=self._loop, **self._server._kwargs)
+        handler = connection.AnsweringHandler(self._server, loop=self._loop, turns=self._turns, **self._server._kwargs)
         await self._loop.connect_accepted_socket(lambda: handler, theirs)
         reader, writer = await asyncio.open_connection(sock=ours)
         try:
