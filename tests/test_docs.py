@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from metrics_app.settings import Settings
+from tests import limits
+
 ROOT = Path(__file__).parent.parent
 PAGES = [
     ROOT / "README.md",
@@ -60,3 +63,14 @@ def test_every_make_target_a_page_names_exists():
     for page in PAGES:
         named = set(re.findall(r"(?:`|^ {4})make ([a-z-]+)", page.read_text(), re.MULTILINE))
         assert named <= targets, page.name
+
+
+def test_the_page_of_limits_is_what_the_code_says_now():
+    """After a change of a limit: `make docs`."""
+    assert limits.PAGE.read_text() == limits.page()
+
+
+def test_every_limit_that_is_set_is_told_of_once_with_what_happens_beyond_it():
+    told = [limit.what for section in limits.SECTIONS.values() for limit in section if limit.number is None]
+    assert len(told) == len(set(told))
+    assert {name for name in Settings.model_fields if name.startswith("max_")} <= set(told)
