@@ -11,7 +11,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: help setup setup-dev up test test-pythons test-slow test-faults soak fuzz mutants check format lint types lock bench bench-quick bench-peers profile drill docs clean
+.PHONY: help setup setup-dev up test test-pythons test-slow test-faults soak fuzz mutants check format lint types audit lock bench bench-quick bench-peers profile drill docs clean
 
 ##@ Start here
 help: ## this list
@@ -84,7 +84,7 @@ mutants: setup-dev ## prove that the tests find what they are there for: the pro
 
 check: setup-dev ## what a change must pass: format, lint, types, tests, a part of them on other Pythons
 	$(BIN)/ruff format --check .
-	$(MAKE) --no-print-directory lint types test
+	$(MAKE) --no-print-directory lint types audit test
 	$(MAKE) --no-print-directory test-pythons
 
 ##@ Check by hand
@@ -98,15 +98,23 @@ lint: setup-dev ## ruff
 types: setup-dev ## mypy --strict
 	$(BIN)/mypy
 
+audit: .venv-audit/.done ## known vulnerabilities of what is installed; says so where nobody can be asked
+	@$(PYTHON) requirements/audit.py .venv-audit/bin/pip-audit requirements/server.txt
+
 lock: setup-dev ## resolve the dependencies anew and lock them with hashes
 	$(BIN)/uv pip compile -q --upgrade --generate-hashes --no-emit-index-url --no-header --python-version 3.11 --universal --extra server pyproject.toml -o requirements/server.txt
 	$(BIN)/uv pip compile -q --upgrade --generate-hashes --no-emit-index-url --no-header --python-version 3.11 --universal --extra server --group dev -c requirements/server.txt pyproject.toml -o requirements/dev.txt
 	$(BIN)/uv pip compile -q --upgrade --generate-hashes --no-emit-index-url --no-header --python-version 3.11 --universal --group pyproject.toml:peers -o requirements/peers.txt
 	$(BIN)/uv pip compile -q --upgrade --generate-hashes --no-emit-index-url --no-header --python-version 3.11 --universal --group pyproject.toml:fuzz -o requirements/fuzz.txt
+	$(BIN)/uv pip compile -q --upgrade --generate-hashes --no-emit-index-url --no-header --python-version 3.11 --universal --group pyproject.toml:audit -o requirements/audit.txt
 
 $(VENV)/.fuzz: requirements/fuzz.txt $(VENV)/.dev
 	@$(BIN)/$(INSTALL) --require-hashes -r requirements/fuzz.txt || $(OFFLINE)
 	@touch $@
+
+.venv-audit/.done: requirements/audit.txt
+	@$(PYTHON) requirements/environment.py .venv-audit
+	@.venv-audit/bin/$(INSTALL) --require-hashes -r requirements/audit.txt && touch $@ || echo "pip-audit could not be installed (above: why)" >&2
 
 .venv-peers/.done: requirements/peers.txt
 	@$(PYTHON) requirements/environment.py .venv-peers
