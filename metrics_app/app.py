@@ -23,8 +23,10 @@ from metrics_app.faust_runtime.app import OrderedApp
 from metrics_app.faust_runtime.group import Assignor
 from metrics_app.faust_runtime.tables import Tables
 from metrics_app.http import problems, tls
+from metrics_app.http.access import Access, check_settings
 from metrics_app.http.health import register_health
 from metrics_app.http.problems import HANDLER_ARGS, Health, problem_middleware
+from metrics_app.http.tokens import TokensWatch
 from metrics_app.kafka import connections, topics
 from metrics_app.kafka.watch import TopicsWatch
 from metrics_app.query import views as query
@@ -69,12 +71,14 @@ class MetricsApp(OrderedApp):
     """The app of one role, which waits for Kafka and drains before it stops.
 
     Attributes:
+        access: who may come in.
         health: readiness checks of this process.
         trusted: whom this process trusts to be another worker; None where it asks none.
     """
 
-    def __init__(self, settings: Settings, role: Role, **options: Any) -> None:
+    def __init__(self, settings: Settings, role: Role, access: Access, **options: Any) -> None:
         self.settings = settings
+        self.access = access
         self.health = Health()
         self.kafka_gate = KafkaGate(settings)
         self.trusted: ssl.SSLContext | None = None
@@ -89,17 +93,20 @@ class MetricsApp(OrderedApp):
             **options,
         )
 
-    def renew_certificates(self) -> None:
-        """Reads the files of METRICS_TLS_* again; connections that are made stay as they are.
+    def renew(self) -> None:
+        """Reads the files of METRICS_TLS_* and METRICS_TOKENS_FILE again; connections that are made stay as they are.
 
         Raises:
             SettingsError: one cannot be used; what was shown and trusted before still is.
         """
+        if self.access.tokens is not None:
+            self.access.tokens.read_again()
         shown = tls.server_side(self.settings)
         if self.trusted is not None:
             tls.trust_anew(self.trusted, self.settings)
         if shown is not None:
             self.bounded_web.show(shown)
+            logger.info("SIGHUP: the certificates were read again")
 
     async def on_stop(self) -> None:
         """Takes the process out of service first, drains the roles while Kafka is connected, then stops Faust."""
@@ -113,8 +120,9 @@ class MetricsApp(OrderedApp):
 
 def create_app(settings: Settings, role: Role) -> MetricsApp:
     """A Faust app of one role, not started; nothing is contacted yet."""
-    telemetry = Telemetry()
-    app = MetricsApp(settings, role, **_options(settings, telemetry))
+    check_settings(settings, role)
+    telemetry, access = Telemetry(), Access(settings)
+    app = MetricsApp(settings, role, access, **_options(settings, telemetry, access))
     register_health(app, telemetry, app.health)
     watch = TopicsWatch(settings)
     app.health.checks["topics"] = watch.problem
@@ -134,10 +142,13 @@ def create_app(settings: Settings, role: Role) -> MetricsApp:
         app.after_tables.extend(parts.services)
         app.committable = parts.committable
     app.before_kafka.append(watch)
+    if access.tokens is not None:
+        app.health.warnings["tokens"] = access.tokens.problem
+        app.before_kafka.append(TokensWatch(access.tokens))
     return app
 
 
-def _options(settings: Settings, telemetry: Telemetry) -> dict[str, Any]:
+def _options(settings: Settings, telemetry: Telemetry, access: Access) -> dict[str, Any]:
     """Faust's settings; those that keep the promises are set here and nowhere else (docs/adr/0001)."""
     urls, credentials = connections.faust_broker(settings)
     return {
@@ -173,7 +184,7 @@ def _options(settings: Settings, telemetry: Telemetry) -> dict[str, Any]:
         "web_router_enabled": False,
         "web_application_options": {
             "client_max_size": settings.max_body_bytes,
-            "middlewares": [problem_middleware(telemetry)],
+            "middlewares": [problem_middleware(telemetry, access)],
             "handler_args": HANDLER_ARGS,
         },
     }

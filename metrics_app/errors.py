@@ -17,7 +17,9 @@ Called by `holdings`, `serving`, `settings`, `aggregator`, `cli` and others.
     |  |- UnsupportedTypeError       415   a content type that is not taken
     |  |- KeyReuseError            422   an Idempotency-Key that came before with another body
     |  |- SlowBodyError              408   the body did not arrive in time
+    |  |- ForbiddenSamplesError      403   every key in it is somebody else's
     |  `- BodyTooLargeError          413   over a size limit
+    |- those of `http/not_admitted.py`     who may not come in
     |- InvalidQueryError             400   a part of a query URL is malformed
     |- ElsewhereError                421   another role answers that
     |- NoDataError                   404   nothing was recorded for that key and time
@@ -73,6 +75,10 @@ class MetricsError(Exception):
     def extras(self) -> dict[str, Any]:
         """Members to add to the problem document, JSON-serialisable."""
         return {}
+
+    def headers(self) -> dict[str, str]:
+        """Headers of the reply."""
+        return {"Retry-After": str(self.retry_after_s)} if self.retriable else {}
 
 
 class SettingsError(MetricsError):
@@ -185,6 +191,13 @@ class KeyReuseError(InvalidBodyError):
             "the Idempotency-Key came before with another body; nothing was kept: send the same body again, "
             "or another one under a key of its own"
         )
+
+
+class ForbiddenSamplesError(InvalidBodyError):
+    """A body of samples whose keys are none of those of the token."""
+
+    status = 403
+    title = "Not allowed"
 
 
 class SlowBodyError(InvalidBodyError):

@@ -78,9 +78,10 @@ async def _run(app: MetricsApp, settings: Settings) -> Ending:
         logger.info("%s: stopping", name)
 
     def renew() -> None:
-        loop.call_soon_threadsafe(_renew_certificates, app)
+        loop.call_soon_threadsafe(_renew, app)
 
-    process.listen(stop, None if settings.tls_cert_file is None else renew)
+    has_files = settings.tls_cert_file is not None or settings.tokens_file is not None
+    process.listen(stop, renew if has_files else None)
     starting = asyncio.create_task(app.start(), name="start")
     crashed = asyncio.create_task(_until_crashed(app, starting))
     await asyncio.wait([asyncio.create_task(asked.wait()), crashed], return_when=asyncio.FIRST_COMPLETED)
@@ -96,10 +97,9 @@ async def _run(app: MetricsApp, settings: Settings) -> Ending:
     return await _stopped(app, settings.stop_grace_s, end)
 
 
-def _renew_certificates(app: MetricsApp) -> None:
+def _renew(app: MetricsApp) -> None:
     try:
-        app.renew_certificates()
-        logger.info("SIGHUP: the certificates were read again")
+        app.renew()
     except SettingsError as error:
         logger.error("SIGHUP: the certificates stay as they were: %s", error)
 

@@ -11,61 +11,25 @@ from __future__ import annotations
 
 import logging
 import os
-import re
-import unicodedata
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from dotenv import dotenv_values
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, model_validator
+from pydantic import AfterValidator, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, DotEnvSettingsSource, EnvSettingsSource, SettingsConfigDict
 
+from metrics_app.accepted import ORIGINS, TOPIC, URL, Named, checked_host, checked_servers
 from metrics_app.errors import SettingsError
 
 logger = logging.getLogger(__name__)
 
 PREFIX = "METRICS_"
-TOPIC = r"^[A-Za-z0-9._-]{1,200}$"  # what Kafka takes as the name of a topic
-URL = r"^(https?://[^/?#\s]+/?)?$"  # a base URL, or none
 SECRET_NAMES = ("kafka_password", "cluster_token")
-OTHER_VARIABLES = ("METRICS_URL", "METRICS_DISABLED")  # of the command line, and of the client
-
-MAX_PORT = 65_535
-SERVER = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[\w.-]+)(?::(\d{1,5}))?")  # host:port, [IPv6]:port, or a host alone
+# of the command line, and of the client
+OTHER_VARIABLES = ("METRICS_URL", "METRICS_DISABLED", "METRICS_TOKEN", "METRICS_TOKEN_FILE")
 
 
-def _servers(text: str) -> str:
-    servers = [server.strip() for server in text.split(",") if server.strip()]
-    for server in servers:
-        found = SERVER.fullmatch(server)
-        if found is None or not 0 < int(found[2] or 1) <= MAX_PORT:
-            raise ValueError(f"expected host:port, several separated by commas, got {server!r}")
-    if not servers:
-        raise ValueError("expected host:port, several separated by commas, got nothing")
-    return text
-
-
-def _host(text: str) -> str:
-    """An address to listen on; IPv6 without the brackets that it has in a URL."""
-    host = text[1:-1] if text.startswith("[") and text.endswith("]") else text
-    if not re.fullmatch(r"[\w.:%-]+", host):
-        raise ValueError(f"expected a host name or an IP address, got {text!r}")
-    return host
-
-
-def _path(given: str | Path) -> str | Path:
-    """One that can be written down: by RocksDB, which takes UTF-8 only, and in a line of a log."""
-    try:
-        name = os.fsencode(given).decode()
-    except UnicodeDecodeError:
-        raise ValueError(f"expected a path in UTF-8, got {os.fsencode(given)!r:.200}") from None
-    if any(unicodedata.category(character) == "Cc" for character in name):
-        raise ValueError(f"expected a path without line breaks or control characters, got {name!r:.200}")
-    return given
-
-
-Named = Annotated[Path, BeforeValidator(_path)]
 Protocol = Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"]
 Mechanism = Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"]
 
@@ -78,7 +42,9 @@ class Settings(BaseSettings):
     )
 
     # where things are
-    host: Annotated[str, AfterValidator(_host)] = Field("127.0.0.1", description="Address the HTTP server binds to.")
+    host: Annotated[str, AfterValidator(checked_host)] = Field(
+        "127.0.0.1", description="Address the HTTP server binds to."
+    )
     port: int = Field(8080, ge=1, le=65535, description="Port the HTTP server listens on.")
     advertised_url: str = Field("", description="URL other workers reach this one by; empty: http(s)://<host>:<port>.")
     collector_url: str = Field("", pattern=URL, description="Where an aggregator sends those with samples.")
@@ -89,7 +55,7 @@ class Settings(BaseSettings):
     )
 
     # Kafka
-    kafka: Annotated[str, AfterValidator(_servers)] = Field(
+    kafka: Annotated[str, AfterValidator(checked_servers)] = Field(
         "127.0.0.1:9092", description="Bootstrap servers, host:port separated by commas."
     )
     kafka_cluster_id: str = Field(
@@ -203,6 +169,35 @@ class Settings(BaseSettings):
     max_page: int = Field(1000, ge=1, le=10_000, description="Most hours, or keys, listed in one answer.")
     connect_timeout_s: float = Field(0.2, gt=0, le=10, description="Longest time to connect to another worker.")
 
+    # who may come in (docs/access.md)
+    tokens_file: Named | None = Field(
+        None, description="Tokens and what each allows, made by `metrics-app token new`; none: nobody needs one."
+    )
+    allow_anybody: bool = Field(
+        False, description="Whether a worker may listen beyond loopback and ask nobody for a token or certificate."
+    )
+    allowed_hosts: str = Field(
+        "",
+        description="Names by which clients call this service, besides those of METRICS_HOST and "
+        "METRICS_ADVERTISED_URL, separated by commas.",
+    )
+    allowed_origins: str = Field(
+        "",
+        pattern=ORIGINS,
+        description="Origins of the web pages that may use this service, separated by commas; empty: no page.",
+    )
+    tls_client_ca_file: Named | None = Field(
+        None, description="Authorities of client certificates, which everybody must show then; none: nobody."
+    )
+    peers: str = Field(
+        "",
+        description="Base URLs (https://a.example:8080, https://*.example) and networks (10.0.0.0/8) in which other "
+        "workers may be, separated by commas; empty: anywhere.",
+    )
+    cluster_token_accept_old: bool = Field(
+        False, description="Whether answers of workers of the release before, which prove nothing, are taken."
+    )
+
     # between workers, and in front of them
     tls_cert_file: Named | None = Field(
         None, description="Certificate chain of the HTTP server, read again at SIGHUP; none: plain HTTP."
@@ -245,6 +240,8 @@ class Settings(BaseSettings):
             raise ValueError("samples_topic and dead_letter_topic must differ")
         if (self.tls_cert_file is None) != (self.tls_key_file is None):
             raise ValueError("tls_cert_file and tls_key_file go together")
+        if self.tls_client_ca_file is not None and self.tls_cert_file is None:
+            raise ValueError("tls_client_ca_file needs tls_cert_file")
         return self
 
     @property

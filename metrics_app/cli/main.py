@@ -19,7 +19,7 @@ except ModuleNotFoundError:  # an app that only sends
         "error: only the client is installed, and the command line comes with the service\n  see metrics-app[server]"
     )
 
-from metrics_app.cli import dlq, drill, kafka, load, query, roles, send, settings, up
+from metrics_app.cli import dlq, drill, kafka, load, query, roles, send, settings, token, up
 from metrics_app.cli.terminal import examples, print_line, say
 from metrics_app.errors import (
     BrokerDiedError,
@@ -114,3 +114,4 @@ for name, command, panel, epilog in (
 ):
     app.command(name, rich_help_panel=panel, epilog=epilog)(command)
 app.add_typer(dlq.app, name="dlq", rich_help_panel=SERVICE, help="Look at records that could not be folded.")
+app.add_typer(token.app, name="token", rich_help_panel=SERVICE, help="Make tokens for those who may come in.")

@@ -43,7 +43,7 @@ def serve_role(
 
 AGGREGATOR_EXAMPLES = examples(
     "metrics-app aggregator --port 8081 --data-dir data/aggregator",
-    "METRICS_KAFKA=kafka:9092 metrics-app aggregator --host 0.0.0.0 --data-dir /data",
+    "METRICS_KAFKA=kafka:9092 METRICS_TOKENS_FILE=tokens metrics-app aggregator --host 0.0.0.0",
 )
 
 
@@ -64,7 +64,7 @@ def all_roles(port: Port = None, host: Host = None, data_dir: DataDir = None) ->
 
 
 COLLECTOR_EXAMPLES = examples(
-    "metrics-app collector", "METRICS_KAFKA=kafka:9092 metrics-app collector --host 0.0.0.0 --port 8080"
+    "metrics-app collector", "METRICS_KAFKA=kafka:9092 METRICS_TOKENS_FILE=tokens metrics-app collector --host 0.0.0.0"
 )
 
 

@@ -6,6 +6,7 @@ Called by `up`.
 from __future__ import annotations
 
 import asyncio
+import ssl
 import sys
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
@@ -31,7 +32,8 @@ def plan(settings: Settings, workers: int, embedded: bool) -> list[list[Program]
     """The programs, by stage: Kafka, if it is ours, then the workers.
 
     Raises:
-        SettingsError: a port is taken, or there is no such port; or more replicas are asked for than our Kafka has.
+        SettingsError: a port is taken, or there is no such port; or more replicas are asked for than our Kafka has; or
+            a certificate cannot be read.
     """
     ports = [settings.port + i for i in range(workers)]
     folder = settings.data_dir.absolute()  # so that a process tells by its command whose it is
@@ -67,8 +69,13 @@ def worker(settings: Settings, folder: Path, i: int, workers: int, storage: Stor
     def environment() -> Mapping[str, str]:
         return common | ({"METRICS_KAFKA": settings.kafka} if storage is None else at_kafka(storage))
 
+    from metrics_app.http import tls
+
     base = base_url(settings, port)
-    return Program(name, command, answers(f"{base}/readyz"), answers(f"{base}/livez"), environment, HOPELESS)
+    # whose certificate the worker has does not matter: nothing is told to it, and it says its process id
+    shown = False if settings.tls_client_ca_file is None else tls.unchecking(settings)
+    ready, alive = (answers(f"{base}{path}", shown) for path in ("/readyz", "/livez"))
+    return Program(name, command, ready, alive, environment, HOPELESS)
 
 
 def at_kafka(storage: Storage) -> dict[str, str]:
@@ -122,8 +129,12 @@ def kafka_is_alive(storage: Storage) -> Probe:
     return probe
 
 
-def answers(url: str) -> Probe:
-    """A probe of a worker: does it, and no other process, answer 200 under that URL?"""
+def answers(url: str, shown: ssl.SSLContext | bool = False) -> Probe:
+    """A probe of a worker: does it, and no other process, answer 200 under that URL?
+
+    Args:
+        shown: TLS of the connection; False takes any certificate.
+    """
     import aiohttp
 
     async def probe(pid: int) -> bool:
@@ -131,8 +142,7 @@ def answers(url: str) -> Probe:
         try:
             async with (
                 aiohttp.ClientSession(timeout=timeout) as session,
-                # whose certificate it is does not matter: nothing is told to it, and it says its process id
-                session.get(url, ssl=False) as reply,
+                session.get(url, ssl=shown) as reply,
             ):
                 return reply.status == HTTPStatus.OK and msgspec.json.decode(await reply.read())["pid"] == pid
         except (aiohttp.ClientError, OSError, TimeoutError, msgspec.MsgspecError, LookupError, TypeError):

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from metrics_app.client.transport import CollectorAddress
+from metrics_app.wire.dropped import MOST
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -146,8 +147,9 @@ class Dropped:
         return sum(values for reason, values in self.total.items() if reason not in NO_VALUES)
 
     def unreported(self) -> Counter[str]:
-        """What the next batch has to tell."""
-        return self.total - self._reported
+        """What the next batch has to tell, as far as a header may."""
+        left = self.total - self._reported
+        return Counter({reason: min(values, MOST) for reason, values in left.items()})
 
     def reported(self, told: Counter[str]) -> None:
         """A collector has taken note."""

@@ -22,6 +22,7 @@ from metrics_app.collector.senders import Admits
 from metrics_app.errors import BodyTooLargeError, InvalidBodyError, OverloadedError, SlowBodyError, UnsupportedTypeError
 from metrics_app.turns import Slice, turn
 from metrics_app.wire import bodies
+from metrics_app.wire.ownership import NO_OWNER, Owner
 
 CONTINUE = "100-continue"
 SMALL_BYTES = 64 << 10
@@ -144,6 +145,7 @@ class RequestBody(NamedTuple):
     Attributes:
         client: who sent it: the address of the connection.
         admits: whether the client may send values for a key in an hour.
+        owner: what his token says of him.
     """
 
     sent: bytes
@@ -152,6 +154,7 @@ class RequestBody(NamedTuple):
     request_id: bytes
     client: str = ""
     admits: Admits = _everything
+    owner: Owner = NO_OWNER
 
 
 class Parsing:
@@ -198,7 +201,7 @@ class Parsing:
         self._taken = 0
 
     async def _parse(self, inflated: bytes, body: RequestBody, now_s: float) -> bodies.Parsed:
-        parts = bodies.BodyParts(now_s, self._limits, body.request_id, body.admits)
+        parts = bodies.BodyParts(now_s, self._limits, body.request_id, body.admits, body.owner)
         a_slice = Slice()
         for _ in bodies.parsing(inflated, body.content_type, parts):
             if a_slice.is_over:

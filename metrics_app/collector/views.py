@@ -26,12 +26,20 @@ from metrics_app.collector import body
 from metrics_app.collector.body import Parsing, RequestBody
 from metrics_app.collector.publisher import Publisher, not_kept
 from metrics_app.collector.senders import SenderAccount, Senders
-from metrics_app.errors import InvalidBodyError, InvalidQueryError, KeyReuseError, OverloadedError
+from metrics_app.errors import (
+    ForbiddenSamplesError,
+    InvalidBodyError,
+    InvalidQueryError,
+    KeyReuseError,
+    OverloadedError,
+)
+from metrics_app.http.access import caller_of
 from metrics_app.http.problems import Check, Health, json_reply
 from metrics_app.settings import Settings
 from metrics_app.telemetry import Telemetry
 from metrics_app.wire import bodies, dropped
 from metrics_app.wire.chunk import Chunk
+from metrics_app.wire.ownership import FORBIDDEN, NO_OWNER, Owner
 
 PATH = "/samples"
 TOP_SENDERS = "/admin/top-senders"
@@ -111,21 +119,25 @@ class SampleIntake:
         Raises:
             InvalidBodyError: nothing in it can be kept, or it is too large, too slow, in a foreign type, or under the
                 idempotency key of another one.
+            ForbiddenSamplesError: every key in it is somebody else's.
             OverloadedError: it cannot be kept now.
         """
-        request_id = idempotency_key(request)
+        caller = caller_of(request)
+        owner = Owner(caller.name, caller.prefixes) if caller.name else NO_OWNER
+        request_id = owner.request_id(idempotency_key(request))
         lost = dropped.read(request.headers.get(dropped.HEADER, ""))
         gzipped, content_type = body.is_gzipped(request), request.headers.get("Content-Type", "")
         sent = await self._bodies.read(request)
-        client, now_s = request.remote or "", time.time()
+        client, now_s = caller.name or request.remote or "", time.time()
         account, admits = self._senders.account(client), self._senders.admission(client, now_s)
-        whole = RequestBody(sent, content_type, gzipped, request_id, client, admits)
+        whole = RequestBody(sent, content_type, gzipped, request_id, client, admits, owner)
         inflated, parsed = await self._parsing.parse(whole, now_s)
         self._believe(parsed)
         self._count_in(parsed)
         account.read(len(sent), parsed.reasons.total())
         if parsed.reasons and not parsed.accepted:
-            raise InvalidBodyError(_none_kept(parsed), [asdict(rejection) for rejection in parsed.rejected])
+            error = ForbiddenSamplesError if parsed.reasons.keys() == {FORBIDDEN} else InvalidBodyError
+            raise error(_none_kept(parsed), [asdict(rejection) for rejection in parsed.rejected])
         try:
             with self._repeats.under(request_id, inflated):
                 await self._keep(parsed, account)

@@ -11,7 +11,7 @@ import logging
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import Any, NoReturn, cast
+from typing import Any, NoReturn, Protocol, cast
 
 import faust
 import msgspec
@@ -70,32 +70,45 @@ def problem(status: int, title: str, detail: str, headers: dict[str, str] | None
 
 
 def problem_of(error: MetricsError) -> web.Response:
-    """The problem document of one of our errors, with Retry-After where a retry may help."""
-    headers = {"Retry-After": str(error.retry_after_s)} if error.retriable else None
-    return problem(error.status, error.title, str(error), headers, **error.extras())
+    """The problem document of one of our errors."""
+    return problem(error.status, error.title, str(error), error.headers(), **error.extras())
 
 
-def problem_middleware(telemetry: Telemetry) -> Any:
+class Gate(Protocol):
+    """What looks at every request before its handler, and at every reply; see `access`."""
+
+    def enter(self, request: web.Request) -> web.Response | None:
+        """Raises a MetricsError for a request that is not taken; the reply where none of a handler is needed."""
+
+    def leave(self, request: web.Request, reply: web.StreamResponse) -> None:
+        """Adds headers to a reply."""
+
+
+def problem_middleware(telemetry: Telemetry, gate: Gate | None = None) -> Any:
     """Middleware that turns every error, ours or the framework's, into a problem document and counts the reply."""
 
     counters: dict[tuple[str, int], Any] = {}  # looking a counter up by its labels takes longer than counting
 
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
-        reply = await _answer(request, handler)
+        reply = await _answer(request, handler, gate)
         resource = request.match_info.route.resource
         route = resource.canonical if resource is not None else "none"
         counter = counters.get((route, reply.status))
         if counter is None:
             counter = counters[route, reply.status] = telemetry.requests.labels(route, str(reply.status))
         counter.inc()
+        if gate is not None:
+            gate.leave(request, reply)
         return finished(reply)
 
     return middleware
 
 
-async def _answer(request: web.Request, handler: Handler) -> web.StreamResponse:
+async def _answer(request: web.Request, handler: Handler, gate: Gate | None) -> web.StreamResponse:
     try:
+        if gate is not None and (reply := gate.enter(request)) is not None:
+            return reply
         return await handler(request)
     except MetricsError as error:
         if error.status >= HTTPStatus.INTERNAL_SERVER_ERROR and not error.retriable:

@@ -1,6 +1,6 @@
 """TLS of the HTTP server and towards other workers.
 
-Called by `app` and `query.views`.
+Called by `app`, `cli.stages` and `query.views`.
 """
 
 from __future__ import annotations
@@ -26,19 +26,49 @@ def server_side(settings: Settings) -> ssl.SSLContext | None:
     except OSError as error:
         names = f"{settings.tls_cert_file}, {settings.tls_key_file}"
         raise SettingsError([f"METRICS_TLS_CERT_FILE, METRICS_TLS_KEY_FILE {names}: {error}"]) from error
+    if settings.tls_client_ca_file is not None:
+        try:
+            context.load_verify_locations(settings.tls_client_ca_file)
+        except OSError as error:
+            raise SettingsError([f"METRICS_TLS_CLIENT_CA_FILE {settings.tls_client_ca_file}: {error}"]) from error
+        context.verify_mode = ssl.CERT_REQUIRED
     return context
 
 
 def client_side(settings: Settings) -> ssl.SSLContext:
-    """Whom this worker trusts to be another one.
+    """Whom this worker trusts to be another one, and, where others must show a certificate, its own.
 
     Raises:
-        SettingsError: the file of authorities cannot be read.
+        SettingsError: a file cannot be read.
     """
     try:
-        return ssl.create_default_context(cafile=settings.tls_ca_file)
+        context = ssl.create_default_context(cafile=settings.tls_ca_file)
+        show_own(context, settings)
     except OSError as error:
         raise SettingsError([f"METRICS_TLS_CA_FILE {settings.tls_ca_file}: {error}"]) from error
+    return context
+
+
+def show_own(context: ssl.SSLContext, settings: Settings) -> None:
+    """Has connections of ours show the certificate of this worker, where METRICS_TLS_CLIENT_CA_FILE asks for one.
+
+    Raises:
+        OSError: a file cannot be read.
+    """
+    if settings.tls_client_ca_file is not None and settings.tls_cert_file is not None:
+        context.load_cert_chain(settings.tls_cert_file, settings.tls_key_file)
+
+
+def unchecking(settings: Settings) -> ssl.SSLContext:
+    """For a probe of a worker of this machine: shows our certificate, and takes any.
+
+    Raises:
+        SettingsError: a file cannot be read.
+    """
+    context = client_side(settings)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
 
 
 def trust_anew(context: ssl.SSLContext, settings: Settings) -> None:
@@ -51,5 +81,6 @@ def trust_anew(context: ssl.SSLContext, settings: Settings) -> None:
         return
     try:
         context.load_verify_locations(settings.tls_ca_file)
+        show_own(context, settings)
     except OSError as error:
         raise SettingsError([f"METRICS_TLS_CA_FILE {settings.tls_ca_file}: {error}"]) from error

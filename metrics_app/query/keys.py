@@ -21,9 +21,11 @@ from faust.web import View
 
 from metrics_app.errors import UNREADABLE, InvalidQueryError, OwnerUnavailableError
 from metrics_app.holdings import ACTIVE, BEST_FIRST, SummaryReader, loss_of
+from metrics_app.http.access import caller_of
+from metrics_app.http.not_admitted import ForbiddenError
 from metrics_app.http.problems import json_reply
+from metrics_app.http.proof import ROLE
 from metrics_app.query import hours
-from metrics_app.query.peers import ROLE
 from metrics_app.query.question import DAY_HOURS, FORMAT, SHOWN, Policy, one_of, parameters, whole_number
 from metrics_app.query.reading import LongQuestions
 from metrics_app.query.reply import CSV, FORMATS, Sheet, format_of, respond
@@ -166,6 +168,18 @@ def joined(listing: Listing, told: list[Held], partitions: int) -> FoundKeys:
     )
 
 
+def in_a_row(listing: Listing, pages: list[FoundKeys]) -> FoundKeys:
+    """One page of several, whose keys follow each other."""
+    keys = [key for page in pages for key in page.keys]
+    return FoundKeys(
+        keys[: listing.limit],
+        more=pages[-1].more or len(keys) > listing.limit,
+        unanswered=sorted({partition for page in pages for partition in page.unanswered}),
+        stale=any(page.stale for page in pages),
+        lost=pages[-1].lost,  # of the day, whatever the prefix
+    )
+
+
 def _best(told: list[Held], partition: int) -> tuple[str, Held] | None:
     """The best copy of a partition and its role; None where nobody has one."""
     copies = {each.roles[partition]: each for each in told if partition in each.roles}
@@ -202,17 +216,30 @@ class KeysView(View):
         """A page of keys; to another worker, what this one holds."""
         accept = request.headers.get("Accept", "")
         listing = Listing.of(request.rel_url.raw_query_string, accept, self.policy, time.time())
-
-        async def local() -> web.Response:
-            async with self.long_questions.admitted(DAY_HOURS):
-                here = await held(listing, self.reader, self.partitions)
-            return json_reply(msgspec.to_builtins(here, str_keys=True), headers={ROLE: ACTIVE})
-
         if self.router.peers.sent(request):
-            return await local()
-        replies = (await self.router.gather(request, local)).values()
+            return await self._local(listing)
+        prefixes = caller_of(request).within(listing.prefix)
+        if not prefixes:
+            raise ForbiddenError("the token is for keys that begin otherwise")
+        pages = []
+        for prefix in prefixes:
+            pages.append(await self._page(request, listing._replace(prefix=prefix)))
+            if pages[-1].more:
+                break
+        return self._reply(request, listing, in_a_row(listing, pages))
+
+    async def _page(self, request: web.Request, listing: Listing) -> FoundKeys:
+        """The keys that all workers have for a listing, which need not be the one that was asked for."""
+        url = request.rel_url.update_query(prefix=listing.prefix)
+        asked = request if request.query.get("prefix", "") == listing.prefix else request.clone(rel_url=url)
+        replies = (await self.router.gather(asked, lambda: self._local(listing))).values()
         told = [each for reply in replies if (each := read_held(reply, listing)) is not None]
-        return self._reply(request, listing, joined(listing, told, self.partitions))
+        return joined(listing, told, self.partitions)
+
+    async def _local(self, listing: Listing) -> web.Response:
+        async with self.long_questions.admitted(DAY_HOURS):
+            here = await held(listing, self.reader, self.partitions)
+        return json_reply(msgspec.to_builtins(here, str_keys=True), headers={ROLE: ACTIVE})
 
     def _reply(self, request: web.Request, listing: Listing, found: FoundKeys) -> web.Response:
         if len(found.unanswered) == self.partitions:

@@ -3,13 +3,13 @@
 Called by `keys`, `routing` and `views`.
 
 Only a listed few headers cross, both ways; redirects are not followed; a reply is taken over byte for byte, and only if
-it comes from a worker that answers for the partition.
+it comes from a worker that answers for the partition and, where workers share a secret, proves to know it
+(`http/proof.py`).
 """
 
 from __future__ import annotations
 
 import asyncio
-import hmac
 import logging
 import ssl
 from typing import NamedTuple
@@ -30,20 +30,21 @@ from mode import Service
 from yarl import URL
 
 from metrics_app.errors import UNREADABLE, Progress
+from metrics_app.http.access import is_from_worker
 from metrics_app.http.problems import PROBLEM
+from metrics_app.http.proof import ANSWER_PROOF, HOP, OLD_TOKEN, PROOF, ROLE, Asked, ClusterSecret
+from metrics_app.query.members import Members
 from metrics_app.telemetry import Telemetry
 
 logger = logging.getLogger(__name__)
 
-HOP = "X-Metrics-Hop"
-TOKEN = "X-Metrics-Token"
-ROLE = "X-Metrics-Role"
 WITHIN = "X-Metrics-Within"  # seconds in which the worker that asks wants the answer
 
 # headers that are passed on; everything else is between two neighbours
 TO_WORKER = ("Accept", "If-None-Match")
 TO_CLIENT = frozenset({"content-type", "etag", "cache-control", "retry-after", "last-modified", "vary", "link"})
 OURS = "x-metrics-"
+BETWEEN_WORKERS = frozenset(name.lower() for name in (HOP, PROOF, ANSWER_PROOF, OLD_TOKEN, WITHIN))
 
 ANSWERS = frozenset({200, 304, 404})
 REFUSALS = frozenset({502, 503})
@@ -90,7 +91,9 @@ class Peers(Service):
     Args:
         connect_s: longest time to connect to one of them.
         most_bytes: of an answer; what is longer comes from somebody out of order.
-        token: what workers show each other; empty: they do not.
+        secret: what workers share; without it none proves anything.
+        accept_old: whether answers that prove nothing are taken in spite of a secret.
+        members: where others may be.
         tls: trusted authorities, for workers whose URL is https.
     """
 
@@ -102,16 +105,21 @@ class Peers(Service):
         *,
         connect_s: float,
         most_bytes: int,
-        token: str = "",
+        secret: ClusterSecret,
+        accept_old: bool = False,
+        members: Members,
         tls: ssl.SSLContext | None = None,
     ) -> None:
         super().__init__()
         self.telemetry = telemetry
         self.connect_s = connect_s
         self.most_bytes = most_bytes
-        self.token = token
+        self.secret = secret
+        self.accept_old = accept_old
+        self.members = members
         self.tls = tls
         self.avoided: dict[str, float] = {}
+        self.warned: set[str] = set()
 
     async def on_start(self) -> None:
         """Open the shared client session."""
@@ -132,12 +140,11 @@ class Peers(Service):
     def sent(self, request: web.Request) -> bool:
         """Whether another worker sent this request, which then is answered from what is held here or not at all.
 
-        Who only claims so, without the token, is anybody. But a second hop is refused whoever claims it: two workers
-        with different tokens, as in the middle of a change of it, must not play ping-pong.
+        Who only claims so, without a proof where workers share a secret, is anybody. But a second hop is never passed
+        on, whoever claims it: two workers with different secrets, as in a change of it, must not play ping-pong.
         """
         hops = request.headers.get(HOP)
-        shown = request.headers.get(TOKEN, "").encode("utf-8", "surrogateescape")  # whatever bytes a stranger sends
-        return hops is not None and (hops != "1" or hmac.compare_digest(shown, self.token.encode()))
+        return hops is not None and (hops != "1" or not self.secret or is_from_worker(request))
 
     def time_for(self, request: web.Request, most_s: float) -> float:
         """Seconds for the answer to a request of another worker, which takes one that is late for dead."""
@@ -153,6 +160,10 @@ class Peers(Service):
 
     async def ask(self, url: str, request: web.Request, within_s: float) -> PeerReply:
         """Passes a request on to one worker, which will not pass it on again."""
+        if not self.members.has(url):
+            self._warn(url, "it is in no network of METRICS_PEERS, and not asked")
+            self.telemetry.forwards.labels("unusable").inc()
+            return PeerReply(None, [])
         if url in self.avoided:  # its time is over: this request finds out, and the others need not wait for it
             self.avoided[url] = asyncio.get_running_loop().time() + AVOID_S
         outcome, asked = "answered", PeerReply(None, [])
@@ -182,15 +193,46 @@ class Peers(Service):
     async def _forward(self, url: str, request: web.Request, within_s: float) -> web.Response:
         if self.session is None:
             raise _NoAnswerError("unusable", "this worker is still starting")
+        hop = "2" if HOP in request.headers else "1"
+        headers = {name: request.headers[name] for name in TO_WORKER if request.headers.get(name, "\xff").isascii()}
+        headers |= {HOP: hop, "Accept-Encoding": "identity", WITHIN: f"{within_s:.3f}"}
+        nonce = None
+        if self.secret:
+            headers[PROOF], nonce = self.secret.prove(Asked("GET", url, _target(request), hop))
         # GET also for HEAD: the server side drops the body and keeps its length
-        headers = self._asked(request) | {WITHIN: f"{within_s:.3f}"}
-        async with self.session.get(_target(url, request), headers=headers, allow_redirects=False) as got:
-            return await _answer_of(got, self.most_bytes)
+        there = URL(f"{url.rstrip('/')}{_target(request)}", encoded=True)
+        async with self.session.get(there, headers=headers, allow_redirects=False) as got:
+            return await self._answer_of(got, url, nonce)
 
-    def _asked(self, request: web.Request) -> dict[str, str]:
-        kept = {name: request.headers[name] for name in TO_WORKER if name in request.headers}
-        token = {TOKEN: self.token} if self.token else {}
-        return kept | token | {HOP: "2" if HOP in request.headers else "1", "Accept-Encoding": "identity"}
+    async def _answer_of(self, reply: ClientResponse, url: str, nonce: str | None) -> web.Response:
+        """The reply as our own response.
+
+        Raises:
+            _NoAnswerError: an error, a redirect, too long, without a proof, or from somebody who does not hold the
+                partition.
+        """
+        refused = reply.status in REFUSALS
+        if not refused and (reply.status not in ANSWERS or ROLE not in reply.headers):
+            raise _NoAnswerError("unusable", f"status {reply.status}")
+        if "Content-Encoding" in reply.headers:
+            raise _NoAnswerError("unusable", "encoded")
+        body = await _body(reply, MAX_REFUSAL_BYTES if refused else self.most_bytes)
+        if nonce is not None and not self.accept_old and not self._is_proved(reply, nonce, body):
+            self._warn(url, "its answers do not prove that it knows METRICS_CLUSTER_TOKEN, and are not taken")
+            raise _NoAnswerError("unusable", f"status {reply.status} without a proof")
+        if refused:
+            raise _NoAnswerError("refused", f"status {reply.status}", _recovering(reply, body))
+        headers = {name: value for name, value in reply.headers.items() if _is_for_client(name.lower())}
+        return web.Response(status=reply.status, body=body, headers=headers)
+
+    def _is_proved(self, reply: ClientResponse, nonce: str, body: bytes) -> bool:
+        shown, role = reply.headers.get(ANSWER_PROOF, ""), reply.headers.get(ROLE, "")
+        return self.secret.is_answer(shown, nonce, reply.status, role, body)
+
+    def _warn(self, url: str, why: str) -> None:
+        if url not in self.warned:
+            self.warned.add(url)
+            logger.warning("worker %s: %s", url, why)
 
 
 def most_bytes(items: int) -> int:
@@ -198,32 +240,17 @@ def most_bytes(items: int) -> int:
     return ANSWER_BYTES + items * ITEM_BYTES
 
 
-def _target(url: str, request: web.Request) -> URL:
-    """The URL at another worker; path and query exactly as they came, for decoding them loses %2F and `..`."""
+def _target(request: web.Request) -> str:
+    """Path and query exactly as they came, for decoding them loses %2F and `..`."""
     path, query = request.rel_url.raw_path, request.rel_url.raw_query_string
-    return URL(f"{url.rstrip('/')}{path}{'?' if query else ''}{query}", encoded=True)
+    return f"{path}{'?' if query else ''}{query}"
 
 
-async def _answer_of(reply: ClientResponse, most_bytes: int) -> web.Response:
-    """The reply as our own response.
-
-    Raises:
-        _NoAnswerError: an error, a redirect, too long, or from somebody who does not hold the partition.
-    """
-    if reply.status in REFUSALS:
-        raise _NoAnswerError("refused", f"status {reply.status}", await _recovering(reply))
-    if reply.status not in ANSWERS or ROLE not in reply.headers or "Content-Encoding" in reply.headers:
-        raise _NoAnswerError("unusable", f"status {reply.status}")
-    body = await _body(reply, most_bytes)
-    headers = {name: value for name, value in reply.headers.items() if _is_for_client(name.lower())}
-    return web.Response(status=reply.status, body=body, headers=headers)
-
-
-async def _recovering(reply: ClientResponse) -> list[Progress]:
+def _recovering(reply: ClientResponse, body: bytes) -> list[Progress]:
     if reply.content_type != PROBLEM:
         return []
     try:
-        return msgspec.json.decode(await _body(reply, MAX_REFUSAL_BYTES), type=_Refusal).recovering
+        return msgspec.json.decode(body, type=_Refusal).recovering
     except UNREADABLE:
         return []
 
@@ -238,4 +265,4 @@ async def _body(reply: ClientResponse, limit: int) -> bytes:
 
 
 def _is_for_client(name: str) -> bool:
-    return name in TO_CLIENT or (name.startswith(OURS) and name not in (HOP.lower(), TOKEN.lower()))
+    return name in TO_CLIENT or (name.startswith(OURS) and name not in BETWEEN_WORKERS)

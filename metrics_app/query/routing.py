@@ -18,7 +18,8 @@ from aiohttp import web
 
 from metrics_app.errors import InvalidQueryError, OwnerUnavailableError, Progress
 from metrics_app.holdings import ACTIVE, RECOVERING, Owners, SummaryReader
-from metrics_app.query.peers import ROLE, PeerReply, Peers
+from metrics_app.http.proof import ROLE
+from metrics_app.query.peers import PeerReply, Peers
 
 CONSISTENCY = "consistency"
 ANY, STRONG = "any", "strong"

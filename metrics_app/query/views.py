@@ -14,14 +14,17 @@ from faust.web import View
 from metrics_app.errors import NoDataError
 from metrics_app.holdings import Owners, SummaryReader
 from metrics_app.http import tls
+from metrics_app.http.access import caller_of
 from metrics_app.http.problems import problem_of
+from metrics_app.http.proof import ROLE, ClusterSecret
 from metrics_app.query.answer import UNDER
 from metrics_app.query.compared import COMPARE, Compared
 from metrics_app.query.exported import FORMATS as EXPORT_FORMATS
 from metrics_app.query.exported import HISTOGRAM, Exported
 from metrics_app.query.keys import PATH as KEYS_PATH
 from metrics_app.query.keys import KeysView
-from metrics_app.query.peers import ROLE, Peers, most_bytes
+from metrics_app.query.members import Members
+from metrics_app.query.peers import Peers, most_bytes
 from metrics_app.query.question import FORMAT, Policy, Question, one_of, question_of
 from metrics_app.query.reading import LongQuestions, Rows
 from metrics_app.query.reply import FORMATS, Sheet, format_of, respond
@@ -86,13 +89,14 @@ def understood(request: web.Request, segments: dict[str, str], policy: Policy) -
 
 def register(app: faust.App, settings: Settings, telemetry: Telemetry, reader: SummaryReader, owners: Owners) -> Router:
     """Add the query views, and the connections to other workers, which start before the HTTP server."""
-    token = settings.cluster_token.get_secret_value()
     policy = Policy.of(settings)
     peers = Peers(
         telemetry,
         connect_s=settings.connect_timeout_s,
         most_bytes=most_bytes(policy.page),
-        token=token,
+        secret=ClusterSecret(settings.cluster_token.get_secret_value(), settings.clock_tolerance_s),
+        accept_old=settings.cluster_token_accept_old,
+        members=Members(settings.peers),
         tls=tls.client_side(settings),
     )
     app.web.add_dependency(peers)
@@ -117,6 +121,7 @@ class KeyView(View):
     async def get(self, request: Any, **segments: str) -> Any:
         """The answer, from here or from the worker that holds the key; 304 for a known ETag."""
         what = understood(request, segments, self.policy)
+        caller_of(request).check_key(what.asked.question.key)
         partition = partition_of(key_bytes(what.asked.question.key), self.partitions)
         return await self.router.answer(request, partition, lambda: self.local(request, what, partition))
 

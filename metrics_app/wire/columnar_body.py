@@ -47,6 +47,7 @@ from metrics_app.wire.gathering import (
     too_many,
 )
 from metrics_app.wire.metric_key import key_bytes
+from metrics_app.wire.ownership import FORBIDDEN, forbidden
 
 EXPECTED = 'expected {"sender":"<uuid>","series":[{"key","hour","first","values" or "histogram"}]}'
 
@@ -233,7 +234,7 @@ def _read(body: bytes, form: _Form, gathering: BodyParts) -> Steps:
         all_series = form.all_series(columnar.series, gathering.limits.max_items)
     except UNREADABLE as error:
         raise InvalidBodyError(f"{EXPECTED}: {error}") from None
-    sender = columnar.sender.bytes if columnar.sender else b""
+    sender = gathering.owner.sender(columnar.sender.bytes if columnar.sender else b"")
     runs: list[_Run] = []
     for index, raw in enumerate(all_series):
         if index % ITEMS_A_STEP == ITEMS_A_STEP - 1:
@@ -293,6 +294,8 @@ def _fault(series: SeriesBody, sender: bytes, gathering: BodyParts) -> tuple[str
         key_bytes(series.key)
     except ValueError as error:
         return "key", f"key {shown(series.key)!r}: {error}"
+    if not gathering.owner.has(series.key):
+        return FORBIDDEN, forbidden(gathering.owner.prefixes)
     oldest, newest = int(gathering.oldest_s // HOUR_S), int(gathering.newest_s // HOUR_S)
     if not oldest <= series.hour <= newest:
         return "hour", f"hour: expected hours since 1970-01-01T00Z from {oldest} to {newest}, got {series.hour}"

@@ -27,12 +27,14 @@ REASONS = {
     "bug": "lost to a fault of the client itself",
 }
 
+MOST = 10**9  # values of a reason in one header
+
 _ITEM = re.compile(r"([a-z-]{1,20})=([0-9]{1,18})")
-_EXPECTED = "expected reason=number, separated by commas"
+_EXPECTED = f"expected reason=number, at most {MOST:,}, separated by commas"
 
 
 def header_of(dropped: Mapping[str, int]) -> str:
-    """The text of the header; empty when nothing was dropped."""
+    """The text of the header; empty when nothing was dropped. Of each reason at most `MOST` can be told at once."""
     return ", ".join(f"{reason}={number}" for reason, number in dropped.items() if number)
 
 
@@ -40,13 +42,14 @@ def read(header: str) -> dict[str, int]:
     """Values by reason; a reason of a later version counts as "other".
 
     Raises:
-        InvalidBodyError: not of that form.
+        InvalidBodyError: not of that form, or more values than anybody has dropped since the last time.
     """
     dropped: dict[str, int] = {}
     for item in header.split(",") if header.strip() else ():
         match = _ITEM.fullmatch(item.strip())
-        if match is None:
+        reason = "" if match is None else match[1] if match[1] in REASONS else "other"
+        values = 0 if match is None else dropped.get(reason, 0) + int(match[2])
+        if match is None or values > MOST:
             raise InvalidBodyError(f"header {HEADER}: {_EXPECTED}, got {item.strip()[:60]!r}")
-        reason = match[1] if match[1] in REASONS else "other"
-        dropped[reason] = dropped.get(reason, 0) + int(match[2])
+        dropped[reason] = values
     return dropped

@@ -20,6 +20,7 @@ import numpy as np
 
 from metrics_app.errors import BodyTooLargeError, InvalidBodyError
 from metrics_app.wire.chunk import ID_BYTES, VALUE_BYTES, Chunk
+from metrics_app.wire.ownership import NO_OWNER, Owner
 
 HOUR_S = 3600
 LISTED = 100  # rejections described in a reply; the rest are only counted
@@ -93,6 +94,7 @@ class BodyParts:
     limits: BodyLimits
     request_id: bytes = b""
     admits: Callable[[bytes, int], bool] = _every_row
+    owner: Owner = NO_OWNER
     parsed: Parsed = field(init=False)
     _counted: int = 0
     _passed: Counter[tuple[bytes, int]] = field(default_factory=Counter)
@@ -178,11 +180,6 @@ class BodyParts:
 def too_many(limit: int) -> BodyTooLargeError:
     """The error for a body of more than `limit` samples."""
     return BodyTooLargeError("the number of samples", limit, "samples")
-
-
-def sample_id(key: bytes, text: str) -> bytes:
-    """The 16 bytes that stand for a sample's id; the same text names another sample under another key."""
-    return _hash(b"sample", key, text.encode())
 
 
 def why_not_then(timestamp: float, gathering: BodyParts) -> str:

@@ -44,12 +44,12 @@ from metrics_app.wire.gathering import (
     check_size,
     malformed,
     opening,
-    sample_id,
     shown,
     why_not_then,
 )
 from metrics_app.wire.metric_key import EXPECTED as A_KEY
 from metrics_app.wire.metric_key import key_bytes
+from metrics_app.wire.ownership import FORBIDDEN, forbidden
 
 Value = Annotated[float, Meta(ge=0, le=VALUE_MAX)]
 Timestamp = float | Annotated[datetime, Meta(tz=True)] | None
@@ -253,6 +253,9 @@ def _group(items: Iterable[Item | None], texts: Texts, gathering: BodyParts) -> 
             if fault := _key_fault(item.key, hour, gathering):
                 gathering.reject(index, *fault)
                 continue
+            if not gathering.owner.has(item.key):
+                gathering.reject(index, FORBIDDEN, forbidden(gathering.owner.prefixes))
+                continue
             group = groups[place] = [], []
             gathering.check_rows(len(groups))
         group[0].append(item.value + 0.0)  # -0.0 becomes 0.0
@@ -282,7 +285,7 @@ def _add(place: _Place, values: list[float], ids: list[str], refused: list[int],
     key, hour, _ = place
     encoded = key_bytes(key)
     if ids:
-        names = b"".join([sample_id(encoded, text) for text in ids])
+        names = b"".join([gathering.owner.sample_id(encoded, text) for text in ids])
         gathering.add(Chunk(encoded, hour, pack(f"<{len(values)}d", *values), ids=names))
         return
     for start, stop in pairwise([0, *refused, len(values)]):

@@ -13,6 +13,7 @@ import msgspec
 from aiohttp import ClientSession
 
 from metrics_app.collector.views import SampleIntake, Sink, add_view
+from metrics_app.http.access import Access
 from metrics_app.http.problems import HANDLER_ARGS, problem_middleware
 from metrics_app.settings import Settings
 from metrics_app.telemetry import Telemetry
@@ -94,7 +95,10 @@ async def collector(settings: Settings, sink: Sink, telemetry: Telemetry | None 
         web_port=settings.port,
         web_tables_enabled=False,
         web_router_enabled=False,
-        web_application_options={"middlewares": [problem_middleware(telemetry)], "handler_args": HANDLER_ARGS},
+        web_application_options={
+            "middlewares": [problem_middleware(telemetry, Access(settings))],
+            "handler_args": HANDLER_ARGS,
+        },
     )
     add_view(app, SampleIntake(settings, telemetry, sink))
     async with app.web, ClientSession() as session:

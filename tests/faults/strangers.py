@@ -230,13 +230,17 @@ class Strangers:
 
     async def garbage_requests(self) -> None:
         """Bodies and requests that are none."""
-        for junk in (b"\x16\x03\x01\x02\x00", b"GET / HTTP/9.9\r\n\r\n", b"POST /samples HTTP/1.1\r\nHost: a\r\n" * 50):
+        for junk in (
+            b"\x16\x03\x01\x02\x00",
+            b"GET / HTTP/9.9\r\n\r\n",
+            b"POST /samples HTTP/1.1\r\nHost: localhost\r\n" * 50,
+        ):
             await self._raw([junk], half_close=True)
 
     def _request(self, body: Any, name: str) -> bytes:
         content = msgspec.json.encode(body)
-        head = f"POST /samples HTTP/1.1\r\nHost: a\r\nIdempotency-Key: {name}\r\nContent-Length: {len(content)}\r\n\r\n"
-        return head.encode() + content
+        named = f"Host: localhost\r\nIdempotency-Key: {name}\r\n"
+        return f"POST /samples HTTP/1.1\r\n{named}Content-Length: {len(content)}\r\n\r\n".encode() + content
 
     async def _raw(self, requests: list[bytes], half_close: bool) -> bytes:
         host, port = self._collector().removeprefix("http://").split(":")

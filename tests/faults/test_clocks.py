@@ -23,8 +23,8 @@ import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 
+from metrics_app.http.proof import HOP
 from metrics_app.kafka.ports import free_port
-from metrics_app.query.peers import HOP
 from metrics_app.wire import record
 from metrics_app.wire.chunk import Chunk
 from metrics_app.wire.partition import partition_of

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from metrics_app.query.peers import HOP
+from metrics_app.http.proof import HOP
 from tests.faults.installation import Installation
 from tests.faults.pace import stretched
 

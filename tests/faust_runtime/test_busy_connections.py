@@ -14,7 +14,7 @@ from metrics_app.faust_runtime import connection
 from metrics_app.faust_runtime.web_server import BoundedSite
 from metrics_app.kafka.ports import free_port
 
-GET = b"GET %s HTTP/1.1\r\nHost: a\r\n\r\n"
+GET = b"GET %s HTTP/1.1\r\nHost: localhost\r\n\r\n"
 LONG = b"x" * (1 << 20)
 
 
@@ -126,7 +126,7 @@ async def test_questions_beyond_what_may_wait_are_refused_at_once_but_no_health_
     async with Server().running() as server:
         opened = [await asyncio.open_connection("127.0.0.1", server.port) for _ in range(12)]
         await asyncio.sleep(0.05)
-        sample = b"POST /samples HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n"
+        sample = b"POST /samples HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n"
         for (_, writer), request in zip(opened, [*[GET % b"/q"] * 10, GET % b"/livez", sample], strict=True):
             writer.write(request)
         heads = [await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 20) for reader, _ in opened]

@@ -25,7 +25,7 @@ from tests.collector.fakes import FakeSink
 
 ACK_S = 0.05  # so that the end of the input comes before the reply
 BODY = b'["a",1]'
-POST = b"POST /samples HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % len(BODY)
+POST = b"POST /samples HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % len(BODY)
 
 
 class SlowSink(FakeSink):
@@ -98,7 +98,12 @@ def everything(read: Callable[[int], bytes]) -> bytes:
         ((POST + BODY) * 40, 40),  # more than are parsed ahead
         (POST.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n") + BODY, 1),
         (POST.replace(b"HTTP/1.1", b"HTTP/1.0") + BODY, 1),
-        (b"POST /samples HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n7\r\n" + BODY + b"\r\n0\r\n\r\n", 1),
+        (
+            b"POST /samples HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n7\r\n"
+            + BODY
+            + b"\r\n0\r\n\r\n",
+            1,
+        ),
         (POST + BODY + b"POST /samples HTTP/1.1\r\nHo", 1),
     ],
 )

@@ -18,6 +18,7 @@ from faust.web.drivers.aiohttp import Web
 
 from metrics_app.collector.views import SampleIntake, add_view
 from metrics_app.faust_runtime import connection, web_server
+from metrics_app.http.access import Access
 from metrics_app.http.health import register_health
 from metrics_app.http.problems import HANDLER_ARGS, Health, problem_middleware
 from metrics_app.query import views
@@ -59,7 +60,10 @@ class InMemoryWorker:
             broker="kafka://127.0.0.1:1",
             web_tables_enabled=False,
             web_router_enabled=False,
-            web_application_options={"middlewares": [problem_middleware(telemetry)], "handler_args": HANDLER_ARGS},
+            web_application_options={
+                "middlewares": [problem_middleware(telemetry, Access(settings))],
+                "handler_args": HANDLER_ARGS,
+            },
         )
         register_health(app, telemetry, Health())
         add_view(app, SampleIntake(settings, telemetry, FakeSink()))

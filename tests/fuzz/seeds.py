@@ -146,7 +146,7 @@ def spools() -> list[bytes]:
 
 def _request(line: str, body: bytes = b"", headers: str = "") -> bytes:
     length = f"Content-Length: {len(body)}\r\n" if body else ""
-    return f"{line} HTTP/1.1\r\nHost: a\r\n{headers}{length}\r\n".encode() + body
+    return f"{line} HTTP/1.1\r\nHost: localhost\r\n{headers}{length}\r\n".encode() + body
 
 
 REQUESTS = [
@@ -155,12 +155,12 @@ REQUESTS = [
     *(_request("POST /samples", body) for body in JSON_BODIES),
     *(_request("POST /samples", body, "Content-Type: application/msgpack\r\n") for body in MSGPACK_BODIES),
     _request("POST /samples", gzip.compress(JSON_BODIES[0], mtime=0), "Content-Encoding: gzip\r\n"),
-    b"POST /samples HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nIdempotency-Key: k\r\n"
+    b"POST /samples HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\nIdempotency-Key: k\r\n"
     b'Metrics-Dropped: overflow=1\r\nContent-Type: text/plain; charset=utf-8\r\n\r\n8\r\n["a", 1]\r\n0\r\n\r\n',
-    b"GET /checkout/max/2026-11-23/20 HTTP/1.1\r\nHost: a\r\nAccept: text/csv;q=0.9, */*\r\n"
+    b"GET /checkout/max/2026-11-23/20 HTTP/1.1\r\nHost: localhost\r\nAccept: text/csv;q=0.9, */*\r\n"
     b'If-None-Match: W/"abc"\r\nX-Metrics-Hop: 1\r\nX-Metrics-Token: t\r\nX-Metrics-Within: 1.5\r\n\r\n',
-    b'POST /samples HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 7\r\n\r\n["a",1]',
-    b"HEAD /checkout/max/2026-11-23 HTTP/1.0\r\n\r\nOPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n",
+    b'POST /samples HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\nContent-Length: 7\r\n\r\n["a",1]',
+    b"HEAD /checkout/max/2026-11-23 HTTP/1.0\r\n\r\nOPTIONS * HTTP/1.1\r\nHost: localhost\r\n\r\n",
 ]
 
 VALID: dict[str, list[bytes]] = {

@@ -29,8 +29,8 @@ from metrics_app.client.segments import SEGMENT, Segments
 from metrics_app.collector import body as collector_body
 from metrics_app.collector.views import idempotency_key
 from metrics_app.errors import FormatError, InvalidBodyError, InvalidQueryError, MetricsError
+from metrics_app.http.proof import ROLE
 from metrics_app.query import keys
-from metrics_app.query.peers import ROLE
 from metrics_app.query.question import Policy, question_of
 from metrics_app.query.reply import format_of
 from metrics_app.query.statistics import Statistic

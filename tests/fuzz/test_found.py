@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, cast
 
 import pytest
-from multidict import CIMultiDict
 
 from metrics_app.client import transport
 from metrics_app.client.segments import SEGMENT
 from metrics_app.client.spool import Spool
-from metrics_app.query.peers import HOP, TOKEN, Peers
-from metrics_app.telemetry import Telemetry
+from metrics_app.http.proof import ClusterSecret
 from tests.fuzz import seeds
 
 
@@ -34,6 +30,4 @@ def test_a_spool_that_ends_in_a_head_of_zeros_gives_what_is_before_it(tmp_path: 
 
 def test_a_token_that_is_no_utf_8_is_a_wrong_token() -> None:
     """It would have been answered with 500."""
-    peers = Peers(Telemetry(), connect_s=1, most_bytes=1, token="t")
-    request = SimpleNamespace(headers=CIMultiDict({HOP: "1", TOKEN: "\udcff"}))
-    assert not peers.sent(cast(Any, request))
+    assert not ClusterSecret("t", 1.0).is_shown_by("\udcff")

@@ -41,7 +41,7 @@ async def test_a_collector_says_where_questions_go(start: Start, path: str) -> N
 async def test_an_aggregator_says_where_samples_go_before_it_asks_for_them(start: Start) -> None:
     url = await start("aggregator", collector_url="http://there:8080")
     reader, writer = await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2]))
-    writer.write(b"POST /samples HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\nExpect: 100-continue\r\n\r\n")
+    writer.write(b"POST /samples HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\nExpect: 100-continue\r\n\r\n")
     assert (await asyncio.wait_for(reader.readline(), 10)).startswith(b"HTTP/1.1 421 ")
     assert b'"role":"collector","url":"http://there:8080/samples"' in await asyncio.wait_for(reader.read(), 10)
     writer.close()

@@ -20,7 +20,8 @@ from yarl import URL
 from metrics_app.errors import OwnerUnavailableError
 from metrics_app.holdings import ACTIVE, STANDBY, FoundRow, Loss, Stretch
 from metrics_app.http import tls
-from metrics_app.http.problems import problem_middleware
+from metrics_app.http.access import Access
+from metrics_app.http.problems import Gate, problem_middleware
 from metrics_app.query import hours, views
 from metrics_app.query.reading import LongQuestions
 from metrics_app.query.routing import Router
@@ -142,7 +143,7 @@ async def worker(
     # on a busy machine even loopback takes its time; the tests of the time-out set their own
     chosen = Settings(_env_file=None, port=free_port(), **({"connect_timeout_s": 5.0} | settings))  # type: ignore[call-arg]
     telemetry, known = Telemetry(), FakeOwners(chosen.url, [*owners])
-    app = web_app(telemetry, chosen.port, tls.server_side(chosen))
+    app = web_app(telemetry, chosen.port, tls.server_side(chosen), Access(chosen))
     long_questions = LongQuestions(chosen.query_deadline_s)
     with patch.object(views, "LongQuestions", return_value=long_questions):
         router = views.register(app, chosen, telemetry, reader, known)
@@ -150,7 +151,9 @@ async def worker(
         yield Worker(chosen.url, reader, known, telemetry, router, long_questions)
 
 
-def web_app(telemetry: Telemetry, port: int, context: ssl.SSLContext | None = None) -> faust.App:
+def web_app(
+    telemetry: Telemetry, port: int, context: ssl.SSLContext | None = None, gate: Gate | None = None
+) -> faust.App:
     """A Faust app of which only the web part is used."""
     return faust.App(
         "query-test",
@@ -161,7 +164,7 @@ def web_app(telemetry: Telemetry, port: int, context: ssl.SSLContext | None = No
         web_ssl_context=context,
         web_tables_enabled=False,
         web_router_enabled=False,
-        web_application_options={"middlewares": [problem_middleware(telemetry)]},
+        web_application_options={"middlewares": [problem_middleware(telemetry, gate)]},
     )
 
 

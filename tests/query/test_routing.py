@@ -14,7 +14,8 @@ from hypothesis import HealthCheck, given, settings
 from metrics_app.errors import OwnerUnavailableError
 from metrics_app.holdings import RECOVERING, STANDBY
 from metrics_app.http.problems import PROBLEM
-from metrics_app.query.peers import HOP, WITHIN, most_bytes
+from metrics_app.http.proof import HOP
+from metrics_app.query.peers import WITHIN, most_bytes
 from metrics_app.query.reading import AT_ONCE
 from metrics_app.wire.metric_key import key_bytes
 
@@ -311,7 +312,7 @@ async def test_workers_with_different_tokens_do_not_play_ping_pong() -> None:
     ):
         first.owners.known.append(second.url)
         assert is_unavailable(await timed(first.url))
-        assert (first.forwards(), second.forwards()) == ({"refused": 1}, {"refused": 1})
+        assert (first.forwards(), second.forwards()) == ({"unusable": 1}, {"unusable": 1})
 
 
 # peers out of order
