@@ -15,6 +15,7 @@ ROOT = Path(__file__).parent.parent
 PAGES = [
     ROOT / "README.md",
     ROOT / "CONTRIBUTING.md",
+    ROOT / "SECURITY.md",
     *sorted((ROOT / "docs").rglob("*.md")),
     ROOT / "docker" / "README.md",
 ]
@@ -74,3 +75,10 @@ def test_every_limit_that_is_set_is_told_of_once_with_what_happens_beyond_it():
     told = [limit.what for section in limits.SECTIONS.values() for limit in section if limit.number is None]
     assert len(told) == len(set(told))
     assert {name for name in Settings.model_fields if name.startswith("max_")} <= set(told)
+
+
+def test_each_test_that_the_threat_model_names_is_there():
+    named = re.findall(r"`(tests/[\w/]+\.py)::(test_\w+)`", (ROOT / "SECURITY.md").read_text())
+    missing = [(path, name) for path, name in named if f"def {name}(" not in (ROOT / path).read_text()]
+    assert len(named) > 20
+    assert not missing
