@@ -6,9 +6,9 @@ Called by apps.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
-from time import monotonic
+from time import monotonic, time_ns
 from typing import Self
 from urllib.parse import urlsplit
 
@@ -35,20 +35,27 @@ class BaseClient:
         urls: base URLs of collectors; the next one is tried at once when one cannot be reached. None: the environment's
             METRICS_URL, separated by commas, or http://127.0.0.1:8080.
         options: limits and times.
+        clock: nanoseconds since the epoch, by the clock of this machine; tests give another one.
 
     Raises:
         ValueError: a URL or an option is unusable. Nothing raises from then on.
         OSError: the folder of the spool is unusable.
     """
 
-    def __init__(self, urls: str | Sequence[str] | None = None, options: Options = DEFAULTS) -> None:
+    def __init__(
+        self,
+        urls: str | Sequence[str] | None = None,
+        options: Options = DEFAULTS,
+        clock: Callable[[], int] = time_ns,
+    ) -> None:
         self._urls = _checked(urls)
         self._options = options
+        self._clock = clock
         self.enabled = os.environ.get("METRICS_DISABLED", "").strip().lower() in _OFF
         self._closed = False
         in_lists = min(_MOST_IN_LISTS, max(_LEAST_IN_LISTS, options.max_bytes // 4 // _LISTED_BYTES))
-        self._intake = Intake(options.max_keys, in_lists, self._relieve)
-        self._engine = Engine(self._intake, self._urls, options)
+        self._intake = Intake(options.max_keys, in_lists, self._relieve, clock)
+        self._engine = Engine(self._intake, self._urls, options, clock)
         # an attribute, so that a call costs one step less than through the method below
         self.record = self._intake.record if self.enabled else _ignore  # type: ignore[method-assign]
         if self.enabled:
@@ -86,7 +93,7 @@ class BaseClient:
         """In the child of a fork: nothing recorded, another sender, no threads until the first value."""
         self._intake.clear()
         self._engine.abandon()
-        self._engine = Engine(self._intake, self._urls, self._options)
+        self._engine = Engine(self._intake, self._urls, self._options, self._clock)
         if self._closed:
             self._intake.close()
 

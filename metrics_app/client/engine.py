@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING
@@ -40,7 +40,7 @@ HASTE_S = 60.0  # after a signal to end, what is recorded is sent with the next 
 class Engine:
     """Everything of a client but its intake. It belongs to one process: after a fork another one is made."""
 
-    def __init__(self, intake: Intake, urls: Sequence[str], options: Options) -> None:
+    def __init__(self, intake: Intake, urls: Sequence[str], options: Options, clock: Callable[[], int]) -> None:
         self._intake = intake
         self._options = options
         self._addresses = Addresses(urls, options.backoff_first_s, options.backoff_max_s)
@@ -49,9 +49,16 @@ class Engine:
         tidings = Tidings()
         self._buffer = _buffer(options, self._dropped, self._spool, tidings)
         self._gathering = Gathering(options)
-        transport = Transport(options.headers, options.connect_timeout_s)
+        transport = Transport(options.headers, options.connect_timeout_s, clock)
         self._outcome = BatchOutcome(
-            self._buffer, self._dropped, tidings, Skew(options.clock_tolerance_s), self._instead, self._turn, self._void
+            self._buffer,
+            self._dropped,
+            tidings,
+            Skew(options.clock_tolerance_s),
+            clock,
+            self._instead,
+            self._turn,
+            self._void,
         )
         self._delivery = Delivery(self._addresses, transport, self._buffer, self._dropped, self._outcome, options)
         self._one_gathers = threading.Lock()

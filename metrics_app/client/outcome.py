@@ -8,7 +8,6 @@ How far this machine's clock is from the collectors', which decide what hour it 
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Sequence
 from time import monotonic
 from typing import NamedTuple
@@ -29,6 +28,7 @@ class BatchOutcome:
     """Settles the batch that the buffer has given out.
 
     Args:
+        clock: nanoseconds since the epoch, by the clock of this machine.
         instead: what was given out is done with, and these batches are sent instead.
         turned: called with the seconds that this machine's clock is ahead when they change.
         void: called with an hour whose numbers were given to values of another one.
@@ -44,6 +44,7 @@ class BatchOutcome:
         dropped: Dropped,
         tidings: Tidings,
         skew: Skew,
+        clock: Callable[[], int],
         instead: Callable[[Sequence[Batch]], None],
         turned: Callable[[float], None],
         void: Callable[[int], None],
@@ -54,7 +55,7 @@ class BatchOutcome:
         self._instead = instead
         self._turned = turned
         self._void = void
-        self._now = time.time
+        self._clock = clock
         self._said: set[str] = set()
         self.tidings = tidings
         self.sent = 0
@@ -100,7 +101,7 @@ class BatchOutcome:
         """The values of a batch with which nothing is wrong but their hour, in the right one."""
         if batch.moved or not rejected:
             return []
-        series, now_s = body_of(batch).series, self._now()
+        series, now_s = body_of(batch).series, self._clock() / 1e9
         wrong = {series[one.index].hour for one in rejected if one.reason == WRONG_HOUR and one.index < len(series)}
         right = {hour: self._skew.right_hour(hour, now_s) for hour in wrong}
         again = moved(batch, {hour: other for hour, other in right.items() if other != hour})

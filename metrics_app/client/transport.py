@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import encodings.idna  # noqa: F401 # else imported at the first connection: a fork meanwhile would leave it locked
 import random
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from enum import Enum
@@ -87,12 +86,16 @@ class _Reply(msgspec.Struct):
 
 
 class Transport:
-    """Connections to the collectors, kept open between requests."""
+    """Connections to the collectors, kept open between requests.
 
-    def __init__(self, headers: Mapping[str, str], connect_timeout_s: float) -> None:
+    Args:
+        clock: nanoseconds since the epoch, by the clock of this machine.
+    """
+
+    def __init__(self, headers: Mapping[str, str], connect_timeout_s: float, clock: Callable[[], int]) -> None:
         self._headers = {"Content-Type": "application/msgpack", "User-Agent": "metrics-app", **headers}
         self._connect_timeout_s = connect_timeout_s
-        self._now = time.time
+        self._clock = clock
         self._pool = urllib3.PoolManager(maxsize=1)
         # one place retries: this one knows no other address, and would sleep where nobody can wake it
         self._after = Retry(total=0, allowed_methods={"POST"}, status_forcelist=RETRIED)
@@ -109,7 +112,7 @@ class Transport:
         if dropped:
             headers[HEADER] = dropped
         timeout = Timeout(connect=min(self._connect_timeout_s, timeout_s), read=timeout_s)
-        sent_s = self._now()
+        sent_s = self._clock() / 1e9
         try:
             reply = self._pool.request(
                 "POST", url, body=batch.body, headers=headers, timeout=timeout, retries=False, preload_content=False
@@ -120,7 +123,7 @@ class Transport:
             return Attempt(Result.UNREACHABLE, detail=f"cannot be reached: {error}")
         except (HTTPError, OSError, ValueError) as error:
             return Attempt(Result.NOT_NOW, detail=f"the connection broke: {error!r}")
-        return self._judged(reply, body, batch.count)._replace(heard=_heard(reply, sent_s, self._now()))
+        return self._judged(reply, body, batch.count)._replace(heard=_heard(reply, sent_s, self._clock() / 1e9))
 
     def close(self) -> None:
         """Closes the connections."""

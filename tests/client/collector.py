@@ -29,6 +29,7 @@ class Collector:
         mode_lasts: requests after which all is well again.
         max_body: bytes; more are 413.
         headers: sent with each refusal.
+        ahead_s: seconds that its clock is ahead of the real time.
         fold: what has been counted.
         seen: (moment, values, encoding) of each request taken.
         reported: values the clients say they dropped, by reason.
@@ -40,6 +41,7 @@ class Collector:
         self.max_body = sys.maxsize
         self.headers: dict[str, str] = {}
         self.requests = 0
+        self.ahead_s = 0.0
         self.seen: list[tuple[float, int, str]] = []
         self.reported: Counter[str] = Counter()
         self.fold = fold or PartitionFold(lambda key: None, FoldLimits(), NO_CHECKPOINT)
@@ -68,6 +70,9 @@ class Collector:
             def do_POST(self) -> None:
                 collector.take(self)
 
+            def date_time_string(self, timestamp: float | None = None) -> str:
+                return super().date_time_string(collector.now_s() if timestamp is None else timestamp)
+
             def log_message(self, *facts: Any) -> None:
                 pass
 
@@ -83,6 +88,9 @@ class Collector:
         self._server = Server(("127.0.0.1", self._port), Handler)
         self._port = self._server.server_address[1]
         threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
+
+    def now_s(self) -> float:
+        return time.time() + self.ahead_s
 
     def stop(self) -> None:
         if self._server is not None:
@@ -113,12 +121,12 @@ class Collector:
         encoding = request.headers.get("Content-Encoding", "")
         body = inflate(sent, 8 << 20) if encoding else sent
         request_id = request.headers.get("Idempotency-Key", "").encode()
-        parsed = parse(body, request.headers["Content-Type"], time.time(), LIMITS, request_id)
+        parsed = parse(body, request.headers["Content-Type"], self.now_s(), LIMITS, request_id)
         if mode == "tidings" and parsed.accepted:
             self._reply(request, 503, {"detail": "told to"}, self.headers)
             return
         with self.lock:
-            self.fold.apply(self.fold.offset + 1, int(time.time() * 1000), parsed.chunks)
+            self.fold.apply(self.fold.offset + 1, int(self.now_s() * 1000), parsed.chunks)
             self.seen.append((time.monotonic(), parsed.accepted, encoding))
             self.reported.update(dropped.read(request.headers.get(dropped.HEADER, "")))
         if mode == "cut":

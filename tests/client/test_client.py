@@ -15,14 +15,17 @@ import numpy as np
 import pytest
 
 from metrics_app import AsyncMetricsClient, MetricsClient, Options
-from metrics_app.client import lifecycle
 from metrics_app.client.intake import HOUR_NS
 from metrics_app.wire.chunk import VALUE_MAX
 
 from .collector import Collector
-from .conftest import Connect
+from .conftest import AppClock, Connect
 
 FAR = "http://127.0.0.1:1"
+
+
+def threads_of_clients() -> set[threading.Thread]:
+    return {thread for thread in threading.enumerate() if thread.name.startswith("metrics-")}
 
 
 def eventually(condition: Any, within_s: float = 10.0) -> None:
@@ -225,11 +228,11 @@ def test_a_refused_batch_is_dropped_counted_and_logged_once(
     assert len([record for record in caplog.records if "status 401: told to" in record.message]) == 1
 
 
-def test_a_series_that_a_collector_rejects_is_counted(connect: Connect, collector: Collector) -> None:
-    client = connect(collector)
-    client._intake._clock = lambda: time.time_ns() + 7200 * 10**9
+def test_a_series_that_a_collector_rejects_is_counted(connect: Connect, collector: Collector, clock: AppClock) -> None:
+    client = connect(collector, clock=clock)
+    clock.ahead_s = 7200
     client.record("ahead", 1.0)
-    client._intake._clock = time.time_ns
+    clock.ahead_s = 0
     client.record("a", 1.0)
     assert not client.flush(10)
     assert (client.stats().dropped, client.stats().sent) == ({"rejected": 1}, 1)
@@ -237,18 +240,18 @@ def test_a_series_that_a_collector_rejects_is_counted(connect: Connect, collecto
 
 
 def test_after_close_nothing_is_taken_and_nothing_raises(connect: Connect, collector: Collector) -> None:
+    others = threads_of_clients()
     client = connect(collector)
     client.record("a", 1.0)
     client.close()
     assert collector.counted("a") == 1
-    threads = [thread for thread in threading.enumerate() if thread.name.startswith("metrics-")]
     client.record("a", 1.0)
     assert client.stats().dropped == {"closed": 1}
     client.close()
     assert not client.flush(0.1), "one was dropped"
     assert client.flush(0.1)
     assert collector.counted("a") == 1
-    assert not [thread for thread in threads if thread.is_alive() and thread in client._engine._threads.values()]
+    assert threads_of_clients() <= others
 
 
 def test_closing_does_not_wait_for_a_service_that_is_away(connect: Connect) -> None:
@@ -257,16 +260,6 @@ def test_closing_does_not_wait_for_a_service_that_is_away(connect: Connect) -> N
     started = time.monotonic()
     client.close(20.0)
     assert time.monotonic() - started < 5
-
-
-def test_what_is_lost_at_the_end_is_said_once(connect: Connect, caplog: pytest.LogCaptureFixture) -> None:
-    client = connect(FAR)
-    client.record("a", 1.0)
-    client.close(0.2)
-    lifecycle._end()
-    assert [record.message for record in caplog.records if record.message.endswith("are lost")] == [
-        "1 values that were not sent before the end are lost"
-    ]
 
 
 def test_closing_waits_for_a_silent_service_only_as_long_as_it_may(connect: Connect, collector: Collector) -> None:
@@ -322,8 +315,9 @@ def test_metrics_disabled_makes_it_do_nothing(
     monkeypatch: pytest.MonkeyPatch, collector: Collector, value: str, enabled: bool
 ) -> None:
     monkeypatch.setenv("METRICS_DISABLED", value)
+    others = threads_of_clients()
     with MetricsClient(collector.url) as client:
-        assert bool(client._engine._threads) is enabled
+        assert bool(threads_of_clients() - others) is enabled
         client.record("a", 1.0)
         with client.timer("b"):
             pass
@@ -342,26 +336,27 @@ async def test_the_async_client_records_without_awaiting_and_awaits_the_rest(col
     assert collector.counted("a") == 2
 
 
-def test_a_series_is_numbered_anew_when_the_clock_is_set_back_by_a_day(connect: Connect, collector: Collector) -> None:
-    client = connect(collector)
+def test_a_series_goes_on_with_its_numbers_when_the_clock_is_set_back_by_a_day(
+    connect: Connect, collector: Collector, clock: AppClock
+) -> None:
+    client = connect(collector, clock=clock)
     client.record("a", 1.0)
     assert client.flush(10)
-    client._intake._clock = lambda: time.time_ns() + 86_400 * 10**9
+    clock.ahead_s = 86_400
     client.record("a", 1.0)
-    assert not client.flush(10), "that is refused"
-    client._intake._clock = time.time_ns
-    client.flush(0)  # by then, or 50 ms later without it, the step is noticed
+    clock.ahead_s = 0
+    assert not client.flush(10), "that is refused; by then the step back is noticed"
     client.record("a", 1.0)
     assert client.flush(10)
     assert (collector.counted("a"), collector.duplicates("a")) == (2, 0)
 
 
-def test_the_hour_is_that_of_the_call(connect: Connect, collector: Collector) -> None:
-    client = connect(collector)
+def test_the_hour_is_that_of_the_call(connect: Connect, collector: Collector, clock: AppClock) -> None:
+    client = connect(collector, clock=clock)
     at = time.time_ns() // HOUR_NS * HOUR_NS
-    client._intake._clock = lambda: at - 1
+    clock.stands_at_ns = at - 1
     client.record("a", 1.0)
-    client._intake._clock = lambda: at
+    clock.stands_at_ns = at
     client.record("a", 2.0)
     client.record("a", 3.0)
     assert client.flush(10)

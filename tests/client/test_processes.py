@@ -63,6 +63,13 @@ def test_an_end_is_held_up_for_two_seconds_at_most_and_says_nothing_on_stderr_bu
     assert "Traceback" not in done.stderr
 
 
+def test_what_is_lost_at_the_end_is_said_once() -> None:
+    """The client is closed by the app, and again when the process ends."""
+    done = run("client.record('a', 1.0)\nclient.close(0.2)", "http://127.0.0.1:1")
+    assert done.stderr.count("1 values that were not sent before the end are lost") == 1
+    assert done.stderr.count("are lost") == 1
+
+
 FORK = """
 client.record('parent', 1.0)
 children = []

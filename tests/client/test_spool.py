@@ -135,6 +135,17 @@ def test_a_folder_that_cannot_be_used_is_said_at_once(tmp_path: Path, connect: C
         connect(collector, spool=tmp_path / "file")
 
 
+def fill_disk(folder: Path) -> None:
+    """Lets every file of the folder that this process writes fail as on a full disk."""
+    full = os.open("/dev/full", os.O_WRONLY)
+    try:
+        for link in Path("/proc/self/fd").iterdir():
+            if link.is_symlink() and link.resolve().parent == folder:
+                os.dup2(full, int(link.name))
+    finally:
+        os.close(full)
+
+
 def test_a_disk_that_fails_later_costs_nothing_as_long_as_there_is_memory(
     tmp_path: Path, connect: Connect, collector: Collector
 ) -> None:
@@ -142,9 +153,7 @@ def test_a_disk_that_fails_later_costs_nothing_as_long_as_there_is_memory(
     client = connect(collector, spool=tmp_path / "spool", max_bytes=64 << 10, histogram_above=0)
     client.record("a", 1.0)
     assert not client.flush(0.3)
-    own = client._engine._spool.open()  # type: ignore[union-attr]
-    os.close(own._file)
-    own._file = os.open("/dev/full", os.O_WRONLY)
+    fill_disk(tmp_path / "spool")
     client.record("a", 2.0)
     assert not client.flush(0.3)
     for _ in range(20_000):
