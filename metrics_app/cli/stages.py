@@ -65,6 +65,8 @@ def worker(settings: Settings, folder: Path, i: int, workers: int, storage: Stor
     command = (*OURSELVES, "all", "--host", settings.host, "--port", str(port), "--data-dir", str(folder / name))
     # one URL for all of them would send every query to one
     common = {"METRICS_ADVERTISED_URL": ""} if workers > 1 else {}
+    if secret := settings.cluster_token.get_secret_value():
+        common["METRICS_CLUSTER_TOKEN"] = secret
 
     def environment() -> Mapping[str, str]:
         return common | ({"METRICS_KAFKA": settings.kafka} if storage is None else at_kafka(storage))

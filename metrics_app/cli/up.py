@@ -6,6 +6,7 @@ Called by `main`.
 from __future__ import annotations
 
 import asyncio
+import secrets
 import signal
 import time
 from collections.abc import Sequence
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from pydantic import SecretStr
 from rich.markup import escape
 from rich.status import Status
 
@@ -32,6 +34,7 @@ EXAMPLES = examples(
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 SAY_INTERVAL_S = 5.0
 EXIT_S = 5.0
+SECRET_BYTES = 32
 LOOK_INTERVAL_S = 0.25
 
 
@@ -55,15 +58,24 @@ def up(
     """
     from metrics_app import settings
     from metrics_app.cli.stages import plan
+    from metrics_app.http.access import check_settings
     from metrics_app.kafka import jars
 
-    effective = settings.load(port=port, data_dir=data_dir, host=host)
+    effective = _with_secret(settings.load(port=port, data_dir=data_dir, host=host))
+    check_settings(effective, "all")
     embedded = settings.origins()["kafka"] == "default"
     if embedded:
         jars.install()  # here rather than in Kafka's own process: its progress is seen, and a failure is said once
     with sole_use(effective.data_dir):
         stages = plan(effective, workers, embedded)
         asyncio.run(_run(stages, effective, verbose))
+
+
+def _with_secret(settings: Settings) -> Settings:
+    """With a secret that the workers of this run share, unless there is one."""
+    if settings.cluster_token.get_secret_value():
+        return settings
+    return settings.model_copy(update={"cluster_token": SecretStr(secrets.token_hex(SECRET_BYTES))})
 
 
 async def _run(stages: Sequence[Sequence[Program]], settings: Settings, verbose: bool) -> None:

@@ -130,11 +130,13 @@ def test_more_replicas_than_the_embedded_kafka_has_brokers_are_refused_at_once(t
 class Up:
     """A `metrics-app up` with a port and a folder of its own."""
 
-    def __init__(self, folder: Path, settings: Mapping[str, str] = NOTHING, disk: Path | None = None) -> None:
+    def __init__(
+        self, folder: Path, settings: Mapping[str, str] = NOTHING, disk: Path | None = None, workers: int = 1
+    ) -> None:
         folder.mkdir(exist_ok=True)
         self.port, self.folder, self.log = unused_port(), (disk or folder) / "data", folder / "stderr"
         self.url = f"http://127.0.0.1:{self.port}"
-        command = [*COMMAND, "--port", str(self.port), "--data-dir", str(self.folder)]
+        command = [*COMMAND, "--port", str(self.port), "--data-dir", str(self.folder), "--workers", str(workers)]
         environment = {**os.environ, "METRICS_PARTITIONS": "2", **settings}
         with self.log.open("w") as stderr:
             self.process = psutil.Popen(command, env=environment, stdout=-1, stderr=stderr, text=True)
