@@ -9,7 +9,9 @@ import asyncio
 import logging
 import re
 import socket
+import tempfile
 from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import Any, cast
 
 import faust
@@ -40,20 +42,36 @@ class FuzzedApp(faust.App):
         return web_server.BoundedWeb(self, limit=100)
 
 
-class InMemoryWorker:
-    """One worker with a row of `checkout`; it keeps what is posted, and its loop turns only while it is asked."""
+class WatchedReader(FakeReader):
+    """Rows; `was_asked` when anybody got so far as to ask for one."""
 
-    def __init__(self) -> None:
+    was_asked = False
+
+    def holds(self, partition: int) -> str | None:
+        self.was_asked = True
+        return super().holds(partition)
+
+
+class InMemoryWorker:
+    """One worker with a row of `checkout`; it keeps what is posted, and its loop turns only while it is asked.
+
+    Args:
+        guarded: whether it asks for `seeds.TOKEN`, and has a secret that it shares with other workers.
+    """
+
+    def __init__(self, guarded: bool = False) -> None:
+        self.sink = FakeSink()
+        self.reader = WatchedReader({(b"checkout", seeds.HOUR): row(1.0, 2.0, 60.0)})
         connection.LOOK_INTERVAL_S = LOOK_S
         logging.disable(logging.WARNING)
         self.errors: list[str] = []
         self._loop = asyncio.new_event_loop()
         self._loop.set_exception_handler(lambda _, context: self.errors.append(repr(context)))
         self._turns = connection.RequestTurns(self._loop)
-        self._server = self._loop.run_until_complete(self._started())
+        self._server = self._loop.run_until_complete(self._started(_guard() if guarded else {}))
 
-    async def _started(self) -> Any:
-        settings = Settings(_env_file=None, port=1, max_body_bytes=1 << 16, body_timeout_s=1.0)  # type: ignore[call-arg]
+    async def _started(self, guard: dict[str, Any]) -> Any:
+        settings = Settings(_env_file=None, port=1, max_body_bytes=1 << 16, body_timeout_s=1.0, **guard)  # type: ignore[call-arg]
         telemetry = Telemetry()
         app = FuzzedApp(
             "fuzz",
@@ -66,9 +84,8 @@ class InMemoryWorker:
             },
         )
         register_health(app, telemetry, Health())
-        add_view(app, SampleIntake(settings, telemetry, FakeSink()))
-        reader = FakeReader({(b"checkout", seeds.HOUR): row(1.0, 2.0, 60.0)})
-        router = views.register(app, settings, telemetry, reader, FakeOwners(settings.url))
+        add_view(app, SampleIntake(settings, telemetry, self.sink))
+        router = views.register(app, settings, telemetry, self.reader, FakeOwners(settings.url))
         await AsyncExitStack().enter_async_context(router.peers)
         app.web.init_server()
         runner = web.AppRunner(cast(Web, app.web).web_app, access_log=None)
@@ -94,3 +111,11 @@ class InMemoryWorker:
                 return await reader.read()
         finally:
             writer.transport.abort()
+
+
+def _guard() -> dict[str, Any]:
+    """Settings of a worker that asks for a token."""
+    path = Path(tempfile.mkdtemp()) / "tokens"
+    path.touch(mode=0o600)
+    path.write_bytes(seeds.TOKEN_FILES[0])
+    return {"tokens_file": path, "cluster_token": "shared"}

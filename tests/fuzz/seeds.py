@@ -12,6 +12,7 @@ import tempfile
 import uuid
 import zlib
 from functools import cache
+from hashlib import sha256
 from pathlib import Path
 
 import msgspec
@@ -163,6 +164,24 @@ REQUESTS = [
     b"HEAD /checkout/max/2026-11-23 HTTP/1.0\r\n\r\nOPTIONS * HTTP/1.1\r\nHost: localhost\r\n\r\n",
 ]
 
+TOKEN = "metrics_fuzz"
+TOKEN_LINE = {"name": "shop", "scopes": ["ingest", "query"], "prefixes": ["check"]}
+TOKEN_LINE |= {"sha256": sha256(TOKEN.encode()).hexdigest()}
+TOKEN_FILES = [
+    json.dumps(TOKEN_LINE).encode(),
+    b"# comment\n\n" + json.dumps({"name": "grafana", "scopes": ["query"], "cn": "grafana.example"}).encode(),
+]
+_BEARER = f"Authorization: Bearer {TOKEN}\r\n"
+_PROOF = f"X-Metrics-Hop: 1\r\nX-Metrics-Proof: 1795464000000 {'a' * 32} {'b' * 64}\r\n"
+GUARDED = [
+    *REQUESTS,
+    _request("GET /checkout/max/2026-11-23/20", headers=_BEARER),
+    _request("GET /keys?date=2026-11-23", headers=_BEARER + _PROOF),
+    _request("GET /checkout/max/2026-11-23/20", headers=_PROOF + "Origin: https://a.example\r\n"),
+    _request("POST /samples", JSON_BODIES[0], _BEARER),
+    _request("OPTIONS /samples", headers="Origin: https://a\r\nAccess-Control-Request-Method: POST\r\n"),
+]
+
 VALID: dict[str, list[bytes]] = {
     "summary": SUMMARIES,
     "record": RECORDS,
@@ -174,7 +193,9 @@ VALID: dict[str, list[bytes]] = {
     "reply": REPLIES,
     "letter": LETTERS,
     "spool": spools(),
+    "tokens": TOKEN_FILES,
     "http": REQUESTS,
+    "guarded": GUARDED,
 }
 
 

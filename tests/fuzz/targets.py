@@ -28,8 +28,9 @@ from metrics_app.client import transport
 from metrics_app.client.segments import SEGMENT, Segments
 from metrics_app.collector import body as collector_body
 from metrics_app.collector.views import idempotency_key
-from metrics_app.errors import FormatError, InvalidBodyError, InvalidQueryError, MetricsError
+from metrics_app.errors import FormatError, InvalidBodyError, InvalidQueryError, MetricsError, SettingsError
 from metrics_app.http.proof import ROLE
+from metrics_app.http.tokens import Tokens
 from metrics_app.query import keys
 from metrics_app.query.question import Policy, question_of
 from metrics_app.query.reply import format_of
@@ -205,14 +206,36 @@ def _left(folder: Path, owner: str) -> list[object]:
         segments.abandon()
 
 
+def read_tokens(data: bytes) -> None:
+    """A file of tokens is refused, or says who may come in."""
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "tokens"
+        path.touch(mode=0o600)
+        path.write_bytes(data)
+        with suppress(SettingsError):
+            assert Tokens(path).caller(seeds.TOKEN) is None or seeds.TOKEN_FILES[0][-66:-2] in data
+
+
 @cache
-def _worker() -> InMemoryWorker:
-    return InMemoryWorker()
+def _worker(guarded: bool = False) -> InMemoryWorker:
+    return InMemoryWorker(guarded)
 
 
 def read_requests(data: bytes) -> None:
     """What comes over a connection is answered, without a 5xx but for a 503, and then the connection ends."""
     assert all(status < 500 or status == 503 for status in _worker().answer(data))
+
+
+def read_requests_of_strangers(data: bytes) -> None:
+    """The same where a token is needed: without it nobody gets as far as a row, nor puts a sample in."""
+    worker = _worker(guarded=True)
+    worker.sink.chunks.clear()
+    worker.reader.was_asked = False
+    assert all(status < 500 or status == 503 for status in worker.answer(data))
+    if seeds.TOKEN.encode() not in data:
+        assert not worker.sink.chunks
+        assert not worker.reader.was_asked
+    assert all(chunk.key.startswith(b"check") for chunk in worker.sink.chunks)
 
 
 TARGETS: dict[str, Callable[[bytes], None]] = {
@@ -226,5 +249,7 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "reply": read_reply,
     "letter": read_letter,
     "spool": read_spool,
+    "tokens": read_tokens,
     "http": read_requests,
+    "guarded": read_requests_of_strangers,
 }
