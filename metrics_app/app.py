@@ -9,6 +9,7 @@ Called by `serving`, `worker` and `cli.roles`.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import math
 import ssl
@@ -35,6 +36,8 @@ from metrics_app.settings import Settings
 from metrics_app.telemetry import Telemetry
 
 logger = logging.getLogger(__name__)
+
+DELAY_INTERVAL_S = 0.02
 
 Role = Literal["collector", "aggregator", "all"]
 
@@ -65,6 +68,22 @@ class KafkaGate(mode.Service):
     def _say(self, line: str) -> None:
         logger.info("%s", line)
         self._said = line
+
+
+class LoopDelay(mode.Service):
+    """Measures how late the event loop is, all the time."""
+
+    def __init__(self, telemetry: Telemetry) -> None:
+        super().__init__()
+        self._telemetry = telemetry
+
+    @mode.Service.task
+    async def _measure(self) -> None:
+        clock = asyncio.get_running_loop().time
+        while not self.should_stop:
+            due = clock() + DELAY_INTERVAL_S
+            await asyncio.sleep(DELAY_INTERVAL_S)
+            self._telemetry.loop_delay.observe(max(0.0, clock() - due))
 
 
 class MetricsApp(OrderedApp):
@@ -141,7 +160,7 @@ def create_app(settings: Settings, role: Role) -> MetricsApp:
         app.before_kafka.extend(parts.before_kafka)
         app.after_tables.extend(parts.services)
         app.committable = parts.committable
-    app.before_kafka.append(watch)
+    app.before_kafka += [watch, LoopDelay(telemetry)]
     if access.tokens is not None:
         app.health.warnings["tokens"] = access.tokens.problem
         app.before_kafka.append(TokensWatch(access.tokens))

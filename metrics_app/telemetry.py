@@ -14,6 +14,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disa
 
 disable_created_metrics()  # type: ignore[no-untyped-call] # a second series for every counter, that nobody asked for
 
+DELAY_S = (0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
 LATENCY_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 
 
@@ -33,6 +34,12 @@ class Telemetry:
             "metrics_app_clock_disagreements",
             "Stamps of Kafka that differ from the clock of this process by more than METRICS_CLOCK_TOLERANCE_S.",
             ["kafka"],
+            registry=registry,
+        )
+        self.loop_delay = Histogram(
+            "metrics_app_event_loop_delay_seconds",
+            "How late the event loop comes back to a task that waited: what every request waits, at each of its steps.",
+            buckets=DELAY_S,
             registry=registry,
         )
         # collection

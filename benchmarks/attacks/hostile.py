@@ -181,6 +181,7 @@ def half_of_a_megabyte(target: Target) -> bytes:
 
 ATTACKS: dict[str, Attack] = {
     "rejected": posting(rejected_pairs, 12),
+    "bomb": posting(lambda: b" " * (64 << 20), 4),
     "keys": posting(lambda: distinct_keys(100_000, "k%d"), 4),
     "long-keys": posting(lambda: distinct_keys(29_000, "%0256d"), 4),
     "histograms": posting(histograms, 4),
@@ -203,6 +204,18 @@ async def main(name: str, url: str, seconds: float) -> int:
     with suppress(TimeoutError):
         await asyncio.wait_for(ATTACKS[name](target), seconds + 1.0)
     return target.sent
+
+
+async def in_background(name: str, url: str, seconds: float) -> int:
+    """The same in a process of its own, so that the times of others here are not those of a busy sender."""
+    command = [sys.executable, "-m", "benchmarks.attacks.hostile", name, url, str(seconds)]
+    process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
+    try:
+        sent, _ = await process.communicate()
+    finally:
+        with suppress(ProcessLookupError):
+            process.kill()
+    return int(sent or 0)
 
 
 if __name__ == "__main__":

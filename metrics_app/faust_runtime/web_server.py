@@ -13,6 +13,7 @@ import asyncio
 import logging
 import socket
 import ssl
+from collections import deque
 from contextlib import suppress
 from typing import Any, ClassVar
 
@@ -31,6 +32,7 @@ AT_ONCE = 16  # accepted in one turn of the event loop; descriptors closed for t
 HANDSHAKE_S = 15
 FAREWELL_S = 5  # a client has so long to answer the end of TLS
 SEND_BUFFER_BYTES = 256 << 10  # of the kernel, which else keeps megabytes for each client that does not read
+MOST_LISTED = 2  # times the limit, before those that asked something, or are gone, are left out
 PAUSE_S = 0.5  # pause when there is no descriptor for the next connection
 READ_BEFORE_REFUSAL = 64 << 10  # bytes that are unread at a close make the kernel drop the reply
 
@@ -56,6 +58,7 @@ class Listener:
         # behind, the next one gets that and seems to fit, and so they grow until none is left.
         in_use = max(sock.fileno() for sock in sockets) + 1
         self._limit = max(1, min(limit, process.for_clients() - in_use))
+        self._silent: deque[AnsweringHandler] = deque()  # the longest connected first; some have asked something since
         self._arriving: dict[asyncio.Task[None], None] = {}
         self._loop = asyncio.get_running_loop()
         self._turns = RequestTurns(self._loop)
@@ -103,7 +106,8 @@ class Listener:
 
     def _make_room(self) -> bool:
         """Whether a connection could be closed on which nothing was asked yet."""
-        for handler in self._server.connections:
+        while self._silent:  # of those that have asked something since, each is looked at once
+            handler = self._silent.popleft()
             if handler.is_silent:
                 handler.force_close()
                 return True
@@ -138,6 +142,9 @@ class Listener:
                 await self._loop.connect_accepted_socket(lambda: handler, connection)
             else:
                 await self._shake_hands(handler, self.tls, connection)
+            self._silent.append(handler)
+            if len(self._silent) > MOST_LISTED * self._limit:
+                self._silent = deque(each for each in self._silent if each.is_silent)
 
     async def _shake_hands(self, handler: AnsweringHandler, context: ssl.SSLContext, connection: socket.socket) -> None:
         done = self._loop.create_future()
