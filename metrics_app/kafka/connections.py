@@ -18,7 +18,7 @@ from faust.types.auth import CredentialsT
 from yarl import URL
 
 from metrics_app.errors import BrokerError
-from metrics_app.faust_runtime import records
+from metrics_app.faust_runtime import records, silence
 from metrics_app.faust_runtime.consumer import FETCH_WAIT_MS
 from metrics_app.settings import Settings
 
@@ -78,7 +78,7 @@ def producer(settings: Settings, **options: Any) -> AIOKafkaProducer:
 
 def reader(settings: Settings) -> AIOKafkaConsumer:
     """A consumer that belongs to no group and reads what it is told to. To be made inside the running event loop."""
-    return AIOKafkaConsumer(
+    consumer = AIOKafkaConsumer(
         **client_options(settings),
         group_id=None,
         enable_auto_commit=False,
@@ -86,6 +86,7 @@ def reader(settings: Settings) -> AIOKafkaConsumer:
         max_partition_fetch_bytes=READ_AHEAD_BYTES,
         fetch_max_wait_ms=FETCH_WAIT_MS,
     )
+    return silence.bounded(consumer, settings.session_timeout_s)
 
 
 async def everything(settings: Settings, topic: str, partitions: Iterable[int]) -> list[ConsumerRecord]:

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from metrics_app.kafka.ports import HOST
-from tests.faults.proxy import BLACK_HOLE, Proxy, Weather
+from tests.faults.proxy import BLACK_HOLE, FAIR, Proxy, Weather
 
 
 @pytest.fixture
@@ -60,6 +60,49 @@ async def test_slices_arrive_whole(echo):
     async with Proxy(echo[0], seed=1, weather=Weather(slice_bytes=1)) as proxy:
         assert await answer(proxy) == b"hello"
         assert proxy.did["sliced"] >= 5
+
+
+async def test_a_lost_part_is_repeated_after_200_ms_and_what_is_behind_it_waits(echo):
+    async with Proxy(echo[0], seed=1, weather=Weather(loss=0.5)) as proxy:
+        started = time.monotonic()
+        for _ in range(4):
+            assert await answer(proxy, within_s=60) == b"hello"
+        assert proxy.did["repeated"] > 0
+        assert time.monotonic() - started >= 0.2 * proxy.did["repeated"]
+
+
+async def test_a_thin_link_passes_so_many_bytes_a_second(echo):
+    async with Proxy(echo[0], seed=1, weather=Weather(bytes_per_s=50_000)) as proxy:
+        started = time.monotonic()
+        sent = bytes(10_000)
+        assert await answer(proxy, sent, within_s=5) == sent
+        assert time.monotonic() - started >= 0.2
+
+
+async def test_what_was_sent_on_a_cut_link_arrives_when_it_is_whole_again(echo):
+    async with Proxy(echo[0], seed=1, weather=Weather(is_cut=True)) as proxy:
+        asked = asyncio.create_task(answer(proxy, within_s=5))
+        await asyncio.sleep(0.1)
+        assert not echo[1]
+        proxy.weather = FAIR
+        assert await asked == b"hello"
+        assert proxy.did["held"] == 1
+
+
+async def test_a_connection_that_has_lost_bytes_stays_half_open_and_the_server_is_not_told_of_its_end(echo):
+    async with Proxy(echo[0], seed=1, weather=BLACK_HOLE) as proxy:
+        reader, writer = await asyncio.open_connection(HOST, proxy.port)
+        writer.write(b"hello")
+        await asyncio.sleep(0.05)
+        proxy.weather = FAIR
+        writer.write(b"hello")
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(reader.read(1), 0.1)
+        assert await answer(proxy) == b"hello", "another connection"
+        writer.close()
+        await asyncio.sleep(0.05)
+        assert len(proxy.connections) == 1
+        assert echo[1] == [b"hello"]
 
 
 @pytest.mark.parametrize(("weather", "arrived"), [(BLACK_HOLE, False), (Weather(mute=True), True)])
