@@ -15,10 +15,11 @@ import uuid
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
+from random import Random
 from urllib.parse import urlsplit
 
 CONNECT_S = 5.0
-READ_BYTES = 1 << 16
+GENERATED = 60
 
 Attack = Callable[["Target"], Awaitable[None]]
 
@@ -110,6 +111,34 @@ def numbered_series(count: int, step: int) -> bytes:
     return json.dumps({"sender": str(uuid.uuid4()), "series": series}, separators=(",", ":")).encode()
 
 
+def generated(seed: int) -> Iterator[tuple[bytes, str]]:
+    """Bodies within the limits, of every form and shape, each with its content type; the same for a seed."""
+    random = Random(seed)
+    while True:
+        items, keys = round(10 ** random.uniform(0, 5)), round(10 ** random.uniform(0, 4.3))
+        value = random.choice(["1", "-1", "0.5", "1e300", "17592186044416"])
+        shape = random.choice(SHAPES)
+        texts = [shape % {"k": number % keys, "v": value, "i": number, "h": _hour()} for number in range(items)]
+        if shape.startswith('{"key"') and '"hour"' in shape:
+            yield f'{{"sender":"{uuid.UUID(int=seed)}","series":[{",".join(texts)}]}}'.encode(), "application/json"
+        elif random.random() < 0.3:
+            yield "\n".join(texts).encode(), "application/x-ndjson"
+        else:
+            yield f"[{','.join(texts)}]".encode(), "application/json"
+
+
+SHAPES = [
+    '["k%(k)d",%(v)s]',
+    '["' + "long" * 60 + '%(k)d",%(v)s]',
+    '{"key":"k%(k)d","value":%(v)s}',
+    '{"key":"k%(k)d","value":%(v)s,"id":"%(i)d"}',
+    '{"key":"k%(k)d","value":%(v)s,"timestamp":"2026-11-26T10:00:00.%(i)06dZ"}',
+    '{"key":"k%(k)d","value":%(v)s,"unknown":[[[%(i)d]]]}',
+    '{"key":"k%(k)d","hour":%(h)d,"first":%(i)d,"values":[%(v)s,%(v)s]}',
+    '{"key":"k%(k)d","hour":%(h)d,"first":%(i)d00,"values":[1,2,3]}',
+]
+
+
 def _hour() -> int:
     return int(time.time()) // 3600
 
@@ -121,6 +150,13 @@ def posting(body: Callable[[], bytes], connections: int, a_second: float = 0.0) 
         await target.ask(itertools.repeat(target.post(body())), connections, a_second)
 
     return attack
+
+
+async def any_body(target: Target) -> None:
+    """Generated bodies, a new one each time."""
+    bodies = generated(round(time.time()))
+    ready = [target.post(*next(bodies)) for _ in range(GENERATED)]
+    await target.ask(itertools.cycle(ready), 8)
 
 
 def asking(path: Callable[[], str], connections: int, a_second: float) -> Attack:
@@ -187,6 +223,7 @@ ATTACKS: dict[str, Attack] = {
     "histograms": posting(histograms, 4),
     "series": posting(lambda: numbered_series(98_000, 1), 4),
     "gaps": posting(lambda: numbered_series(16_384, 2), 2, 4.0),
+    "generated": any_body,
     "unread": holding(300, lambda target: target.get(open_hour("summary")) * 200, b"", 5.0),
     "silent": holding(1150, lambda _: b""),
     "summaries": asking(lambda: day_of("summary"), 1500, 1000.0),
