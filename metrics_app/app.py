@@ -149,7 +149,7 @@ def create_app(settings: Settings, role: Role) -> MetricsApp:
         app.health.checks["kafka"] = app.kafka_gate.problem
         problems.register(app, "POST", [collector.PATH], "collector", settings.collector_url)
     else:
-        publisher = collector.register(app, settings, telemetry, app.health, watch.problem)
+        publisher = collector.register(app, settings, telemetry, app.health, access, watch.problem)
         app.health.checks["kafka"] = publisher.problem  # it knows more than the gate: also outages after the start
         app.before_kafka.append(publisher)
     if role == "collector":

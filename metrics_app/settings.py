@@ -98,6 +98,9 @@ class Settings(BaseSettings):
         description="Bytes of bodies over 64 KiB that are still to come, of one client half of it, "
         "but at least one body of each of two clients; beyond: 503.",
     )
+    small_request_lane: bool = Field(
+        True, description="Whether a small POST /samples that arrives whole is answered past aiohttp's own machinery."
+    )
     max_inflated_bytes: int = Field(8 << 20, ge=1024, description="Largest request body after decompression.")
     max_items: int = Field(100_000, ge=1, description="Most samples in one request.")
     max_pending_bytes: int = Field(64 << 20, ge=1 << 20, description="Samples held unacknowledged; beyond: 503.")

@@ -20,6 +20,7 @@ from aiohttp import HttpVersion11, StreamReader, web
 
 from metrics_app.collector.senders import Admits
 from metrics_app.errors import BodyTooLargeError, InvalidBodyError, OverloadedError, SlowBodyError, UnsupportedTypeError
+from metrics_app.faust_runtime.small_requests import SmallRequest
 from metrics_app.turns import Slice, turn
 from metrics_app.wire import bodies
 from metrics_app.wire.ownership import NO_OWNER, Owner
@@ -30,7 +31,7 @@ TURN_BYTES = 128 << 10
 GZIP = ("gzip", "x-gzip")  # the second is the first (RFC 9110, 8.4.1.3)
 
 
-def is_gzipped(request: web.Request) -> bool:
+def is_gzipped(request: web.Request | SmallRequest) -> bool:
     """Whether the body is to be decompressed.
 
     Raises:

@@ -33,8 +33,10 @@ from metrics_app.errors import (
     KeyReuseError,
     OverloadedError,
 )
-from metrics_app.http.access import caller_of
-from metrics_app.http.problems import Check, Health, json_reply
+from metrics_app.faust_runtime.small_requests import MOST_BODY_BYTES, ROUTES, SmallRequest, SmallRoute
+from metrics_app.http.access import Access, caller_of
+from metrics_app.http.problems import Check, Health, answering, json_reply
+from metrics_app.http.tokens import ANYBODY
 from metrics_app.settings import Settings
 from metrics_app.telemetry import Telemetry
 from metrics_app.wire import bodies, dropped
@@ -52,16 +54,25 @@ OUT_OF_BOUNDS = {"timestamp", "hour"}  # rejected for these reasons, a sample ma
 _IDEMPOTENCY_KEY = re.compile(r'"([ -~]{1,255})"|([!#-~][ -~]{0,254})')
 
 
-def register(app: faust.App, settings: Settings, telemetry: Telemetry, health: Health, topics: Check) -> Publisher:
+def register(
+    app: faust.App, settings: Settings, telemetry: Telemetry, health: Health, access: Access, topics: Check
+) -> Publisher:
     """The publisher that has to run for the view, which is added to the app, to take anything.
 
     Args:
+        access: who may come in; the middleware asks it, and the lane for small requests whether it need not be asked.
         topics: why nothing may be put into the topics, though Kafka is there.
     """
     publisher = Publisher(settings, telemetry, topics)
     health.checks["hour"] = publisher.clocks.doubt
     health.warnings["clock of the collector"] = publisher.clocks.warning
-    add_view(app, SampleIntake(settings, telemetry, publisher, publisher.doubt))
+    intake = SampleIntake(settings, telemetry, publisher, publisher.doubt)
+    add_view(app, intake)
+    if settings.small_request_lane:
+        web_app = cast(Web, app.web).web_app
+        answer = answering(telemetry, PATH, intake.take)
+        route = SmallRoute(answer, takes=access.passes, is_dated=lambda: publisher.clocks.is_vouched_for)
+        add_lane(web_app, settings, route)
 
     async def hide_date(_request: web.Request, response: web.StreamResponse) -> None:
         if not publisher.clocks.is_vouched_for:  # clients set their clocks by it
@@ -80,6 +91,12 @@ def add_view(app: faust.App, intake: SampleIntake) -> None:
     router = cast(Web, app.web).web_app.router
     router.add_post(PATH, intake.take, expect_handler=body.expect)
     router.add_get(TOP_SENDERS, intake.top_senders)
+
+
+def add_lane(app: web.Application, settings: Settings, route: SmallRoute) -> None:
+    """Let small requests that arrive whole be answered past aiohttp, with the same bytes."""
+    if settings.max_body_bytes >= MOST_BODY_BYTES:  # else a body that is not taken could be among them
+        app.setdefault(ROUTES, {})["POST", PATH] = route
 
 
 class Sink(Protocol):
@@ -113,7 +130,7 @@ class SampleIntake:
         self._senders = Senders(settings.max_rows_an_hour, settings.max_rows_of_a_client)
         self._parsing = Parsing(limits, settings.max_inflated_bytes, settings.body_timeout_s)
 
-    async def take(self, request: web.Request) -> web.Response:
+    async def take(self, request: web.Request | SmallRequest) -> web.Response:
         """The reply to one POST.
 
         Raises:
@@ -122,12 +139,12 @@ class SampleIntake:
             ForbiddenSamplesError: every key in it is somebody else's.
             OverloadedError: it cannot be kept now.
         """
-        caller = caller_of(request)
+        caller = ANYBODY if isinstance(request, SmallRequest) else caller_of(request)
         owner = Owner(caller.name, caller.prefixes) if caller.name else NO_OWNER
         request_id = owner.request_id(idempotency_key(request))
         lost = dropped.read(request.headers.get(dropped.HEADER, ""))
         gzipped, content_type = body.is_gzipped(request), request.headers.get("Content-Type", "")
-        sent = await self._bodies.read(request)
+        sent = request.body if isinstance(request, SmallRequest) else await self._bodies.read(request)
         client, now_s = caller.name or request.remote or "", time.time()
         account, admits = self._senders.account(client), self._senders.admission(client, now_s)
         whole = RequestBody(sent, content_type, gzipped, request_id, client, admits, owner)
@@ -181,7 +198,7 @@ class SampleIntake:
         return json_reply(self._senders.top(by), headers={"Cache-Control": "no-store"})
 
 
-def idempotency_key(request: web.Request) -> bytes:
+def idempotency_key(request: web.Request | SmallRequest) -> bytes:
     """The text of the Idempotency-Key header, quoted or bare; empty without one.
 
     Raises:

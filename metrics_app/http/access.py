@@ -9,6 +9,7 @@ Handlers look at keys themselves: `caller_of` says whose request it is.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal
 
 from aiohttp import web
@@ -107,6 +108,15 @@ class Access:
         if self.tokens is not None:
             request[CALLER] = self._caller(request, self.tokens)
         return None
+
+    def passes(self, headers: Mapping[str, str]) -> bool:
+        """Whether anybody may come in who shows a known host, and `enter` and `leave` change nothing for him.
+
+        Args:
+            headers: ASCII, with a Host and none of the others that these two read.
+        """
+        host = headers["Host"]
+        return self.tokens is None and (host in self._known_hosts or self._hosts.know(host))
 
     def leave(self, request: web.Request, reply: web.StreamResponse) -> None:
         """Adds what the asking worker, browser or cache has to know."""

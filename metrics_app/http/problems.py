@@ -87,22 +87,43 @@ class Gate(Protocol):
 def problem_middleware(telemetry: Telemetry, gate: Gate | None = None) -> Any:
     """Middleware that turns every error, ours or the framework's, into a problem document and counts the reply."""
 
-    counters: dict[tuple[str, int], Any] = {}  # looking a counter up by its labels takes longer than counting
+    count = counting(telemetry)
 
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
         reply = await _answer(request, handler, gate)
         resource = request.match_info.route.resource
-        route = resource.canonical if resource is not None else "none"
-        counter = counters.get((route, reply.status))
-        if counter is None:
-            counter = counters[route, reply.status] = telemetry.requests.labels(route, str(reply.status))
-        counter.inc()
+        count(resource.canonical if resource is not None else "none", reply.status)
         if gate is not None:
             gate.leave(request, reply)
         return finished(reply)
 
     return middleware
+
+
+def counting(telemetry: Telemetry) -> Callable[[str, int], None]:
+    """Counts a reply of a route by its status."""
+    counters: dict[tuple[str, int], Any] = {}  # looking a counter up by its labels takes longer than counting
+
+    def count(route: str, status: int) -> None:
+        counter = counters.get((route, status))
+        if counter is None:
+            counter = counters[route, status] = telemetry.requests.labels(route, str(status))
+        counter.inc()
+
+    return count
+
+
+def answering(telemetry: Telemetry, route: str, handler: Handler) -> Handler:
+    """The handler with what the middleware does, for requests that do not pass through aiohttp (`SmallRequest`)."""
+    count = counting(telemetry)
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        reply = await _answer(request, handler, None)
+        count(route, reply.status)
+        return finished(reply)
+
+    return answer
 
 
 async def _answer(request: web.Request, handler: Handler, gate: Gate | None) -> web.StreamResponse:
