@@ -21,7 +21,9 @@ from rich.live import Live
 from rich.table import Table
 
 from metrics_app.cli.child import cancel
+from metrics_app.cli.query import TokenFile, shown
 from metrics_app.cli.terminal import err, examples, out, print_json, print_line, say
+from metrics_app.credentials import NO_CREDENTIALS, Credentials
 from metrics_app.verify.plan import Form, Plan
 
 if TYPE_CHECKING:
@@ -72,6 +74,7 @@ def drill(
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Start an installation for the drill alone, in a temporary folder.")
     ] = False,
+    token_file: TokenFile = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
@@ -97,7 +100,7 @@ def drill(
         private = stack.enter_context(PrivateUp(FRESH_WORKERS)) if fresh else None
         folder = private.folder if private else settings.load(data_dir=data_dir).data_dir
         scene = find(folder, chosen, tuple(url or ()), is_explicit=faults is not None)
-        plan = _plan(scene, rate, keys, seed)
+        plan = _plan(scene, rate, keys, seed, NO_CREDENTIALS if fresh else shown(token_file))
         _confirm(scene, plan, yes)
         done = asyncio.run(_perform(scene, plan, kills))
         if private:
@@ -147,10 +150,20 @@ def _kinds(faults: str | None) -> set[Kind]:
         raise typer.BadParameter(f"{error}; expected some of {', '.join(Kind)}", param_hint="--faults") from None
 
 
-def _plan(scene: Scene, rate: float, keys: int, seed: int) -> Plan:
+def _plan(scene: Scene, rate: float, keys: int, seed: int, credentials: Credentials) -> Plan:
     batch = max(1, min(MOST_IN_A_REQUEST, round(rate / REQUESTS_A_SECOND)))
     return Plan(
-        rate, keys, LONGEST_S, batch, Form.PAIRS, scene.urls, KEPT_S, drain_s=PATIENCE_S, seed=seed, patience_s=KEPT_S
+        rate,
+        keys,
+        LONGEST_S,
+        batch,
+        Form.PAIRS,
+        scene.urls,
+        KEPT_S,
+        drain_s=PATIENCE_S,
+        seed=seed,
+        patience_s=KEPT_S,
+        credentials=credentials,
     )
 
 
@@ -171,9 +184,9 @@ async def _perform(scene: Scene, plan: Plan, kills: int) -> Drilled:
 
     from metrics_app.verify.course import Drill
 
-    async with aiohttp.ClientSession() as session:
+    async with aiohttp.ClientSession(headers=plan.credentials.headers()) as session:
         course = Drill(session, scene.targets, scene.ready_urls, plan, kills, say)
-        async with shown(course):
+        async with watched(course):
             return await course.run()
 
 
@@ -182,7 +195,7 @@ LINE_S = 5.0
 
 
 @asynccontextmanager
-async def shown(drill: Drill) -> AsyncIterator[None]:
+async def watched(drill: Drill) -> AsyncIterator[None]:
     """Shows the drill while the block runs."""
     showing = asyncio.create_task(_renewed(drill) if err.is_terminal else _told(drill))
     try:

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from metrics_app.cli.query import DEFAULT_URL
+from metrics_app.cli.query import DEFAULT_URL, TokenFile, shown
 from metrics_app.cli.terminal import examples, out, print_json, progress_bar
 from metrics_app.verify.plan import Form, Plan
 
@@ -43,6 +43,7 @@ def load(
     in_flight: Annotated[int, typer.Option(min=1, max=4096, help="Most requests unanswered at a time.")] = 256,
     drain: Annotated[float, typer.Option(min=0, help="Longest wait, in seconds, until all accepted is counted.")] = 30,
     seed: Annotated[int, typer.Option(help="Seed of the response times.")] = 1,
+    token_file: TokenFile = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Send made-up response times at a fixed rate and check that each is counted once.
@@ -55,7 +56,18 @@ def load(
 
     urls = tuple(url or [DEFAULT_URL])
     plan = Plan(
-        rate, keys, duration, batch, form, urls, until_kept, in_flight, drain, seed, query_urls=tuple(query_url or ())
+        rate,
+        keys,
+        duration,
+        batch,
+        form,
+        urls,
+        until_kept,
+        in_flight,
+        drain,
+        seed,
+        query_urls=tuple(query_url or ()),
+        credentials=shown(token_file),
     )
     done = asyncio.run(perform(plan, progress=progress_bar))
     if json:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from http import HTTPStatus
+from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 from urllib.parse import quote, urlencode
 
@@ -20,6 +21,7 @@ import urllib3
 
 from metrics_app.cli.answers import pretty
 from metrics_app.cli.terminal import examples, out, print_json, print_line, say
+from metrics_app.credentials import NO_CREDENTIALS, Credentials
 from metrics_app.errors import ClientError, InvalidQueryError, NoDataError, reason
 
 TIMEOUT_S = 10.0  # above the service's own deadlines, so that its answer is seen rather than our timeout
@@ -35,7 +37,27 @@ class Reply(NamedTuple):
     document: dict[str, Any]
 
 
-def ask(method: str, url: str, body: bytes | None = None, content_type: str = "application/json") -> Reply:
+TokenFile = Annotated[
+    Path | None, typer.Option(help="File with the token to show.", show_default="METRICS_TOKEN, or METRICS_TOKEN_FILE")
+]
+
+
+def shown(token_file: Path | None) -> Credentials:
+    """The token of an option or of the environment; there is no option for the token itself: others would see it.
+
+    Raises:
+        ClientError: the file, or what the environment says, is no token.
+    """
+    try:
+        credentials = Credentials.given(file=token_file)
+    except ValueError as error:
+        raise ClientError(f"METRICS_TOKEN: {error}") from None
+    if token_file is not None and not credentials.headers():
+        raise ClientError(f"--token-file {token_file}: cannot be read, or is no token")
+    return credentials
+
+
+def ask(method: str, url: str, credentials: Credentials = NO_CREDENTIALS, body: bytes | None = None) -> Reply:
     """The reply of the service, whatever its status.
 
     Raises:
@@ -43,9 +65,8 @@ def ask(method: str, url: str, body: bytes | None = None, content_type: str = "a
     """
     timeout = urllib3.Timeout(TIMEOUT_S)
     try:
-        reply = urllib3.request(
-            method, url, body=body, headers={"Content-Type": content_type}, timeout=timeout, retries=False
-        )
+        headers = {"Content-Type": "application/json", **credentials.headers()}
+        reply = urllib3.request(method, url, body=body, headers=headers, timeout=timeout, retries=False)
         return Reply(reply.status, msgspec.json.decode(reply.data, type=dict[str, Any]))
     except urllib3.exceptions.HTTPError as error:
         raise ClientError(f"no answer from {url}: {reason(error)}") from error
@@ -82,6 +103,7 @@ def query(
     threshold: Annotated[float | None, typer.Option(help="For under: the share of values up to this one.")] = None,
     unit: Annotated[str, typer.Option(help="Unit of the threshold: that of the service.")] = "ms",
     url: Url = DEFAULT_URL,
+    token_file: TokenFile = None,
     json: Annotated[bool, typer.Option("--json", help="Print the answer as it came.")] = False,
 ) -> None:
     """Ask what was recorded for one key; in the current UTC hour unless another time is named."""
@@ -89,21 +111,22 @@ def query(
         raise typer.BadParameter("either a date, or --from and --to")
     given = {"from": start, "to": end, "with": baseline, unit: threshold}
     parameters = {name: str(value) for name, value in given.items() if value is not None}
-    answer = fetch(url, [key, stat, *_when(date, hour, in_path=start is None and end is None)], parameters)
+    path = [key, stat, *_when(date, hour, in_path=start is None and end is None)]
+    answer = fetch(url, path, parameters, shown(token_file))
     if json or "buckets" in answer:
         print_json(answer)
     else:
         out.print(pretty(answer))
 
 
-def fetch(url: str, path: list[str], parameters: dict[str, str]) -> dict[str, Any]:
+def fetch(url: str, path: list[str], parameters: dict[str, str], credentials: Credentials) -> dict[str, Any]:
     """The answer of the service.
 
     Raises:
         NoDataError, InvalidQueryError, ClientError: it has none, with its own reason.
     """
     asked = f"?{urlencode(parameters)}" if parameters else ""
-    reply = ask("GET", f"{url.rstrip('/')}/{'/'.join(quote(part, safe='') for part in path)}{asked}")
+    reply = ask("GET", f"{url.rstrip('/')}/{'/'.join(quote(part, safe='') for part in path)}{asked}", credentials)
     document = reply.document
     if reply.status == HTTPStatus.OK:
         return document
@@ -132,15 +155,17 @@ def keys(
     prefix: Annotated[str, typer.Option(help="Only keys that begin so.")] = "",
     limit: Annotated[int | None, typer.Option(min=1, help="At most so many.", show_default="all")] = None,
     url: Url = DEFAULT_URL,
+    token_file: TokenFile = None,
     json: Annotated[bool, typer.Option("--json", help="Print one document with all of them.")] = False,
 ) -> None:
     """List the keys recorded on a day. Exits with 1 when a part of the service did not answer."""
     asked = {name: value for name, value in (("date", date), ("prefix", prefix)) if value}
     found: list[str] = []
     unanswered: set[int] = set()
+    credentials = shown(token_file)
     while True:
         left = {} if limit is None else {"limit": str(min(limit - len(found), 100))}
-        page = fetch(url, ["keys"], asked | left)
+        page = fetch(url, ["keys"], asked | left, credentials)
         asked |= {"date": page["date"], "after": page["next"]}
         found += page["keys"]
         unanswered.update(page["unanswered"])

@@ -24,8 +24,9 @@ import msgspec
 import typer
 from msgspec import Raw
 
-from metrics_app.cli.query import DEFAULT_URL, Url, ask
+from metrics_app.cli.query import DEFAULT_URL, TokenFile, Url, ask, shown
 from metrics_app.cli.terminal import examples, print_json, print_line, say
+from metrics_app.credentials import NO_CREDENTIALS, Credentials
 from metrics_app.errors import ClientError
 
 EXAMPLES = examples(
@@ -45,10 +46,12 @@ class Sending:
 
     Attributes:
         batch: its name; the same samples sent again under it count once, within the reach of ids.
+        credentials: what the service is shown.
         rejected: what the service or the reader of lines refused, each with its line.
     """
 
     batch: str
+    credentials: Credentials = NO_CREDENTIALS
     accepted: int = 0
     rejected: list[dict[str, Any]] = field(default_factory=list)
 
@@ -67,7 +70,9 @@ class Sending:
     def _post(self, url: str, lines: list[Line]) -> None:
         if not lines:
             return
-        reply = ask("POST", f"{url.rstrip('/')}/samples", msgspec.json.encode([line.item for line in lines]))
+        reply = ask(
+            "POST", f"{url.rstrip('/')}/samples", self.credentials, msgspec.json.encode([line.item for line in lines])
+        )
         if "accepted" not in reply.document:  # it is also in the problem document of a request without a usable sample
             raise ClientError(f"not accepted: {reply.document.get('detail', f'status {reply.status}')}")
         self.accepted += reply.document["accepted"]
@@ -106,6 +111,7 @@ def send(
         typer.Option(help="Name of this input: sent again under it, a line counts once.", show_default="a new one"),
     ] = None,
     url: Url = DEFAULT_URL,
+    token_file: TokenFile = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Send one sample, or those on stdin; exit code 1 when any was not accepted.
@@ -115,7 +121,7 @@ def send(
     """
     if key is not None and value is None:
         raise typer.BadParameter("a value must follow the key")
-    sending = Sending(batch or f"send-{uuid.uuid4().hex[:12]}")
+    sending = Sending(batch or f"send-{uuid.uuid4().hex[:12]}", shown(token_file))
     at = None if timestamp is None else _parsed(timestamp)
     if key is None or value is None:
         lines = samples(sys.stdin.buffer, sending.batch, at)

@@ -18,6 +18,7 @@ from metrics_app.client.engine import Engine
 from metrics_app.client.intake import Intake
 from metrics_app.client.options import Options, Stats
 from metrics_app.client.timer import Timer
+from metrics_app.credentials import Credentials
 
 DEFAULT_URL = "http://127.0.0.1:8080"
 DEFAULTS = Options()
@@ -36,9 +37,11 @@ class BaseClient:
             METRICS_URL, separated by commas, or http://127.0.0.1:8080.
         options: limits and times.
         clock: nanoseconds since the epoch, by the clock of this machine; tests give another one.
+        token: shown to the collectors; None: the environment's METRICS_TOKEN, or what is in the file METRICS_TOKEN_FILE
+            at each request.
 
     Raises:
-        ValueError: a URL or an option is unusable. Nothing raises from then on.
+        ValueError: a URL, the token or an option is unusable. Nothing raises from then on.
         OSError: the folder of the spool is unusable.
     """
 
@@ -47,15 +50,18 @@ class BaseClient:
         urls: str | Sequence[str] | None = None,
         options: Options = DEFAULTS,
         clock: Callable[[], int] = time_ns,
+        *,
+        token: str | None = None,
     ) -> None:
         self._urls = _checked(urls)
         self._options = options
         self._clock = clock
+        self._credentials = Credentials.given(token)
         self.enabled = os.environ.get("METRICS_DISABLED", "").strip().lower() in _OFF
         self._closed = False
         in_lists = min(_MOST_IN_LISTS, max(_LEAST_IN_LISTS, options.max_bytes // 4 // _LISTED_BYTES))
         self._intake = Intake(options.max_keys, in_lists, self._relieve, clock)
-        self._engine = Engine(self._intake, self._urls, options, clock)
+        self._engine = Engine(self._intake, self._urls, options, clock, self._credentials)
         # an attribute, so that a call costs one step less than through the method below
         self.record = self._intake.record if self.enabled else _ignore  # type: ignore[method-assign]
         if self.enabled:
@@ -93,7 +99,7 @@ class BaseClient:
         """In the child of a fork: nothing recorded, another sender, no threads until the first value."""
         self._intake.clear()
         self._engine.abandon()
-        self._engine = Engine(self._intake, self._urls, self._options, self._clock)
+        self._engine = Engine(self._intake, self._urls, self._options, self._clock, self._credentials)
         if self._closed:
             self._intake.close()
 

@@ -26,6 +26,7 @@ from metrics_app.client.intake import Intake
 from metrics_app.client.options import Dropped, Options, Stats, states
 from metrics_app.client.outcome import BatchOutcome, Skew
 from metrics_app.client.transport import Addresses, Transport
+from metrics_app.credentials import NO_CREDENTIALS, Credentials
 
 if TYPE_CHECKING:
     from metrics_app.client.spool import Spool
@@ -40,7 +41,14 @@ HASTE_S = 60.0  # after a signal to end, what is recorded is sent with the next 
 class Engine:
     """Everything of a client but its intake. It belongs to one process: after a fork another one is made."""
 
-    def __init__(self, intake: Intake, urls: Sequence[str], options: Options, clock: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        intake: Intake,
+        urls: Sequence[str],
+        options: Options,
+        clock: Callable[[], int],
+        credentials: Credentials = NO_CREDENTIALS,
+    ) -> None:
         self._intake = intake
         self._options = options
         self._addresses = Addresses(urls, options.backoff_first_s, options.backoff_max_s)
@@ -49,7 +57,7 @@ class Engine:
         tidings = Tidings()
         self._buffer = _buffer(options, self._dropped, self._spool, tidings)
         self._gathering = Gathering(options)
-        transport = Transport(options.headers, options.connect_timeout_s, clock)
+        transport = Transport(options.headers, options.connect_timeout_s, clock, credentials)
         self._outcome = BatchOutcome(
             self._buffer,
             self._dropped,

@@ -22,11 +22,13 @@ from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionErro
 from urllib3.util import Retry, Timeout
 
 from metrics_app.client.buffer import Batch
+from metrics_app.credentials import NO_CREDENTIALS, Credentials
 from metrics_app.errors import UNREADABLE
 from metrics_app.wire.dropped import HEADER
 
 # "not now": the same request may be taken later
 RETRIED = frozenset({408, 425, 429, 502, 503, 504})
+NOT_YET = frozenset({401})  # about the token, not about the batch: another one may come, and values wait for it
 # more about a server, or the proxy before it, than about the request: tried a few more times
 DOUBTED_ALSO = frozenset({409, 421})
 ABOUT_THE_REQUEST = frozenset({501, 505})  # and everything else below 500
@@ -90,12 +92,20 @@ class Transport:
 
     Args:
         clock: nanoseconds since the epoch, by the clock of this machine.
+        credentials: what collectors are shown; `headers` win.
     """
 
-    def __init__(self, headers: Mapping[str, str], connect_timeout_s: float, clock: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        headers: Mapping[str, str],
+        connect_timeout_s: float,
+        clock: Callable[[], int],
+        credentials: Credentials = NO_CREDENTIALS,
+    ) -> None:
         self._headers = {"Content-Type": "application/msgpack", "User-Agent": "metrics-app", **headers}
         self._connect_timeout_s = connect_timeout_s
         self._clock = clock
+        self._credentials = credentials
         self._pool = urllib3.PoolManager(maxsize=1)
         # one place retries: this one knows no other address, and would sleep where nobody can wake it
         self._after = Retry(total=0, allowed_methods={"POST"}, status_forcelist=RETRIED)
@@ -106,7 +116,7 @@ class Transport:
         Args:
             dropped: text of the header that reports dropped values.
         """
-        headers = dict(self._headers)
+        headers = {**self._credentials.headers(), **self._headers}
         if batch.gzipped:
             headers["Content-Encoding"] = "gzip"
         if dropped:
@@ -147,7 +157,7 @@ class Transport:
 
 
 def _meaning(status: int) -> Result:
-    if status in RETRIED:
+    if status in RETRIED or status in NOT_YET:
         return Result.NOT_NOW
     if status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
         return Result.TOO_LARGE

@@ -9,6 +9,8 @@ import math
 from dataclasses import dataclass
 from enum import StrEnum
 
+from metrics_app.credentials import NO_CREDENTIALS, Credentials
+
 
 class Form(StrEnum):
     """How a body is written; the names of --form."""
@@ -26,6 +28,7 @@ class Plan:
     `until_kept_s` over 0 sends each request again until it is accepted; `drain_s` bounds the wait at the end and
     `patience_s` that for a single answer: a worker that takes partitions over may need it. Where `query_urls` are
     given, questions go there and only samples to `urls`. `run_id` is part of every key; empty: one is made up.
+    `credentials` is the token that all requests show.
     """
 
     rate: float
@@ -41,6 +44,7 @@ class Plan:
     patience_s: float = 30.0
     query_urls: tuple[str, ...] = ()
     run_id: str = ""
+    credentials: Credentials = NO_CREDENTIALS
 
     @property
     def asked(self) -> tuple[str, ...]:

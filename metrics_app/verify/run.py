@@ -81,7 +81,7 @@ async def perform(
     """
     run_id = plan.run_id or uuid.uuid4().hex[:8]
     pool = batches(keys_of(run_id, plan.keys), plan.batch, plan.requests, plan.seed)
-    async with _session() as session:
+    async with _session(plan) as session:
         reader = Reader(session, plan.asked, plan.patience_s)
         freshness = Freshness(Sender(session, plan.urls), reader, f"load-{run_id}-probe")
         encoder, ledger = Encoder(plan.form), ledger or Ledger()
@@ -110,15 +110,16 @@ async def read_back(plan: Plan, ledger: Ledger, progress: Progress = silent) -> 
         ClientError: the service does not answer queries.
     """
     expected = ledger.expected()
-    async with _session() as session:
+    async with _session(plan) as session:
         with progress("reading back", len(expected)) as advance:
             reader = Reader(session, plan.asked, plan.patience_s)
             found = await drained(reader, expected, plan.drain_s, lambda left: advance(len(expected) - left))
     return verdict_of(ledger, found)
 
 
-def _session() -> aiohttp.ClientSession:
-    return aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=30))
+def _session(plan: Plan) -> aiohttp.ClientSession:
+    connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=30)
+    return aiohttp.ClientSession(connector=connector, headers=plan.credentials.headers())
 
 
 async def _greet(session: aiohttp.ClientSession, plan: Plan) -> None:

@@ -217,7 +217,7 @@ def test_above_a_rate_a_histogram_is_sent_and_nothing_but_quantiles_gets_less_ex
 def test_a_refused_batch_is_dropped_counted_and_logged_once(
     connect: Connect, collector: Collector, caplog: pytest.LogCaptureFixture
 ) -> None:
-    collector.mode = 401
+    collector.mode = 403
     client = connect(collector)
     with caplog.at_level(logging.INFO, "metrics_app.client"):
         for _ in range(3):
@@ -225,7 +225,7 @@ def test_a_refused_batch_is_dropped_counted_and_logged_once(
             assert not client.flush(10)
     assert collector.requests == 3 + 1, "none was sent twice; once it tried to say that some are missing"
     assert client.stats().dropped == {"refused": 3}
-    assert len([record for record in caplog.records if "status 401: told to" in record.message]) == 1
+    assert len([record for record in caplog.records if "status 403: told to" in record.message]) == 1
 
 
 def test_a_series_that_a_collector_rejects_is_counted(connect: Connect, collector: Collector, clock: AppClock) -> None:
