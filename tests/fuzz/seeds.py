@@ -93,7 +93,8 @@ JSON_BODIES = [
     )
 ]
 LINES = b'["a",1]\n\n{"key":"b","value":2}\n["a",null]\n'
-MSGPACK_BODIES = [msgspec.msgpack.encode(value) for value in (PACKED, ONE, MANY)]
+CUT = {"series": [{"key": "a", "hour": HOUR, "values": bytes(12)}]}  # one value and a half
+MSGPACK_BODIES = [msgspec.msgpack.encode(value) for value in (PACKED, ONE, MANY, CUT)]
 CONTENT_TYPES = ("application/json", "application/x-ndjson", "application/msgpack", "", "text/plain; charset=utf-8")
 # byte 0: content type, whether gzipped, whether the request has an id
 BODIES = [
@@ -178,7 +179,7 @@ GUARDED = [
     _request("GET /checkout/max/2026-11-23/20", headers=_BEARER),
     _request("GET /keys?date=2026-11-23", headers=_BEARER + _PROOF),
     _request("GET /checkout/max/2026-11-23/20", headers=_PROOF + "Origin: https://a.example\r\n"),
-    _request("POST /samples", JSON_BODIES[0], _BEARER),
+    *(_request("POST /samples", body, _BEARER) for body in JSON_BODIES),
     _request("OPTIONS /samples", headers="Origin: https://a\r\nAccess-Control-Request-Method: POST\r\n"),
 ]
 
