@@ -78,7 +78,7 @@ class Clocks:
         self.tolerance_s = tolerance_s
         self._telemetry = telemetry
         self._readings: dict[int, ClockReading] = {}
-        self._agreeing: tuple[float, float] | None = None  # see `_all_agree`; None after a new reading
+        self._agreeing: tuple[float, float] | None = None  # see `all_agree`; None after a new reading
         self._odd: Odd | None = None
         self._said_s = -SAY_AGAIN_S
         telemetry.clock_difference.labels(role).set_function(lambda: self.difference_s)
@@ -163,7 +163,7 @@ class Clocks:
         It can when at least half of the brokers written to agree, or see the same hour.
         """
         now = self.now()
-        if self._all_agree(now):
+        if self.all_agree(now):
             return None
         against = [reading for reading in self._readings.values() if not self._is_hour_sure(reading, now)]
         if 2 * len(against) <= len(self._readings):
@@ -175,7 +175,7 @@ class Clocks:
         """Whether Kafka was asked, and our clock can say which hour it is."""
         return bool(self._readings) and self.doubt() is None
 
-    def _all_agree(self, now: Instant) -> bool:
+    def all_agree(self, now: Instant) -> bool:
         """Whether no leader differs by more than the tolerance; quick, for it is asked with each request.
 
         Our clock minus the monotonic one then lies between two bounds that stay the same until a new append.

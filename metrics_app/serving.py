@@ -87,7 +87,7 @@ async def _run(app: MetricsApp, settings: Settings) -> Ending:
     await asyncio.wait([asyncio.create_task(asked.wait()), crashed], return_when=asyncio.FIRST_COMPLETED)
     crash = crashed.result() if crashed.done() else None
     if crash is None and not app.health.problems():  # nobody sends anything to one that was not ready
-        crash = await _let_go(app, crashed, asked, settings.stop_delay_s)
+        crash = await go_on_unready(app, crashed, asked, settings.stop_delay_s)
     end = STOPPED if crash is None else _end_of(crash)
     app.health.ending = end.why
     deadline.begin()
@@ -139,7 +139,7 @@ async def _stopped(app: MetricsApp, grace_s: float, end: Ending) -> Ending:
     )
 
 
-async def _let_go(
+async def go_on_unready(
     app: MetricsApp, crashed: asyncio.Task[BaseException | None], asked: asyncio.Event, delay_s: float
 ) -> BaseException | None:
     """Goes on, not ready, until the delay is over or a stop is asked for again; the reason when the app crashes."""

@@ -1,6 +1,9 @@
 """Finds the private names of libraries that the product uses; `make docs` writes those of one folder into ADR 1.
 
-A name is private when it begins with one underscore. Called by `tests/test_private_names.py`.
+A name is private when it begins with one underscore. Those of the product that a test uses are found as well: a test
+that needs them is one of the code as it is written, and not of what it promises.
+
+Called by `tests/test_private_names.py`.
 """
 
 from __future__ import annotations
@@ -125,6 +128,30 @@ def uses_of(path: Path) -> list[Use]:
     module = importlib.import_module(name)
     classes = [kind for kind in vars(module).values() if inspect.isclass(kind) and kind.__module__ == name]
     return uses_in(path.read_text(), classes)
+
+
+def private_names_of_product() -> set[str]:
+    """All that are defined anywhere in the package."""
+    trees = [ast.parse(path.read_text()) for path in PACKAGE.rglob("*.py")]
+    return {name for tree in trees for name in _defined(tree) if is_private(name)}
+
+
+def uses_of_product_in(source: str, of_product: set[str]) -> list[Use]:
+    """Uses of these private names in a test that does not define them itself: imported, read, or patched by name."""
+    tree = ast.parse(source)
+    found = {use for use in (*_of_others(tree), *_patched(tree)) if use.name in of_product}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("metrics_app"):
+            found |= {Use(node.lineno, each.name, "imported") for each in node.names if is_private(each.name)}
+    return sorted(found)
+
+
+def _patched(tree: ast.Module) -> Iterator[Use]:
+    """Names that `setattr` and its like get: the function, that of a MonkeyPatch, and `mock.patch.object`."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and re.search(r"(attr|patch|patch\.object)$", ast.unparse(node.func)):
+            texts = [each.value for each in node.args if isinstance(each, ast.Constant) and isinstance(each.value, str)]
+            yield from (Use(node.lineno, text.rpartition(".")[2], "by name") for text in texts)
 
 
 def table() -> str:

@@ -10,8 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from metrics_app.clocks import ClockReading, Clocks, Instant
+from metrics_app.collector import producer
 from metrics_app.collector.producer import LOG_APPEND_TIME, Connection
+from metrics_app.kafka import connections, topics
 from metrics_app.telemetry import Telemetry
+from tests.collector.fakes import until
 from tests.conftest import MakeSettings
 
 TOLERANCE_S = 10.0
@@ -42,9 +45,9 @@ def test_whether_all_agree_is_what_every_reading_says(aheads: list[float], steps
     for passed_s, step_s in steps:
         own_s, monotonic_s = clocks.instant
         clocks.instant = Instant(own_s + passed_s + step_s, monotonic_s + passed_s)
-        worst_s = max((abs(each.difference_s(clocks.instant)) for each in clocks._readings.values()), default=0.0)
+        worst_s = abs(clocks.difference_s)
         if abs(worst_s - TOLERANCE_S) > 1e-6:
-            assert clocks._all_agree(clocks.instant) == (worst_s <= TOLERANCE_S)
+            assert clocks.all_agree(clocks.instant) == (worst_s <= TOLERANCE_S)
 
 
 def test_each_request_asks_for_it_and_does_not_go_through_all_partitions(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -52,8 +55,7 @@ def test_each_request_asks_for_it_and_does_not_go_through_all_partitions(monkeyp
     for partition in range(512):
         appended(clocks, partition, 0.0)
     assert clocks.doubt() is None
-    monkeypatch.setattr(clocks, "_readings", None)
-    monkeypatch.setattr(ClockReading, "kafka_s", None)
+    monkeypatch.setattr(ClockReading, "stamp_s", property(lambda _: pytest.fail("a reading is looked at")))
     assert clocks.doubt() is None
 
 
@@ -84,6 +86,9 @@ class Broker:
         cluster = SimpleNamespace(leader_for_partition=lambda tp: 1)
         self.client = SimpleNamespace(cluster=cluster)
 
+    async def start(self) -> None:
+        pass
+
     async def partitions_for(self, topic: str) -> set[int]:
         return set(range(8))
 
@@ -93,13 +98,21 @@ class Broker:
 
 
 async def test_a_broker_that_is_set_right_is_believed_though_only_one_partition_shows_it(
-    make_settings: MakeSettings,
+    make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    connection, broker = Connection(make_settings(), Telemetry()), Broker()
-    for partition in range(8):
-        await connection._append(broker, partition, b"")
-    assert connection.clocks.doubt() is not None
-    broker.ahead_s = 0.0
-    await connection._ask_the_time(broker)
-    assert connection.clocks.doubt() is None
-    assert not connection.clocks.disputed
+    async def done(*_: object) -> None:
+        pass
+
+    broker = Broker()
+    monkeypatch.setattr(producer, "ASK_AGAIN_S", 0.01)
+    monkeypatch.setattr(producer, "abandon", done)
+    monkeypatch.setattr(topics, "meet", done)
+    monkeypatch.setattr(topics, "ensure", done)
+    monkeypatch.setattr(connections, "producer", lambda *_, **__: broker)
+    connection = Connection(make_settings(), Telemetry())
+    async with connection:
+        await until(lambda: connection.problem() is None)
+        assert [await connection.send(partition, b"") for partition in range(8)] == [None] * 8
+        assert connection.clocks.doubt() is not None
+        broker.ahead_s = 0.0
+        await until(lambda: connection.clocks.doubt() is None and not connection.clocks.disputed)

@@ -92,7 +92,7 @@ def distance(a: HourlySummary, b: HourlySummary) -> Distance:
     lo, hi = _bounds_of_distance(a, b)
     least, most = (exactly(lo).value,) * 2 if lo == hi else (down(lo), up(hi))
     root = math.sqrt(a.count / (a.count + b.count) * b.count)
-    return Distance(least, most, _smirnov((root + 0.12 + 0.11 / root) * least))
+    return Distance(least, most, smirnov((root + 0.12 + 0.11 / root) * least))
 
 
 def _shift(stat: str, summary: HourlySummary, baseline: HourlySummary) -> Shift:
@@ -176,7 +176,7 @@ def _up_to_bucket(*both: Buckets) -> list[Counts]:
     return found
 
 
-def _smirnov(x: float) -> float:
+def smirnov(x: float) -> float:
     """P(sup |B| >= x) of the Brownian bridge B (Smirnov 1948); x is corrected for small samples (Stephens 1970)."""
     if x < 0.3:  # the series needs ever more terms and the sum is 1 to five digits
         return 1.0

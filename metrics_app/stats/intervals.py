@@ -57,11 +57,11 @@ def ranks(count: int, q: float, tail: float) -> tuple[int, int] | None:
     if not 0.0 < q < 1.0 or not count:
         return None
     narrow = math.sqrt(count * q * (1.0 - q)) <= SPREAD_MAX
-    lower, upper = _exact(count, q, tail) if narrow else _normal(count, q, tail)
+    lower, upper = exact_ranks(count, q, tail) if narrow else normal_ranks(count, q, tail)
     return (lower - 1, upper - 1) if lower >= 1 and upper <= count else None
 
 
-def _exact(count: int, q: float, tail: float) -> tuple[int, int]:
+def exact_ranks(count: int, q: float, tail: float) -> tuple[int, int]:
     """The greatest l with P(B < l) <= tail, the least u with P(B >= u) <= tail, B binomial(count, q)."""
     mean, spread = count * q, math.sqrt(count * q * (1.0 - q))
     first = max(0, math.floor(mean - _REACH * spread - 20))
@@ -77,6 +77,7 @@ def _exact(count: int, q: float, tail: float) -> tuple[int, int]:
     return first + below, last + 1 - above
 
 
-def _normal(count: int, q: float, tail: float) -> tuple[int, int]:
+def normal_ranks(count: int, q: float, tail: float) -> tuple[int, int]:
+    """The same two ranks by the normal approximation, each 3 further out so that the interval is never narrower."""
     reach = NormalDist().inv_cdf(1.0 - tail) * math.sqrt(count * q * (1.0 - q))
     return math.floor(count * q - reach) - 3, math.ceil(count * q + reach) + 3

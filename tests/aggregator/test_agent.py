@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import struct
 import time
-from collections.abc import AsyncIterator, Collection
+from collections.abc import Collection
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -23,7 +23,9 @@ from metrics_app.aggregator.partitions import Partitions
 from metrics_app.telemetry import Telemetry
 from metrics_app.wire import record
 from metrics_app.wire.chunk import Chunk
+from tests.aggregator.conftest import flusher_of
 from tests.metrics import value_of
+from tests.sim.link import OneRun
 from tests.turns import Others
 
 HOUR = 498_740
@@ -54,20 +56,6 @@ class Consumer:
         return dict.fromkeys(tps, self.earliest)
 
 
-class OneRun:
-    """A stream, as Faust gives it to an agent, with one run in it."""
-
-    def __init__(self, run: Any) -> None:
-        self.run = run
-        self.channel = faked(queue=faked(empty=lambda: True))
-
-    def noack(self) -> OneRun:
-        return self
-
-    async def events(self) -> AsyncIterator[Any]:
-        yield faked(message=self.run)
-
-
 class Worker:
     """A folding agent with everything around it, in generation 1, owning partition 1."""
 
@@ -77,6 +65,7 @@ class Worker:
         self.partitions = Partitions(table, FoldLimits(), telemetry=self.telemetry)
         self.partitions.assign({1})
         self.dead: list[tuple[int, str]] = []
+        self.flush = flusher_of(self.partitions).flush
         self.in_row = 100  # dead letters after which the partition stops
         self.folding = Folding(
             self.app,
@@ -90,15 +79,6 @@ class Worker:
 
     async def _bury(self, record: Any, reason: str) -> None:
         self.dead.append((record.offset, reason))
-
-    async def flush(self) -> None:
-        for partition, active in self.partitions.active.items():
-            flush = active.fold.take(as_of=0.0)
-            checkpoint_row = (rows.CHECKPOINT_KEY, rows.encode_checkpoint(flush.checkpoint))
-            self.partitions.table.store.write(
-                self.partitions.table.changelog_tp(partition), [*flush.rows, checkpoint_row], None
-            )
-            active.fold.flushed(flush)
 
     async def deliver(self, *offsets: int, generation: int = 1, value: bytes | None = None, later_ms: int = 0) -> None:
         """Records in runs of one."""

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from metrics_app.aggregator.fencing import Acknowledged, Records, changelog_reader
+from metrics_app.aggregator import row as rows
+from metrics_app.aggregator.fencing import changelog_reader
 from metrics_app.aggregator.flusher import Flusher
-from metrics_app.aggregator.fold import FoldLimits
+from metrics_app.aggregator.fold import HOUR_MS, FoldLimits
 from metrics_app.aggregator.partitions import Partitions
 from metrics_app.kafka import connections, topics
 from metrics_app.settings import Settings
 from metrics_app.telemetry import Telemetry
+from metrics_app.wire.chunk import Chunk
 
 pytestmark = pytest.mark.kafka
 
 BATCH_BYTES = 1024
+HOUR = 498_740
 
 
 @pytest.fixture
@@ -39,7 +43,7 @@ async def flusher(table, here):
         changelog_reader(here),
     )
     yield flusher
-    await flusher._drop_producer()
+    await flusher.stop()
 
 
 async def written(settings: Settings, partition: int, count: int) -> list[tuple[int, bytes, bytes]]:
@@ -55,26 +59,37 @@ async def written(settings: Settings, partition: int, count: int) -> list[tuple[
         return found
 
 
-def offsets(spans: list[Acknowledged]) -> list[int]:
-    return [offset for span in spans for offset in range(span.first, span.first + span.records)]
+def fold(flusher: Flusher, partition: int, offset: int, values: dict[bytes, int]) -> None:
+    """Folds a record with so many different values of each key."""
+    chunks = [Chunk(key, HOUR, np.arange(float(count)).tobytes()) for key, count in values.items()]
+    flusher.partitions.of(partition).fold.apply(offset, HOUR * HOUR_MS, chunks)
 
 
 async def test_the_offsets_of_a_flush_are_those_its_rows_have_in_the_changelog(flusher, here):
-    """Also over several batches, and with a row larger than a batch."""
-    rows: Records = [(b"key-%d" % n, b"%d" % n * 50) for n in range(40)]
-    rows[7] = (b"large", bytes(3 * BATCH_BYTES))
-    producer = await flusher._connected()
-    first = await flusher._send(producer, {0: rows, 2: rows[:1], 3: []})
-    again = await flusher._send(producer, {0: rows[:2]})
-    assert len(first[0]) > 3
-    assert offsets(first[0] + again[0]) == list(range(42))
-    assert (offsets(first[2]), first[3]) == ([0], [])
-    found = await written(here, 0, 42)
-    assert found == [(offset, key, value) for offset, (key, value) in enumerate(rows + rows[:2])]
+    """Also over several batches, and with a row larger than a batch: the local copy claims just what was sent."""
+    flusher.partitions.assign({0, 2})
+    few = {b"key-%d" % n: 1 + n % 3 for n in range(40)}
+    fold(flusher, 0, 0, few | {b"large": 500})
+    fold(flusher, 2, 0, {b"key": 1})
+    await flusher.flush()
+    store, large = flusher.table.store, rows.hour_key(HOUR, b"large")
+    assert [store.persisted_offset(flusher.table.changelog_tp(partition)) for partition in (0, 2)] == [41, 1]
+    fold(flusher, 0, 1, {b"key-1": 1, b"key-2": 1})
+    await flusher.flush()
+    assert store.persisted_offset(flusher.table.changelog_tp(0)) == 44
+    found = await written(here, 0, 45)
+    assert [offset for offset, _, _ in found] == list(range(45))
+    assert max(len(value) for _, _, value in found) > BATCH_BYTES
+    newest = {key: value for _, key, value in found}
+    assert len(newest) == 42
+    assert large in newest
+    assert newest == {key: store.read(0, key) for key in newest}
 
 
 async def test_what_others_wrote_between_our_records_is_read_and_no_more(flusher, here):
-    producer = await flusher._connected()
-    await flusher._send(producer, {0: [(b"key-%d" % n, b"%d" % n) for n in range(10)]})
+    flusher.partitions.assign({0})
+    fold(flusher, 0, 0, {b"key-%d" % n: 1 for n in range(10)})
+    await flusher.flush()
+    found = await written(here, 0, 11)
     tp = flusher.table.changelog_tp(0)
-    assert await flusher.read_changelog(tp, 3, 6) == [(b"key-%d" % n, b"%d" % n) for n in (3, 4, 5)]
+    assert await flusher.read_changelog(tp, 3, 6) == [(key, value) for _, key, value in found[3:6]]

@@ -8,46 +8,22 @@ from typing import Any
 
 import numpy as np
 import pytest
-from aiokafka.errors import KafkaConnectionError
-from faust.types import TP
 
 from metrics_app.aggregator import row as rows
-from metrics_app.aggregator.fencing import Acknowledged, Records
-from metrics_app.aggregator.flusher import Flusher
 from metrics_app.aggregator.fold import HOUR_MS, FoldLimits
 from metrics_app.aggregator.partitions import Partitions
 from metrics_app.aggregator.row import NO_STAMP, Checkpoint, Row
 from metrics_app.stats.summary import HourlySummary
-from metrics_app.telemetry import Telemetry
 from metrics_app.wire.chunk import Chunk
+from tests.aggregator.conftest import Changelog, flusher_of
 
 HOUR = 498_740
 KEY = rows.hour_key(HOUR, b"d")
 
 
-class Changelog:
-    """One partition of it; may be away for readers."""
-
-    def __init__(self) -> None:
-        self.records: Records = []
-        self.is_away = False
-        self.read: list[tuple[int, int]] = []
-
-    async def send(
-        self, _flusher: Flusher, _producer: Any, records: dict[int, Records]
-    ) -> dict[int, list[Acknowledged]]:
-        first = len(self.records)
-        self.records += records[1]
-        return {1: [Acknowledged(first, len(records[1]), 1)]}
-
-    async def between(self, _tp: TP, start: int, stop: int) -> Records:
-        if self.is_away:
-            raise KafkaConnectionError("away")
-        self.read.append((start, stop))
-        return self.records[start:stop]
-
-    def last(self, row_key: bytes) -> rows.Version:
-        return rows.version_of([value for key, value in self.records if key == row_key][-1])
+def last(changelog: Changelog, row_key: bytes) -> rows.Version:
+    """Of the newest record of a row."""
+    return rows.version_of([value for key, value in changelog.records if key == row_key][-1])
 
 
 def a_row(stamp: int) -> bytes:
@@ -62,8 +38,7 @@ class Owner:
     def __init__(self, table: Any, changelog: Changelog) -> None:
         self.partitions = Partitions(table, FoldLimits())
         self.partitions.assign({1})
-        self.flusher = Flusher(table, self.partitions, Telemetry(), 1.0, 8.0, object, changelog.between)
-        self.flusher.producer = object()
+        self.flusher = flusher_of(self.partitions, changelog)
         self.offset = NO_STAMP
 
     async def fold_and_flush(self, key: bytes = b"d") -> None:
@@ -78,10 +53,8 @@ class Owner:
 
 
 @pytest.fixture
-def changelog(monkeypatch: pytest.MonkeyPatch) -> Changelog:
-    changelog = Changelog()
-    monkeypatch.setattr(Flusher, "_send", lambda *args: changelog.send(*args))
-    return changelog
+def changelog() -> Changelog:
+    return Changelog()
 
 
 @pytest.fixture
@@ -102,9 +75,9 @@ async def test_an_older_state_that_landed_last_is_written_over_at_once(owner: Ow
     await owner.fold_and_flush()
     changelog.records.append((KEY, a_row(stamp=0)))
     await owner.fold_and_flush(b"another")
-    assert changelog.last(KEY).stamp == 0
+    assert last(changelog, KEY).stamp == 0
     await owner.flusher.flush()
-    assert changelog.last(KEY).stamp == 1
+    assert last(changelog, KEY).stamp == 1
     written = len(changelog.records)
     await owner.flusher.flush()
     assert len(changelog.records) == written, "once is enough"
@@ -169,7 +142,7 @@ async def test_an_owner_that_finds_an_older_state_last_while_it_recovers_writes_
     owner = Owner(table, changelog)
     owner.partitions.of(1)
     await owner.flusher.flush()
-    assert changelog.last(KEY).stamp == 5
+    assert last(changelog, KEY).stamp == 5
 
 
 async def test_a_changelog_that_gives_offsets_again_is_not_trusted_and_none_of_it_is_claimed(

@@ -80,6 +80,6 @@ async def test_a_letter_counts_as_kept_only_when_it_is_also_while_the_worker_sto
     letter.cancel()
 
 
-async def test_a_letter_and_a_flush_at_the_same_time_make_one_producer(flusher: Flusher, producer: Producer) -> None:
-    await asyncio.gather(flusher._connected(), flusher.dead_letter("dead", b"x", HEADERS))
-    assert producer.starts == 1
+async def test_two_letters_at_the_same_time_make_one_producer(flusher: Flusher, producer: Producer) -> None:
+    await asyncio.gather(*(flusher.dead_letter("dead", each, HEADERS) for each in (b"x", b"y")))
+    assert (producer.starts, len(producer.kept)) == (1, 2)

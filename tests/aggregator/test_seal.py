@@ -9,38 +9,15 @@ import pytest
 
 from metrics_app.aggregator import fencing
 from metrics_app.aggregator import row as rows
-from metrics_app.aggregator.fencing import Acknowledged, Records
-from metrics_app.aggregator.flusher import Flusher
 from metrics_app.aggregator.fold import HOUR_MS, FoldLimits
 from metrics_app.aggregator.partitions import Partitions
-from metrics_app.telemetry import Telemetry
 from metrics_app.wire.chunk import Chunk
+from tests.aggregator.conftest import Changelog, flusher_of
 
 HOUR = 498_740
 IN_HOUR_MS = HOUR * HOUR_MS + 1000
 CLOSED_MS = (HOUR + 1) * HOUR_MS + fencing.GRACE_MS
 KEYS = [b"a", b"b", b"c", b"d", b"e"]
-
-
-class Changelog:
-    """What a flush sends; may refuse."""
-
-    def __init__(self) -> None:
-        self.written: list[tuple[bytes, bytes]] = []
-        self.refuses = False
-
-    async def send(
-        self, _flusher: Flusher, _producer: Any, records: dict[int, Records]
-    ) -> dict[int, list[Acknowledged]]:
-        if self.refuses:
-            raise TimeoutError
-        before = len(self.written)
-        self.written += records[1]
-        return {1: [Acknowledged(before, len(self.written) - before, 1)]}
-
-
-async def nothing_between(*_: Any) -> list[tuple[bytes, bytes]]:
-    return []
 
 
 class Worker:
@@ -49,16 +26,9 @@ class Worker:
     def __init__(self, table: Any, changelog: Changelog, monkeypatch: pytest.MonkeyPatch) -> None:
         self.partitions = Partitions(table, FoldLimits())
         self.partitions.assign({1})
-        self.flusher = Flusher(table, self.partitions, Telemetry(), 1.0, 8.0, object, nothing_between)
-        self.flusher.producer = object()
+        self.flusher = flusher_of(self.partitions, changelog)
         self.changelog = changelog
         self.offset = self.partitions.of(1).fold.offset
-
-        async def nothing() -> None:
-            pass
-
-        monkeypatch.setattr(Flusher, "_send", lambda *args: changelog.send(*args))
-        monkeypatch.setattr(self.flusher, "_drop_producer", nothing)
         monkeypatch.setattr("metrics_app.aggregator.flusher.RETRY_S", 0)
 
     def fold(self, at_ms: int, *keys: bytes, hour: int = HOUR) -> None:
@@ -68,10 +38,11 @@ class Worker:
 
     async def flush(self) -> list[bytes]:
         """Keys of the rows of HOUR that a flush writes."""
-        self.changelog.written.clear()
+        before = len(self.changelog.records)
         await self.flusher.flush()
+        self.written = self.changelog.records[before:]
         prefix = rows.hour_key(HOUR, b"")
-        return [row_key[len(prefix) :] for row_key, _ in self.changelog.written if row_key.startswith(prefix)]
+        return [row_key[len(prefix) :] for row_key, _ in self.written if row_key.startswith(prefix)]
 
 
 @pytest.fixture
@@ -97,13 +68,13 @@ async def test_sealed_rows_are_what_was_durable(worker: Worker) -> None:
     before = {row_key: store.read(1, row_key) for row_key in (rows.hour_key(HOUR, key) for key in KEYS)}
     worker.fold(CLOSED_MS, b"x", hour=HOUR + 1)
     await worker.flush()
-    assert {row_key: value for row_key, value in worker.changelog.written if row_key in before} == before
+    assert {row_key: value for row_key, value in worker.written if row_key in before} == before
 
 
 async def test_a_row_that_changes_in_the_same_flush_is_not_followed_by_its_older_state(worker: Worker) -> None:
     worker.fold(CLOSED_MS, b"c")
     assert sorted(await worker.flush()) == KEYS
-    written = dict(worker.changelog.written)
+    written = dict(worker.written)
     row = rows.decode_row(written[rows.hour_key(HOUR, b"c")], 1000)
     assert row.summary.count == 2
 
@@ -146,10 +117,10 @@ async def test_an_owner_that_takes_over_goes_by_the_clock_its_predecessor_had_re
 
 async def test_a_slice_that_was_not_acknowledged_goes_out_again(worker: Worker) -> None:
     worker.fold(CLOSED_MS, b"x", hour=HOUR + 1)
-    worker.changelog.refuses = True
+    worker.changelog.link.mode = "down"
     assert await worker.flush() == []
     assert worker.flusher.failing_since is not None
-    worker.changelog.refuses = False
+    worker.changelog.link.mode = "fast"
     assert await worker.flush() == KEYS
     assert worker.flusher.failing_since is None
 

@@ -14,6 +14,7 @@ from metrics_app.aggregator import fencing
 from metrics_app.aggregator import row as rows
 from metrics_app.aggregator.completeness import LogEnd
 from metrics_app.aggregator.fold import HOUR_MS, FoldLimits, PartitionFold
+from metrics_app.aggregator.origin import CopyOrigin
 from metrics_app.aggregator.partitions import Partitions
 from metrics_app.aggregator.reader import TableReader
 from metrics_app.aggregator.role import final_after_s
@@ -21,7 +22,6 @@ from metrics_app.aggregator.row import NO_CHECKPOINT, Checkpoint, Row
 from metrics_app.aggregator.source_log import LogClock, Witness
 from metrics_app.aggregator.table import HourlyTable
 from metrics_app.clocks import Instant
-from metrics_app.holdings import ACTIVE
 from metrics_app.query.answer import is_final
 from metrics_app.query.question import Window
 from metrics_app.stats.summary import HourlySummary
@@ -29,6 +29,7 @@ from metrics_app.wire.chunk import Chunk
 from tests.aggregator.conftest import active_of
 
 HOUR = 498_740
+LONG_AGO = HOUR - 100_000
 NOW_MS = HOUR * HOUR_MS + 1000
 DAY_MS = 24 * HOUR_MS
 LIMITS = FoldLimits()
@@ -274,7 +275,16 @@ def test_an_hour_is_final_when_no_collector_can_be_sending_of_it_any_more(table,
     settings = make_settings(request_deadline_s=deadline_s)
     after_s = final_after_s(settings)
     assert after_s >= 2 * deadline_s + settings.clock_tolerance_s
-    reader: Any = TableReader(SimpleNamespace(), table, Partitions(table, LIMITS), SimpleNamespace(), after_s)  # type: ignore[arg-type]
-    window = Window(HOUR, HOUR + 1, "hour")
+    app: Any = SimpleNamespace(tables=SimpleNamespace(actives_ready=True), rebalancing=False)
+    copies: Any = SimpleNamespace(current={1}, progress={})
+    reader = TableReader(app, table, Partitions(table, LIMITS), copies, after_s)
+    window, tp = Window(LONG_AGO, LONG_AGO + 1, "hour"), table.changelog_tp(1)
+    table.store.note_whole(1)
+    table.store.matched(1, CopyOrigin("here", "topic"))
     for as_of, final in ((window.end_s + after_s - 1, False), (window.end_s + after_s, True)):
-        assert is_final(reader._found(Row(HourlySummary()), as_of, False, ACTIVE), window) == final
+        checkpoint = (rows.CHECKPOINT_KEY, rows.encode_checkpoint(Checkpoint(0, 7, as_of)))
+        row = (rows.hour_key(LONG_AGO, b"k"), rows.encode_row(Row(HourlySummary())))
+        table.store.write(tp, [row, checkpoint], None)
+        found = reader.read(1, b"k", LONG_AGO)
+        assert found is not None
+        assert is_final(found, window) == final

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import weakref
 
 import pytest
 
@@ -30,10 +31,17 @@ async def test_what_is_not_done_in_time_fails_and_what_is_does_not():
 
 async def test_nothing_is_kept_once_its_time_is_over():
     deadlines, loop = Deadlines(0.01), asyncio.get_running_loop()
+    kept = weakref.WeakSet[asyncio.Future[None]]()
     for _ in range(100):
         outcome = loop.create_future()
+        kept.add(outcome)
         deadlines.watch(outcome)
         outcome.set_result(None)
+    del outcome
+    assert len(kept) == 100
     await asyncio.sleep(0.05)
-    assert not deadlines._waiting
-    assert deadlines._timer is None
+    assert not kept
+    last = loop.create_future()
+    deadlines.watch(last)
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(last, 5)

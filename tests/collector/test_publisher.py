@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from aiokafka import TopicPartition
@@ -287,17 +288,25 @@ async def test_a_request_given_up_before_its_record_left_is_never_stored(setting
         assert (await values_of(here, "gone"), await values_of(here, "here")) == ([], [1])
 
 
-async def test_a_producer_that_failed_for_good_is_replaced(settings: MakeSettings) -> None:
+async def test_a_producer_that_failed_for_good_is_replaced(
+    settings: MakeSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A gap in the sequence numbers is what a batch that failed for good leaves behind."""
+    made, new = [], connections.producer
+
+    def noted(*args: Any, **options: Any) -> Any:
+        made.append(new(*args, **options))
+        return made[-1]
+
+    monkeypatch.setattr(connections, "producer", noted)
     here = settings(partitions=1)
     async with publisher(here) as running:
         await until_connected(running)
         await running.publish([chunk("a", 1)])
-        broken = running._connection._producer
-        broken._txn_manager.increment_sequence_number(TopicPartition(here.samples_topic, 0), 100)
+        made[-1]._txn_manager.increment_sequence_number(TopicPartition(here.samples_topic, 0), 100)
         assert MAYBE_KEPT in str(await refusal(running, chunk("a", 2)))
         await until_connected(running)
-        assert running._connection._producer is not broken
+        assert len(made) == 2
         await running.publish([chunk("a", 3)])
         assert await values_of(here, "a") == [1, 3]
 

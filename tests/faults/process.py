@@ -96,25 +96,25 @@ class Process:
 
     def kill(self) -> None:
         """SIGKILL, as a crash would."""
-        self._signal(signal.SIGKILL)
+        self.send_signal(signal.SIGKILL)
         self.is_paused = False
-        self._wait(10.0)
+        self.wait(10.0)
 
     def pause(self) -> None:
         """SIGSTOP: it holds its connections and does nothing, as a machine that hangs."""
-        self._signal(signal.SIGSTOP)
+        self.send_signal(signal.SIGSTOP)
         self.is_paused = True
 
     def resume(self) -> None:
         """SIGCONT."""
-        self._signal(signal.SIGCONT)
+        self.send_signal(signal.SIGCONT)
         self.is_paused = False
 
     def stop(self, within_s: float = 30.0) -> int:
         """SIGTERM; returns the exit code."""
         if self.is_running:
-            self._signal(signal.SIGTERM)
-        return self._wait(within_s)
+            self.send_signal(signal.SIGTERM)
+        return self.wait(within_s)
 
     def end(self) -> None:
         """Makes sure that it has ended, whatever state it is in."""
@@ -130,11 +130,11 @@ class Process:
         """All of its log since it was started last."""
         return self.log.read_text(errors="replace").rpartition("--- start")[2]
 
-    def _signal(self, number: signal.Signals) -> None:
+    def send_signal(self, number: signal.Signals) -> None:
         assert self.is_running, f"{self.name} is not running: {self.tail()}"
         assert self._process is not None
         self._process.send_signal(number)
 
-    def _wait(self, within_s: float) -> int:
+    def wait(self, within_s: float) -> int:
         assert self._process is not None
         return self._process.wait(within_s)

@@ -81,9 +81,9 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Process]]:
 def test_the_process_is_gone_within_its_grace(start: Callable[..., Process], fault: str) -> None:
     process = start(fault)
     if fault not in CRASHES_BY_ITSELF:
-        process._signal(signal.SIGTERM)
+        process.send_signal(signal.SIGTERM)
     sentence, code = ENDS[fault]
-    assert process._wait(GRACE_S + MARGIN_S) == code, process.tail()
+    assert process.wait(GRACE_S + MARGIN_S) == code, process.tail()
     assert sentence in process.said
     assert not is_open(process)
 
@@ -98,25 +98,25 @@ def is_open(process: Process) -> bool:
 def test_every_signal_that_asks_for_an_end_drains(start: Callable[..., Process], number: signal.Signals) -> None:
     process = start("nothing")
     for harmless in (signal.SIGUSR1, signal.SIGUSR2, signal.SIGPIPE):
-        process._signal(harmless)
+        process.send_signal(harmless)
     time.sleep(0.2)
     assert process.is_listening()
-    process._signal(number)
-    assert process._wait(MARGIN_S) == 0, process.tail()
+    process.send_signal(number)
+    assert process.wait(MARGIN_S) == 0, process.tail()
     assert f"{number.name}: stopping" in process.said, "among what SIGUSR1 and SIGUSR2 print, which may take a while"
 
 
 def test_a_second_signal_does_not_cut_the_stop_short(start: Callable[..., Process]) -> None:
     process = start("stop-never-ends")
     for _ in range(3):
-        process._signal(signal.SIGTERM)
+        process.send_signal(signal.SIGTERM)
         time.sleep(0.1)
-    assert process._wait(GRACE_S + MARGIN_S) == EXIT_CRASHED, process.tail()
+    assert process.wait(GRACE_S + MARGIN_S) == EXIT_CRASHED, process.tail()
 
 
 def test_a_process_that_is_ending_says_so_under_livez(start: Callable[..., Process]) -> None:
     process = start("stop-never-ends", METRICS_STOP_GRACE_S="5")
-    process._signal(signal.SIGTERM)
+    process.send_signal(signal.SIGTERM)
     statuses, detail = [], ""
     while process.is_running:
         status, body = livez(process)
@@ -153,13 +153,13 @@ def test_sighup_reads_certificates_again_and_a_bad_one_changes_nothing(
     assert held.getresponse().read()
 
     certificates.make(tmp_path)
-    process._signal(signal.SIGHUP)
+    process.send_signal(signal.SIGHUP)
     until(lambda: "read again" in process.tail())
     renewed = ssl.get_server_certificate(address)
     assert renewed == files["tls_cert_file"].read_text() != before
 
     files["tls_key_file"].write_text("no key")
-    process._signal(signal.SIGHUP)
+    process.send_signal(signal.SIGHUP)
     until(lambda: "stay as they were" in process.tail())
     assert ssl.get_server_certificate(address) == renewed
     held.request("GET", "/livez")

@@ -46,7 +46,7 @@ def test_a_full_disk_ends_a_worker_with_a_sentence_and_what_was_accepted_counts_
                 sent += status(worker, "POST", "/samples", body) == 202
             except OSError:
                 break
-        assert worker._wait(60) == EXIT_CRASHED, worker.tail()
+        assert worker.wait(60) == EXIT_CRASHED, worker.tail()
         assert "No space left on device" in worker.tail(3)
         ballast.unlink()
         installation.restart("a")

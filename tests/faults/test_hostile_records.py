@@ -98,7 +98,7 @@ def test_a_flush_that_raises_ends_the_worker_without_another_flush(
     with contextlib.suppress(OSError, http.client.HTTPException):  # it may end before it has replied
         ledger.send(7, name=step)
         is_kept = True
-    assert worker._wait(30) == 70
+    assert worker.wait(30) == 70
     assert "a flush failed: " in worker.tail()
     assert not fail.exists()
     installation.restart("a")
@@ -131,7 +131,7 @@ def test_garbage_stops_its_partition_alone_and_what_is_accepted_meanwhile_is_not
     others = [key for key in new.values() if key not in stopped]
     assert worker.is_ready(), "the others are still folded"
     ledger.send(keys=[*stopped, *others])
-    asyncio.run(eventually(lambda: all(ledger._count(key) == 1 for key in others), 20))
+    asyncio.run(eventually(lambda: all(ledger.count(key) == 1 for key in others), 20))
     with pytest.raises(urllib.error.HTTPError) as refused:
         ledger.ask(stopped[0])
     assert (refused.value.code, refused.value.headers["Retry-After"]) == (503, "1")

@@ -56,7 +56,7 @@ def test_a_consumer_that_stops_fetching_ends_the_worker_and_the_next_one_goes_on
     stall.touch()
     time.sleep(2)  # a fetch under way ends after a second
     ledger.send(5)
-    assert worker._wait(60) == 70
+    assert worker.wait(60) == 70
     assert "has records and none is folded, for" in worker.tail()
     stall.unlink()
     installation.restart("a")
@@ -89,7 +89,7 @@ def test_a_recovery_that_reads_nothing_ends_the_worker_and_the_next_one_recovers
     installation.wipe("a")
     stall.touch()
     worker.start()
-    assert worker._wait(60) == 70
+    assert worker.wait(60) == 70
     assert "recovery reads nothing from the changelog, for" in worker.tail()
     stall.unlink()
     installation.restart("a")

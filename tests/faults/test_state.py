@@ -69,9 +69,9 @@ class Ledger:
 
     def found(self) -> dict[str, int]:
         """Count of each key; -1 where there is no answer now."""
-        return {key: self._count(key) for key in self.counts}
+        return {key: self.count(key) for key in self.counts}
 
-    def _count(self, key: str) -> int:
+    def count(self, key: str) -> int:
         try:
             return self.ask(key)
         except urllib.error.HTTPError as error:
@@ -254,7 +254,7 @@ def test_a_second_worker_on_the_folder_says_so_and_leaves_the_first_alone(
     installation.data_dir("second").symlink_to(installation.data_dir("a"))
     second = installation.add("second", "all")
     second.start()
-    assert second._wait(30) == 3
+    assert second.wait(30) == 3
     assert "give each its own --data-dir" in second.tail()
     assert "opening partition" not in second.log.read_text(), "it has joined the group"
     ledger.send()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
@@ -102,6 +102,22 @@ class Link:
     def forget(self, now_s: float) -> None:
         """What has not arrived by now never will."""
         self.lost = [(until_s, sent) for until_s, sent in self.lost if until_s > now_s]
+
+
+class OneRun:
+    """A stream as Faust gives it to an agent, with one run of records in it."""
+
+    def __init__(self, run: Any) -> None:
+        self.run = run
+        self.channel = SimpleNamespace(queue=SimpleNamespace(empty=lambda: True))
+
+    def noack(self) -> OneRun:
+        """As Faust's."""
+        return self
+
+    async def events(self) -> AsyncIterator[Any]:
+        """As Faust's."""
+        yield SimpleNamespace(message=self.run)
 
 
 class Producer:

@@ -23,7 +23,7 @@ from metrics_app.aggregator.table import HourlyTable, new_table
 from metrics_app.aggregator.upkeep import prove_completeness
 from metrics_app.clocks import Clocks, Instant
 from metrics_app.telemetry import Telemetry
-from tests.sim.link import DEADLINE_S, Link
+from tests.sim.link import DEADLINE_S, Link, OneRun
 
 if TYPE_CHECKING:
     from tests.sim.world import World
@@ -226,7 +226,7 @@ class Worker:
     def take(self, partition: int, offsets: range, generation: int) -> None:
         """Faust delivers a run of records to the agent."""
         run: Any = self.world.run(partition, offsets, generation)
-        self.taking = self.world.loop.create_task(self.folding._take(run))
+        self.taking = self.world.loop.create_task(self.folding.consume(cast(Any, OneRun(run))))
         self.world.settle()
 
     def deliver(self, partition: int, longest: int = 1) -> bool:

@@ -20,9 +20,9 @@ from metrics_app.stats.comparison import (
     SLOWER,
     UNCLEAR,
     Distance,
-    _smirnov,
     compare,
     distance,
+    smirnov,
 )
 from metrics_app.stats.histogram import Values
 
@@ -157,7 +157,7 @@ def test_distance_of_the_same_is_nothing():
 
 @pytest.mark.parametrize(("x", "p"), [(1.2238, 0.10), (1.3581, 0.05), (1.6276, 0.01), (1.9495, 0.001)])
 def test_asymptotic_distribution_has_the_critical_values_of_the_tables(x, p):
-    assert _smirnov(x) == pytest.approx(p, rel=1e-3)
+    assert smirnov(x) == pytest.approx(p, rel=1e-3)
 
 
 def test_p_value_is_as_small_as_it_says_under_the_same_distribution():

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from metrics_app.stats.intervals import SPREAD_MAX, TAIL_95, Interval, _exact, _normal, of_quantile, ranks
+from metrics_app.stats.intervals import SPREAD_MAX, TAIL_95, Interval, exact_ranks, normal_ranks, of_quantile, ranks
 
 from .test_summary import summary_of
 
@@ -57,8 +57,8 @@ def test_ends_have_none(q):
 def test_approximation_beyond_the_limit_is_never_narrower_and_hardly_wider(q, tail):
     for times in (1, 4, 100):
         count = math.ceil(times * SPREAD_MAX**2 / (q * (1 - q)))
-        lower, upper = _exact(count, q, tail)
-        low, up = _normal(count, q, tail)
+        lower, upper = exact_ranks(count, q, tail)
+        low, up = normal_ranks(count, q, tail)
         assert lower - 8 <= low <= lower
         assert upper <= up <= upper + 8
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import math
 import sys
 from collections.abc import Sequence
@@ -49,6 +50,12 @@ def true_quantiles(values: Values | list[float], shares: Sequence[float]) -> lis
         rank, weight = divmod(Fraction(q) * (len(ordered) - 1), 1)
         found.append(ordered[rank] + (ordered[rank + (weight > 0)] - ordered[rank]) * weight)
     return found
+
+
+def bytes_of(part: object) -> int:
+    """Memory of an object and of what only it refers to, without classes and what is shared by all."""
+    within = (each for each in gc.get_referents(part) if not isinstance(each, type | int | None))
+    return sys.getsizeof(part) + sum(map(bytes_of, within))
 
 
 def everything(summary: HourlySummary) -> tuple[object, ...]:
@@ -139,7 +146,9 @@ def test_merge_with_a_histogram_gives_one_whether_it_was_read_before_or_not() ->
 def test_counts_of_distinct_values_are_let_go_with_exactness() -> None:
     summary = summary_of(np.arange(900.0), np.arange(900.0, 1100.0))
 
-    assert (summary.exact, summary._distinct, len(summary._recent)) == (False, None, 0)
+    fewer = summary_of(np.arange(900.0))
+    assert not summary.exact
+    assert bytes_of(summary) - summary.scale6_buckets().counts.nbytes < bytes_of(fewer) / 2
 
 
 @pytest.mark.parametrize("batch", [1, SMALL, SMALL + 1, 5000])
@@ -294,8 +303,6 @@ def test_buckets_are_those_of_otlp(exact_distinct: int) -> None:
 
 def test_row_of_one_value_takes_a_quarter_of_a_kilobyte() -> None:
     summary = summary_of([12.5])
-    parts = [summary, summary._recent, summary.count]
 
-    assert (summary._distinct, summary._histogram) == (None, None)
-    assert sum(map(sys.getsizeof, parts)) <= 256
+    assert bytes_of(summary) <= 256
     assert not hasattr(summary, "__dict__")
