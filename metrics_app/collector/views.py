@@ -12,7 +12,7 @@ import re
 import time
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict
 from hashlib import blake2b
 from http import HTTPStatus
@@ -235,6 +235,7 @@ def _refusal(error: BaseException) -> str:
 
 
 DIGEST_BYTES = 16
+_NO_KEY = nullcontext()
 
 
 class KnownRequests:
@@ -252,16 +253,16 @@ class KnownRequests:
         self._limit = limit
         self._digests: OrderedDict[bytes, bytes] = OrderedDict()
 
-    @contextmanager
-    def under(self, request_id: bytes, body: bytes) -> Iterator[None]:
+    def under(self, request_id: bytes, body: bytes) -> AbstractContextManager[None]:
         """Within it a usable body is kept under its key, if it has one; what was not is not remembered.
 
         Raises:
             KeyReuseError: the key came with another body.
         """
-        if not request_id:
-            yield
-            return
+        return self._under(request_id, body) if request_id else _NO_KEY
+
+    @contextmanager
+    def _under(self, request_id: bytes, body: bytes) -> Iterator[None]:
         name, digest = _digest(request_id), _digest(body)
         before = self._digests.get(name)
         if before not in (None, digest):

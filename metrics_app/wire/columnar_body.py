@@ -147,7 +147,7 @@ class _Run(NamedTuple):
 
 def is_columnar(body: bytes) -> bool:
     """Whether a JSON text is an object with a series in it, and so no sample."""
-    if opening(body) != (False, b"{") or b'"series"' not in body:
+    if b'"series"' not in body or opening(body) != (False, b"{"):
         return False
     try:
         return "series" in json.decode(body, type=dict[str, Raw])

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from hashlib import blake2b
@@ -97,7 +97,7 @@ class BodyParts:
     owner: Owner = NO_OWNER
     parsed: Parsed = field(init=False)
     _counted: int = 0
-    _passed: Counter[tuple[bytes, int]] = field(default_factory=Counter)
+    _passed: defaultdict[tuple[bytes, int], int] = field(default_factory=lambda: defaultdict(int))
 
     def __post_init__(self) -> None:
         self.oldest_s = self.now_s - self.limits.retention_s
@@ -126,7 +126,8 @@ class BodyParts:
         if self.request_id and not chunk.ids and not chunk.sender:
             chunk = self._named(chunk)
         hour = int(self.now_s // HOUR_S) if chunk.hour == NOW else chunk.hour
-        chunk = chunk._replace(hour=hour)
+        if chunk.hour != hour:
+            chunk = chunk._replace(hour=hour)
         if chunk.histogram:
             self.parsed.chunks.append(chunk)
             return
@@ -135,6 +136,9 @@ class BodyParts:
             return
         per_value = len(chunk.ids) > ID_BYTES
         most = min(self.limits.chunk_values, IDS_A_CHUNK) if per_value else self.limits.chunk_values
+        if 0 < chunk.count <= most:
+            self.parsed.chunks.append(chunk)
+            return
         for at in range(0, chunk.count, most):
             end = min(at + most, chunk.count)
             values = chunk.values[at * VALUE_BYTES : end * VALUE_BYTES]
@@ -239,12 +243,14 @@ def check_size(body: bytes, gathering: BodyParts) -> None:
         BodyTooLargeError: more values than the limit, going by the punctuation of the JSON text.
     """
     limit = gathering.limits.max_items
+    if len(body) <= limit:
+        return
 
     def fits(containers: int, commas: int) -> bool:
         # a sample is one, a series two of them; the body itself may be two
         return containers <= 2 * limit + 2 and commas <= _MOST_COMMAS * limit
 
-    if len(body) <= limit or fits(body.count(b"[") + body.count(b"{"), body.count(b",")):
+    if fits(body.count(b"[") + body.count(b"{"), body.count(b",")):
         return
     # texts may hold punctuation too; leaving it out takes a while, and is done only where it matters
     if not fits(*_punctuation(body)):

@@ -174,7 +174,8 @@ def read(body: bytes, gathering: BodyParts) -> Steps:
     array, first = opening(body)
     if array and first != b'"':
         return _group(_items(body, first, gathering), cache(lambda: _ITEMS.decode(body)), gathering)
-    return _group([_single(body, PAIR if array else SAMPLE, gathering)], lambda: [body], gathering)
+    item = _single(body, PAIR if array else SAMPLE, gathering)
+    return iter(()) if _is_kept_at_once(item, gathering) else _group([item], lambda: [body], gathering)
 
 
 def read_lines(body: bytes, gathering: BodyParts) -> Steps:
@@ -262,6 +263,17 @@ def _group(items: Iterable[Item | None], texts: Texts, gathering: BodyParts) -> 
         if item.id is not None:
             group[1].append(item.id)
     yield from _add_all(groups, refused, gathering)
+
+
+def _is_kept_at_once(item: Item | None, gathering: BodyParts) -> bool:
+    """Keeps the only sample of a body when it is of now and without an id, as most are; False: it needs a look."""
+    if item is None or item.timestamp is not None or item.id is not None or not gathering.owner.has(item.key):
+        return False
+    hour = NOW if gathering.request_id else int(gathering.now_s // HOUR_S)
+    if _key_fault(item.key, hour, gathering):
+        return False
+    gathering.add(Chunk(key_bytes(item.key), hour, pack("<d", item.value + 0.0)))  # -0.0 becomes 0.0
+    return True
 
 
 def _key_fault(key: str, hour: int, gathering: BodyParts) -> tuple[str, str] | None:
