@@ -84,7 +84,7 @@ ENTRIES = [struct.pack("<IIqI", HOUR, 1, 7, 0), struct.pack("<IIqIQQ", HOUR, 2, 
 JSON_BODIES = [
     json.dumps(value).encode()
     for value in (
-        {"key": "checkout", "value": 12.5, "timestamp": HOUR * 3600.5, "id": "order-4711"},
+        {"key": "checkout", "value": 12.5, "timestamp": HOUR * 3600 + 0.5, "id": "order-4711"},
         ["checkout", 12.5, "2026-11-23T22:00:00+01:00"],
         [["a", 1], {"key": "b", "value": 2}, ["c", -1], [], {"key": "é" * 200, "value": 1}],
         [{"key": "b", "value": 2, "id": "x"}, {"key": "b", "value": 1e-300, "timestamp": HOUR * 3600}],
@@ -165,6 +165,12 @@ REQUESTS = [
     b"HEAD /checkout/max/2026-11-23 HTTP/1.0\r\n\r\nOPTIONS * HTTP/1.1\r\nHost: localhost\r\n\r\n",
 ]
 
+SMALL = [
+    *(request for request in REQUESTS if request.startswith(b"POST")),
+    _request("POST /samples", JSON_BODIES[0], 'Idempotency-Key: "k"\r\nConnection: keep-alive\r\n') * 2,
+    _request("POST /samples", LINES, "Content-Type: application/x-ndjson\r\nUser-Agent: a\r\n")
+    + _request("GET /livez"),
+]
 TOKEN = "metrics_fuzz"
 TOKEN_LINE = {"name": "shop", "scopes": ["ingest", "query"], "prefixes": ["check"]}
 TOKEN_LINE |= {"sha256": sha256(TOKEN.encode()).hexdigest()}
@@ -196,6 +202,7 @@ VALID: dict[str, list[bytes]] = {
     "spool": spools(),
     "tokens": TOKEN_FILES,
     "http": REQUESTS,
+    "lane": SMALL,
     "guarded": GUARDED,
 }
 
