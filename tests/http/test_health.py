@@ -7,11 +7,12 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from aiohttp import web
 from prometheus_client.parser import text_string_to_metric_families
 
 from metrics_app.errors import InvalidQueryError
 from metrics_app.http.health import OPENAPI, PATHS, register_health
-from metrics_app.http.problems import PROBLEM, Health
+from metrics_app.http.problems import HEADERS, PROBLEM, Health, finished
 from metrics_app.query import views as query
 from metrics_app.query.keys import PATH as KEYS_PATH
 from metrics_app.stats.summary import parse_stat
@@ -256,3 +257,12 @@ def test_described_statistics_are_the_ones_taken(description: Any, stat: str) ->
         assert not re.search(quantile["pattern"], wrong)
         with pytest.raises(InvalidQueryError):
             parse_stat(wrong)
+
+
+def test_what_a_reply_says_itself_of_content_and_caching_stays() -> None:
+    own = {"Content-Security-Policy": "default-src 'self'", "Cache-Control": "max-age=1"}
+    reply = finished(finished(web.Response(headers=own)))
+    assert dict(reply.headers) == {**HEADERS, **own}
+    plain = finished(finished(web.Response()))
+    assert plain.headers.getall("Server") == ["metrics-app"]
+    assert plain.headers["Cache-Control"] == "no-store"
