@@ -143,6 +143,7 @@ docs: setup-dev ## write what is generated in docs/ anew, from the code
 	$(BIN)/typer metrics_app.cli.main utils docs --name metrics-app --title "The command line" --output docs/cli.md
 	$(BIN)/python -m tests.private_names
 	$(BIN)/python -m tests.limits
+	$(BIN)/python -m tests.openapi
 
 clean: ## remove the environment, caches and local data
 	rm -rf .venv .venv-* .mypy_cache .ruff_cache .pytest_cache .hypothesis .schemathesis build *.egg-info data

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from metrics_app.settings import Settings
-from tests import limits
+from tests import limits, openapi
 
 ROOT = Path(__file__).parent.parent
 PAGES = [
@@ -75,6 +75,11 @@ def test_every_limit_that_is_set_is_told_of_once_with_what_happens_beyond_it():
     told = [limit.what for section in limits.SECTIONS.values() for limit in section if limit.number is None]
     assert len(told) == len(set(told))
     assert {name for name in Settings.model_fields if name.startswith("max_")} <= set(told)
+
+
+def test_the_described_bodies_and_limits_are_those_of_the_types_that_decode_them():
+    """After a change of a body or of a limit: `make docs`."""
+    assert openapi.DOCUMENT.read_text() == openapi.written()
 
 
 def test_each_test_that_the_threat_model_names_is_there():
