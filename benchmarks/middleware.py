@@ -7,19 +7,18 @@ the machine happens to all. Requests start on a schedule, whatever the replies d
 from __future__ import annotations
 
 import asyncio
-import os
-import signal
 import socket
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any
 
 from benchmarks.bench import Bench
-from benchmarks.services import READY_S, service
+from benchmarks.services import service
 from metrics_app.kafka.ports import free_port
+from metrics_app.verify.running import RunningProcess
 
 RATE = 100.0  # requests a second of each copy
 CONNECTIONS = 4  # to each copy
@@ -44,10 +43,11 @@ def run(bench: Bench) -> dict[str, Any]:
         hole = stack.enter_context(_silent())
         collectors = {"without": "", "up": up.url, "down": f"http://127.0.0.1:{free_port()}", "silent": hole}
         found = []
+        log = bench.folder / "shop.log"
         for name, command in SERVERS.items():
             bench.step(f"middleware: {name}")
             with ExitStack() as servers:
-                ports = {state: servers.enter_context(_serving(command, collectors[state])) for state in STATES}
+                ports = {state: servers.enter_context(_serving(command, collectors[state], log)) for state in STATES}
                 found.append({"app": name, **asyncio.run(_asked(ports, seconds))})
         return {"middleware": found}
 
@@ -60,26 +60,13 @@ def _silent() -> Iterator[str]:
 
 
 @contextmanager
-def _serving(command: list[str], collectors: str) -> Iterator[int]:
+def _serving(command: list[str], collectors: str, log: Path) -> Iterator[int]:
     """The port of a copy of the app."""
     port = free_port()
     address = f"127.0.0.1:{port}" if command[-1] == "-b" else str(port)
-    environment = os.environ | {"SHOP_COLLECTORS": collectors}
-    child = subprocess.Popen([sys.executable, "-m", *command, address], env=environment, stderr=subprocess.DEVNULL)
-    try:
-        until = time.monotonic() + READY_S
-        while True:
-            try:
-                socket.create_connection(("127.0.0.1", port), 1).close()
-                break
-            except OSError:
-                if time.monotonic() > until or child.poll() is not None:
-                    raise RuntimeError(f"{command} does not start") from None
-                time.sleep(0.05)
+    settings, url = {"SHOP_COLLECTORS": collectors}, f"http://127.0.0.1:{port}"
+    with RunningProcess("shop", [sys.executable, "-m", *command, address], log, settings, url).running("/orders/1"):
         yield port
-    finally:
-        child.send_signal(signal.SIGTERM)
-        child.wait(30)
 
 
 async def _asked(ports: dict[str, int], seconds: float) -> dict[str, Any]:

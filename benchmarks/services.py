@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 import sys
-import time
-import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,11 +15,10 @@ import psutil
 from benchmarks.bench import Bench
 from metrics_app.kafka.ports import free_port
 from metrics_app.settings import PREFIX
+from metrics_app.verify.running import RunningProcess
 
 Role = Literal["all", "collector", "aggregator"]
 
-READY_S = 120.0
-STOP_S = 60.0
 ANSWER_S = 60.0
 
 
@@ -77,37 +72,8 @@ def service(
         "dead_letter_topic": f"{name}-dead",
         **settings,
     }
-    inherited = {key: value for key, value in os.environ.items() if not key.startswith(PREFIX)}
-    environment = inherited | {f"{PREFIX}{key}".upper(): str(value) for key, value in values.items()}
     command = [sys.executable, "-m", "metrics_app", role, "--port", str(port), "--data-dir", str(data_dir)]
-    with log.open("wb") as output:
-        child = subprocess.Popen(command, stdout=output, stderr=output, env=environment)
-    try:
-        url = f"http://127.0.0.1:{port}"
-        await_ready(url, child, log, answers)
-        yield Service(url, psutil.Process(child.pid), data_dir, log)
-    finally:
-        child.terminate()
-        try:
-            child.wait(STOP_S)
-        except subprocess.TimeoutExpired:
-            child.kill()
-            child.wait()
-
-
-def await_ready(url: str, child: subprocess.Popen[bytes], log: Path, path: str) -> None:
-    """Returns when the address answers 200.
-
-    Raises:
-        RuntimeError: it ended, or does not answer in time.
-    """
-    deadline = time.monotonic() + READY_S
-    while time.monotonic() < deadline:
-        if child.poll() is not None:
-            raise RuntimeError(f"{url} ended at its start: {log.read_text()[-2000:]}")
-        try:
-            with urllib.request.urlopen(f"{url}{path}", timeout=5):
-                return
-        except (urllib.error.URLError, OSError):
-            time.sleep(0.05)
-    raise RuntimeError(f"{url} is not ready after {READY_S:g} s: {log.read_text()[-2000:]}")
+    environment = {f"{PREFIX}{key}".upper(): str(value) for key, value in values.items()}
+    url = f"http://127.0.0.1:{port}"
+    with RunningProcess(role, command, log, environment, url).running(answers) as worker:
+        yield Service(url, psutil.Process(worker.pid), data_dir, log)

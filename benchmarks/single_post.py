@@ -9,7 +9,6 @@ the machine does not decide. The sender is wrk where that is installed, else the
 from __future__ import annotations
 
 import asyncio
-import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,8 +20,9 @@ from benchmarks import ingest, wrk
 from benchmarks.bench import Bench
 from benchmarks.flood import flood, post
 from benchmarks.meter import cpu_s
-from benchmarks.services import await_ready, service
+from benchmarks.services import service
 from metrics_app.kafka.ports import free_port
+from metrics_app.verify.running import RunningProcess
 
 CONNECTIONS = 256  # so many that the 25 ms of gathering do not bound the rate
 TURNS = 4
@@ -105,15 +105,8 @@ def _by_flood(url: str, seconds: float) -> tuple[int, int]:
 @contextmanager
 def bare(bench: Bench) -> Iterator[Contestant]:
     """A bare server, a process of its own."""
-    port, log = free_port(), bench.folder / "bare.log"
-    with log.open("wb") as output:
-        child = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.bare_server", str(port)], stdout=output, stderr=output
-        )
-    try:
-        url = f"http://127.0.0.1:{port}"
-        await_ready(url, child, log, "/")
-        yield Contestant(url, psutil.Process(child.pid))
-    finally:
-        child.kill()
-        child.wait()
+    port = free_port()
+    command = [sys.executable, "-m", "benchmarks.bare_server", str(port)]
+    url = f"http://127.0.0.1:{port}"
+    with RunningProcess("bare", command, bench.folder / "bare.log", {}, url).running("/") as server:
+        yield Contestant(url, psutil.Process(server.pid))

@@ -2,6 +2,8 @@
 
 Called by `drill`, `stages`, `supervisor`, `up` and `verify.private_up`.
 
+Unlike `verify.running`, which runs a process once for a drill, a test or a benchmark, this one starts it again.
+
 No trouble around it may end the supervisor: a disk without space, a full process table or a log that cannot be written
 is reported, waited out, and tried again.
 

@@ -1,6 +1,6 @@
 """Finds in the log of a process why it ended.
 
-Called by `child`, `up` and `verify.private_up`.
+Called by `child`, `up` and `verify.running`.
 """
 
 from __future__ import annotations

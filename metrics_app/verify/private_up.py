@@ -13,14 +13,14 @@ import sys
 import tempfile
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import IO, Self
 
 from metrics_app.cli.child import dies_with_parent
-from metrics_app.cli.reasons import tail, why_it_ended
 from metrics_app.cli.terminal import err, say
-from metrics_app.errors import ProcessError, SettingsError
+from metrics_app.errors import SettingsError
 from metrics_app.kafka.ports import PORTS_TRIED, free_from
 from metrics_app.settings import PREFIX
+from metrics_app.verify.running import RunningProcess
 
 FIRST_PORT = 20_000
 STOP_S = 60.0
@@ -33,25 +33,16 @@ class PrivateUp:
         self.folder = Path(tempfile.mkdtemp(prefix="metrics-app-"))
         self.is_kept = True
         self._workers = workers
-        self._log = self.folder / "up.log"
-        self._process: subprocess.Popen[str] | None = None
+        self._up: RunningProcess | None = None
+        self._said: IO[bytes] | None = None
 
     def __enter__(self) -> Self:
         say(f"starting an installation of {self._workers} workers and a Kafka in {self.folder}")
         try:
-            with self._log.open("w") as log:
-                self._process = subprocess.Popen(
-                    self._command(),
-                    cwd=self.folder,  # no .env of somebody's there
-                    env=self._environment(),
-                    stdin=subprocess.DEVNULL,
-                    stdout=subprocess.PIPE,
-                    stderr=log,
-                    text=True,
-                    start_new_session=True,  # Ctrl-C reaches only us; we stop it
-                    preexec_fn=dies_with_parent(),
-                )
-            self._await_ready(self._process)
+            # a group of its own: its Kafka may be at the default address, where workers of others may look for theirs
+            name = {f"{PREFIX}NAME": f"private-{os.getpid()}"}
+            self._up = RunningProcess("up", self._command(), self.folder / "up.log", name)
+            self._await_ready(self._up)
         except BaseException:
             self._stop()
             raise
@@ -74,29 +65,24 @@ class PrivateUp:
         flags = ["--workers", str(self._workers), "--port", str(port), "--data-dir", str(self.folder)]
         return [sys.executable, "-m", "metrics_app", "up", *flags]
 
-    def _environment(self) -> dict[str, str]:
-        kept = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
-        # a group of its own: its Kafka may be at the default address, where workers of others may look for theirs
-        return kept | {f"{PREFIX}NAME": f"private-{os.getpid()}"}
-
-    def _await_ready(self, process: subprocess.Popen[str]) -> None:
-        assert process.stdout is not None
+    def _await_ready(self, up: RunningProcess) -> None:
+        process = up.start(
+            cwd=self.folder,  # no .env of somebody's there
+            stdout=subprocess.PIPE,
+            start_new_session=True,  # Ctrl-C reaches only us; we stop it
+            preexec_fn=dies_with_parent(),
+        )
+        self._said = process.stdout  # open until it has ended: it may print more
+        assert self._said is not None
         with err.status("waiting until it is ready; the first time it downloads its Kafka"):
-            first = process.stdout.readline()
+            first = self._said.readline().decode()
         if not first.startswith("ready"):
-            raise ProcessError("up ended", process.wait(), why_it_ended(self._log), self._log, tail(self._log))
+            process.wait()
+            raise up.failure("up ended")
         say(first.strip())
 
     def _stop(self) -> None:
-        process = self._process
-        if process is None:
-            return
-        process.send_signal(signal.SIGTERM)
-        try:
-            process.wait(STOP_S)
-        except subprocess.TimeoutExpired:
+        if self._up is not None and self._up.is_running and self._up.stop(STOP_S) == -signal.SIGKILL:
             say(f"it did not stop within {STOP_S:g} s; killed")
-            process.kill()
-            process.wait()
-        if process.stdout is not None:
-            process.stdout.close()
+        if self._said is not None:
+            self._said.close()

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from metrics_app.kafka.ports import free_port
+from metrics_app.verify.running import RunningProcess
 
 CONFIGURATION = Path(__file__).parents[2] / "docker" / "haproxy.cfg"
-READY_S = 10.0
 
 
 def configuration(port: int, addresses: dict[str, str]) -> str:
@@ -49,26 +45,8 @@ def haproxy(folder: Path, urls: dict[str, str]) -> Iterator[str]:
     """
     program = shutil.which("haproxy") or "/usr/sbin/haproxy"
     port = free_port()
-    file, log = folder / "haproxy.cfg", folder / "haproxy.log"
+    file = folder / "haproxy.cfg"
     file.write_text(configuration(port, {name: urlsplit(url).netloc for name, url in urls.items()}))
-    with log.open("wb") as output:
-        process = subprocess.Popen([program, "-db", "-f", str(file)], stdout=output, stderr=output)
-    try:
-        url = f"http://127.0.0.1:{port}"
-        _await(f"{url}/readyz", process, log)
+    command, url = [program, "-db", "-f", str(file)], f"http://127.0.0.1:{port}"
+    with RunningProcess("HAProxy", command, folder / "haproxy.log", {}, url).running():
         yield url
-    finally:
-        process.terminate()
-        process.wait(10)
-
-
-def _await(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
-    give_up = time.monotonic() + READY_S
-    while True:
-        assert process.poll() is None, log.read_text()
-        try:
-            with urllib.request.urlopen(url, timeout=1.0):
-                return
-        except (urllib.error.URLError, OSError):
-            assert time.monotonic() < give_up, f"HAProxy is not ready: {log.read_text()}"
-            time.sleep(0.1)

@@ -9,13 +9,13 @@ import uuid
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Any, NamedTuple
 
 import aiohttp
 import msgspec
 
+from metrics_app.verify.audit import address
 from tests.faults.pace import stretched
 
 HOUR_S = 3600
@@ -109,12 +109,10 @@ class Prober:
             await asyncio.sleep(max(0.0, due - time.monotonic()))
 
     async def _one(self, session: aiohttp.ClientSession, key: str, hour: int, urls: Iterable[str]) -> Seen:
-        asked_s = time.monotonic()
-        at = datetime.fromtimestamp(hour * HOUR_S, UTC)
+        asked_s, timeout = time.monotonic(), aiohttp.ClientTimeout(stretched(TIMEOUT_S))
         for url in urls:
             try:
-                path, timeout = f"{key}/count/{at:%Y-%m-%d}/{at.hour}", aiohttp.ClientTimeout(stretched(TIMEOUT_S))
-                async with session.get(f"{url}/{path}", timeout=timeout) as reply:
+                async with session.get(address(url, key, "count", hour), timeout=timeout) as reply:
                     body = await reply.read()
             except (aiohttp.ClientError, TimeoutError):
                 continue
@@ -226,16 +224,16 @@ async def fresh(tell: Sequence[str], ask: Sequence[str], within_s: float = FRESH
     It asks one address after another, so it says of all of them that they answer.
     """
     names = [f"fresh-{uuid.uuid4().hex[:12]}" for _ in range(keys)]
-    at = datetime.now(UTC)
+    at_s = int(time.time())
     started = time.monotonic()
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=stretched(TIMEOUT_S))) as session:
-        samples = [(name, 1.0, int(at.timestamp())) for name in names]
+        samples = [(name, 1.0, at_s) for name in names]
         while said := await _refusal(session, f"{tell[0]}/samples", samples, names[0]):
             assert time.monotonic() - started < stretched(within_s), said
             await asyncio.sleep(0.05)
         for name, url in zip(names, itertools.cycle(ask)):  # a cycle is longer
             while True:
-                async with session.get(f"{url}/{name}/count/{at:%Y-%m-%d}/{at.hour}") as reply:
+                async with session.get(address(url, name, "count", at_s // HOUR_S)) as reply:
                     if reply.status == HTTPStatus.OK and (await reply.json())["count"] == 1:
                         break
                     said = f"{reply.status} {await reply.text()}"
