@@ -465,7 +465,7 @@ def test_tokens_change_without_a_restart_and_are_never_logged(guarded, file):
     until(lambda: "others may read" in str(get(guarded, "/readyz", **file.bearer("app")).json().get("warnings")))
     assert statuses(old, new) == [401, 200]
     file.path.chmod(0o600)
-    guarded._signal(signal.SIGHUP)
+    guarded.signal(signal.SIGHUP)
     until(lambda: "warnings" not in get(guarded, "/readyz", **file.bearer("app")).json())
     log = guarded.log.read_text()
     assert "others may read" in log
@@ -491,3 +491,16 @@ def test_a_worker_that_would_be_open_to_everybody_does_not_start(start, settings
 def test_a_worker_that_is_told_to_be_open_to_everybody_is(start):
     process = start(host="0.0.0.0", METRICS_ALLOW_ANYBODY="true")
     assert get(process, "/metrics").status == 200
+
+
+def test_samples_of_a_real_worker_pass_the_same_rules(real, guarded, file):
+    """Also those that are small and arrive whole."""
+
+    def status(process: Process, **headers: str) -> int:
+        return urllib3.request("POST", f"{process.url}/samples", body=b"[]", headers=headers, retries=False).status
+
+    kept = {status(real), status(guarded, **file.bearer("app"))}
+    assert kept <= {202, 503}
+    assert status(guarded) == 401
+    assert status(guarded, **file.bearer("reader")) == 403
+    assert (status(real, Host="evil.example"), status(real, Origin="https://evil.example")) == (421, 403)
