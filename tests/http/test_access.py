@@ -465,7 +465,7 @@ def test_tokens_change_without_a_restart_and_are_never_logged(guarded, file):
     until(lambda: "others may read" in str(get(guarded, "/readyz", **file.bearer("app")).json().get("warnings")))
     assert statuses(old, new) == [401, 200]
     file.path.chmod(0o600)
-    guarded.signal(signal.SIGHUP)
+    guarded.send_signal(signal.SIGHUP)
     until(lambda: "warnings" not in get(guarded, "/readyz", **file.bearer("app")).json())
     log = guarded.log.read_text()
     assert "others may read" in log
