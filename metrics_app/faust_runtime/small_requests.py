@@ -121,7 +121,7 @@ def _is_number(text: str) -> bool:
 
 def _is_plain(message: RawRequestMessage) -> bool:
     headers = message.headers
-    names = [name.lower() for name in headers]
+    names = [name.lower() for name, _ in headers.items()]  # iterating gives a name once, however often it came
     return (
         message.version == HttpVersion11
         and not message.should_close

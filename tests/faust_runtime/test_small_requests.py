@@ -19,7 +19,7 @@ from metrics_app.collector import views
 from metrics_app.collector.views import SampleIntake, add_lane
 from metrics_app.errors import OverloadedError
 from metrics_app.faust_runtime import connection, small_requests
-from metrics_app.faust_runtime.small_requests import ROUTES, SmallRoute, plain_head
+from metrics_app.faust_runtime.small_requests import NOT_PLAIN, ROUTES, SmallRoute, plain_head
 from metrics_app.faust_runtime.web_server import BoundedSite
 from metrics_app.http.access import Access
 from metrics_app.http.problems import HANDLER_ARGS, answering, problem_middleware
@@ -435,3 +435,60 @@ async def test_the_setting_turns_it_off_and_a_head_is_remembered():
     await worker.runner.cleanup()
     head = request(b"")
     assert plain_head(head) is plain_head(bytes(bytearray(head)))
+
+
+async def test_behind_a_request_that_is_begun_nothing_is_the_lanes():
+    worker = Worker(load())
+    await worker.start()
+    reader, writer = await asyncio.open_connection("127.0.0.1", worker.port)
+    writer.write(request() + b"GET /livez HTTP/1.1\r\nHost: 127.0.0.1\r\nX: ")
+    await asyncio.wait_for(reader.readuntil(b"]}\n"), 5)
+    writer.write(request())  # a value of the header X, to aiohttp
+    writer.write_eof()
+    assert b" 202 " not in await asyncio.wait_for(reader.read(), 5)
+    writer.close()
+    assert worker.by_lane == 0
+    await worker.runner.cleanup()
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        request(b"", b"Accept: a", b"accept: b"),
+        request(b"", line=b"POST /samples HTTP/1.0"),
+        request(b"", b"Connection: close"),
+        request(b"", b"Connection: keep-alive, close"),
+        request(b"", b"Content-Encoding: gzip"),
+        request(b"", b"Content-Encoding: identity"),
+        request(b"", b"Authorization: a"),
+        request(b"", b"Origin: http://a"),
+        request(b"", b"Expect: 100-continue"),
+        request(b"", b"X-Forwarded-For: a"),
+        request(b"", b"User-Agent: \xe9"),
+        request(b"", b"User-Agent: a\tb"),
+    ],
+)
+async def test_a_head_with_anything_unusual_is_not_plain(head: bytes):
+    found = plain_head(head)
+    assert found is not None
+    assert (found.route, found.length) == (NOT_PLAIN, 0)
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        request(b"", b"Transfer-Encoding: chunked").replace(b"Content-Length: 0\r\n", b""),
+        request(b"", b"Connection: upgrade", b"Upgrade: websocket"),
+        request(b"", line=b"CONNECT a:1 HTTP/1.1"),
+        request(b"").replace(b"\r\n", b"\n"),
+        request(b"").replace(b"Host", b"Accept"),
+        request(b"", b"Host: b"),
+        request(b"", length=b"-1"),
+        request(b"", length=b"12345678901"),
+        request(b"", b": a"),
+        request(b"")[:-2],
+        b"\r\n\r\n",
+    ],
+)
+async def test_where_a_request_ends_is_not_guessed(head: bytes):
+    assert plain_head(head) is None
