@@ -91,7 +91,7 @@ class Sends(Protocol):
     """A client."""
 
     def send_now(self) -> None:
-        """Sends what it has; takes a while."""
+        """Sends all waiting values; may take up to `exit_timeout_s`."""
 
 
 class Lifespan:
@@ -146,7 +146,7 @@ class Lifespan:
 
 
 def follow(handler: object, last_words: Callable[[], None]) -> None:
-    """Has it called when the server to which a handler belongs has shut down; nothing, if it is no such server's."""
+    """Calls `last_words` when the uvicorn server that owns the handler has shut down, and for no other handler."""
     server: Any = getattr(handler, "__self__", None)
     module: Any = sys.modules.get("uvicorn.server")
     if module is None or not isinstance(server, module.Server):
@@ -166,9 +166,9 @@ R = TypeVar("R")
 
 
 async def aside(function: Callable[[], R]) -> R:
-    """The function's result, from another thread.
+    """Runs the function in another thread and returns its result.
 
-    From this one where none can be had: as the interpreter ends, or in a loop that is not asyncio's.
+    Where no thread can be had it runs here: as the interpreter ends, or in a loop that is not asyncio's.
     """
     try:
         future = asyncio.get_running_loop().run_in_executor(None, function)

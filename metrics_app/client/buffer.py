@@ -25,7 +25,7 @@ class Waiting(Protocol):
 
     @property
     def count(self) -> int:
-        """Recorded values that it stands for."""
+        """Number of recorded values in it."""
 
     @property
     def items(self) -> int:
@@ -79,7 +79,7 @@ class Buffer:
         return len(self._batches) + (self._sending is not None)
 
     def put(self, batch: Waiting) -> None:
-        """Adds a batch; the oldest leave when it is too much."""
+        """Adds a batch; drops the oldest batches when the limits are exceeded."""
         with self._changed:
             self._batches.append(batch)
             self._weigh(batch, 1)
@@ -87,7 +87,7 @@ class Buffer:
             self._changed.notify_all()
 
     def make_room(self, items: int, size: int) -> None:
-        """The oldest leave until so many items and bytes may be added: what is on disk must not exceed it even then."""
+        """Drops the oldest batches until so many items and bytes fit: the spool on disk must never exceed its limit."""
         with self._changed:
             while self._batches and (self.items + items > self._max_items or self.bytes + size > self._max_bytes):
                 oldest = self._batches.popleft()
@@ -96,32 +96,32 @@ class Buffer:
                 self._forget(oldest)
 
     def take(self, wait_s: float) -> Waiting | None:
-        """The oldest batch, to be sent; None when there is none for so long."""
+        """Takes the oldest batch for sending; None when no batch comes within the time."""
         with self._changed:
             self._changed.wait_for(lambda: self._batches or self._woken, wait_s)
             self._sending = self._batches.popleft() if self._batches else None
             return self._sending
 
     def waiting(self) -> list[Waiting]:
-        """What waits now, and what is being sent."""
+        """All waiting batches, with the one that is being sent."""
         with self._changed:
             return [*([self._sending] if self._sending else []), *self._batches]
 
     def wake(self) -> None:
-        """Has `take` not wait any more, now and from now on."""
+        """Makes `take` return at once, now and in later calls."""
         with self._changed:
             self._woken = True
             self._changed.notify_all()
 
     def give_back(self) -> None:
-        """The batch that was taken was not sent: it is the oldest again."""
+        """Puts the batch that was taken back as the oldest: it was not sent."""
         with self._changed:
             if self._sending is not None:
                 self._batches.appendleft(self._sending)
                 self._sending = None
 
     def done(self) -> None:
-        """The batch that was taken need not be sent any more."""
+        """Removes the batch that was taken: it was sent or dropped."""
         with self._changed:
             if self._sending is not None:
                 self._forget(self._sending)
@@ -137,7 +137,7 @@ class Buffer:
             self.done()
 
     def wait_empty(self, wait_s: float) -> bool:
-        """Whether nothing waits or is being sent, within so many seconds."""
+        """Waits until no batch waits or is being sent; False when that takes longer than so many seconds."""
         with self._changed:
             return self._changed.wait_for(lambda: not self._batches and self._sending is None, wait_s)
 
@@ -190,7 +190,7 @@ class Batch(Struct, frozen=True):
         return len(self.body) + SERIES_BYTES
 
     def load(self) -> Batch:
-        """Itself: it is in memory."""
+        """Returns itself: the batch is in memory."""
         return self
 
 

@@ -87,16 +87,16 @@ class BaseClient:
 
     @property
     def exit_timeout_s(self) -> float:
-        """How long the end of the process may be held up."""
+        """Longest time, in seconds, that the client delays the end of the process."""
         return self._options.exit_timeout_s
 
     @property
     def heeds_signals(self) -> bool:
-        """Whether it wants to be told of signals that end the process."""
+        """Whether the client sends its values when a signal is about to end the process."""
         return self._options.signals
 
     def begin_again(self) -> None:
-        """In the child of a fork: nothing recorded, another sender, no threads until the first value."""
+        """Resets the client in the child of a fork: no values, a new sender id, no threads until the first value."""
         self._intake.clear()
         self._engine.abandon()
         self._engine = Engine(self._intake, self._urls, self._options, self._clock, self._credentials)
@@ -104,18 +104,18 @@ class BaseClient:
             self._intake.close()
 
     def stop(self, within_s: float) -> None:
-        """Takes no more values, and has those there are sent within so many seconds; returns at once."""
+        """Refuses further values and starts to send the waiting ones, for so many seconds; returns at once."""
         if not self._closed and self.enabled:
             self._closed = True
             self._intake.close()
             self._engine.stop(within_s)
 
     def join(self, timeout_s: float) -> None:
-        """Waits until what `stop` began is over."""
+        """Waits until the sending that `stop` started has ended."""
         self._engine.join(timeout_s)
 
     def hurry(self, within_s: float) -> None:
-        """Begins to send all there is, because the process may end, and goes on; returns at once.
+        """Starts to send all waiting values because the process may end; the client stays usable. Returns at once.
 
         Also in the midst of `stop`, which a signal may interrupt before it has begun to send.
         """
@@ -123,11 +123,11 @@ class BaseClient:
             self._engine.hurry(within_s)
 
     def settle(self, until: float) -> None:
-        """Waits until what `hurry` began is over, or a moment of the monotonic clock has come."""
+        """Waits until the sending that `hurry` started has ended, at most until that monotonic time."""
         self._engine.settle(until)
 
     def send_now(self) -> None:
-        """Sends all there is, as at the end of the process, in `exit_timeout_s` at most; for who knows that it ends."""
+        """Sends all waiting values within `exit_timeout_s`; for code that knows that the process is about to end."""
         until = monotonic() + self._options.exit_timeout_s
         self.hurry(self._options.exit_timeout_s)
         self.settle(until)
@@ -201,7 +201,7 @@ class AsyncMetricsClient(BaseClient):
 
 
 def _ignore(key: str, ms: float) -> None:
-    """What `record` is under METRICS_DISABLED."""
+    """Takes the place of `record` under METRICS_DISABLED."""
 
 
 def _checked(urls: str | Sequence[str] | None) -> list[str]:

@@ -44,12 +44,12 @@ _BODY = msgpack.Decoder(BatchBody)
 
 
 def body_of(batch: Batch) -> BatchBody:
-    """The body, read again."""
+    """Decodes the body of a batch."""
     return _BODY.decode(gzip.decompress(batch.body) if batch.gzipped else batch.body)
 
 
 def count_of(series: Series) -> int:
-    """Values that a series stands for."""
+    """Number of values in a series."""
     histogram = series.histogram
     if histogram is None:
         return len(series.values) // VALUE_BYTES
@@ -57,7 +57,7 @@ def count_of(series: Series) -> int:
 
 
 def ends_of(batch: Batch) -> dict[Numbered, int]:
-    """Of everything numbered in a batch the number after its last."""
+    """For each numbered series of a batch, the number that follows its last value."""
     body = body_of(batch)
     ends: dict[Numbered, int] = {}
     for series in body.series:
@@ -78,7 +78,7 @@ def halves_of(batch: Batch) -> list[Batch]:
 
 
 def moved(batch: Batch, hours: Mapping[int, int]) -> list[Batch]:
-    """What a batch holds of some hours, as values of others, numbered from 0 by another sender.
+    """The values of a batch that belong to some hours, moved to other hours and numbered from 0 by a new sender.
 
     Args:
         batch: whose values of these hours no collector has taken.
@@ -140,11 +140,11 @@ class Tidings:
 
     @property
     def owed(self) -> bool:
-        """Whether there is something to tell."""
+        """Whether a collector must still be told of numbers."""
         return bool(self._ends)
 
     def note(self, waiting: Waiting) -> None:
-        """The numbers of a batch have to be told; nothing, if it cannot be read any more."""
+        """Notes that a collector must be told the numbers of this batch; does nothing if the batch is unreadable."""
         try:
             batch = waiting.load()
         except OSError:
@@ -159,11 +159,11 @@ class Tidings:
                 del self._ends[what]
 
     def batches(self) -> list[Batch]:
-        """What has to be told, as bodies of requests."""
+        """The request bodies that tell the noted numbers."""
         with self._guard:
             return tidings_of(self._ends)
 
     def told(self) -> None:
-        """A collector has taken note of all of it."""
+        """Forgets the noted numbers: a collector knows them now."""
         with self._guard:
             self._ends.clear()

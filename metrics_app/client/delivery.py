@@ -61,7 +61,7 @@ class Delivery:
 
     @property
     def hurries(self) -> bool:
-        """Whether what waits is sent without regard to backoff and pace."""
+        """Whether waiting batches are sent at once, ignoring backoff and pace."""
         return bool(self._last_chances) and monotonic() < self._hurry_until
 
     @property
@@ -69,7 +69,7 @@ class Delivery:
         return self._ends and not self.hurries
 
     def run(self) -> None:
-        """Sends until the time of a hurry that ends it is over, or all is sent after it."""
+        """Sends batches until `hurry(ends=True)` was called and either all is sent or its time is over."""
         while not self._is_over:
             owes = self._tells and self._outcome.tidings.owed
             waiting = self._buffer.take(0.0 if owes else IDLE_S)
@@ -87,7 +87,7 @@ class Delivery:
         self._transport.close()
 
     def hurry(self, within_s: float, ends: bool) -> None:
-        """Sends what waits without regard to backoff and pace, for so many seconds at the latest.
+        """Sends waiting batches at once, ignoring backoff and pace, for at most so many seconds.
 
         It is over sooner when every address has failed once more: a process need not wait for a service that is away.
 
@@ -122,7 +122,7 @@ class Delivery:
             self._in_hurry.clear()  # noticed: what `hurry` has set is looked at next
 
     def _has_told(self, address: CollectorAddress) -> bool:
-        """Tells what is owed; False when that failed, so that the address is better left alone."""
+        """Sends the numbers that a collector must be told; False when that failed and the address should be skipped."""
         if not (self._tells and self._outcome.tidings.owed):
             return True
         for batch in self._outcome.tidings.batches():
@@ -227,7 +227,7 @@ class Pace:
         self._next = 0.0
 
     def came_in(self, count: int, now: float) -> None:
-        """So many values were recorded since the last call."""
+        """Counts the values recorded since the last call."""
         elapsed = now - self._last
         if self._last and elapsed > 0:
             self._rate += (count / elapsed - self._rate) * min(1.0, elapsed / MEMORY_S)
@@ -235,16 +235,16 @@ class Pace:
         self._backlog += count
 
     def failed(self, now: float) -> None:
-        """Something could not be sent; a backlog begins."""
+        """Notes that a batch could not be sent: a backlog begins."""
         if self._since is None:
             self._since, self._backlog = now, 0
 
     def recovered(self, count: int, now: float) -> None:
-        """So many values were found in the spool."""
+        """Counts the values found in the spool as a backlog."""
         self._since, self._backlog = now - RECOVERED_S, self._backlog + count
 
     def sent(self, count: int, now: float, behind: bool) -> None:
-        """So many values were sent; `behind`: there is a backlog still."""
+        """Counts values that were sent; `behind`: a backlog is left."""
         if self._since is None:
             return
         while_it_grew = self._backlog / max(1.0, now - self._since)
@@ -253,5 +253,5 @@ class Pace:
             self._since = None
 
     def wait_s(self, now: float) -> float:
-        """Seconds until the next batch may go."""
+        """Seconds until the next batch may be sent."""
         return 0.0 if self._since is None else max(0.0, self._next - now)

@@ -80,7 +80,7 @@ class Engine:
         self._confessed = 0
 
     def relieve(self) -> None:
-        """Makes sure that the threads run, and gathers unless somebody does; never blocks, never raises."""
+        """Starts missing threads, and gathers unless another thread is gathering; never blocks, never raises."""
         self.start()
         with signals.undisturbed():  # a handler that sends what waits must not find this half done
             if self._one_gathers.acquire(blocking=False):
@@ -90,7 +90,7 @@ class Engine:
                     self._one_gathers.release()
 
     def start(self) -> None:
-        """Starts the threads, once; where that is impossible now, the next call tries again."""
+        """Starts the threads once; if a thread cannot be started now, the next call tries again."""
         if len(self._threads) == len(THREADS) or self._stopping.is_set():
             return
         if not self._one_starts.acquire(blocking=False):
@@ -107,7 +107,7 @@ class Engine:
             self._one_starts.release()
 
     def open(self) -> None:
-        """Starts, and finds out now whether the spool can be used.
+        """Opens the spool, so that an unusable folder is reported now, and starts the threads.
 
         Raises:
             OSError: it cannot.
@@ -117,7 +117,7 @@ class Engine:
         self.start()
 
     def flush(self, timeout_s: float) -> bool:
-        """Whether all recorded until now was sent within the time, and nothing dropped that no flush has told of."""
+        """Sends all recorded values; False when the time was too short, or a drop was not yet reported by a flush."""
         until = monotonic() + timeout_s
         self.start()
         gathered = self._gather_all(timeout_s)
@@ -129,13 +129,13 @@ class Engine:
         return False
 
     def hurry(self, within_s: float) -> None:
-        """Begins to send all there is, without regard to backoff and pace; the process is about to end."""
+        """Starts to send all values at once, ignoring backoff and pace: the process may be about to end."""
         self._gather_all(within_s)
         self._hasty_until = monotonic() + HASTE_S
         self._delivery.hurry(within_s, ends=False)
 
     def settle(self, until: float) -> None:
-        """Waits until what `hurry` began is over, or a moment of the monotonic clock has come."""
+        """Waits until the sending that `hurry` started has ended, at most until that monotonic time."""
         while self._is_sending and self._delivery.hurries and monotonic() < until:
             if self._buffer.wait_empty(min(TICK_S, until - monotonic())):
                 break
@@ -145,13 +145,13 @@ class Engine:
         return "send" in self._threads and self._threads["send"].is_alive()
 
     def stop(self, within_s: float) -> None:
-        """Sends what is there, and has the threads end after so many seconds at the latest; returns at once."""
+        """Starts to send the waiting values, and makes the threads end within so many seconds; returns at once."""
         self._gather_all(within_s)
         self._stopping.set()
         self._delivery.hurry(within_s, ends=True)
 
     def join(self, timeout_s: float) -> None:
-        """Waits until the threads have ended; where none could be started, does their work."""
+        """Waits until the threads have ended; sends in this thread if none could be started."""
         until = monotonic() + timeout_s
         if "send" not in self._threads and len(self._buffer):
             self._delivery.run()
@@ -186,7 +186,7 @@ class Engine:
         )
 
     def abandon(self) -> None:
-        """In the child of a fork: lets go of the parent's files."""
+        """Closes the parent's spool files in the child of a fork."""
         if self._spool is not None:
             self._spool.abandon()
 

@@ -65,7 +65,7 @@ class _Open:
 
     @property
     def size(self) -> int:
-        """Bytes in a body, about."""
+        """Approximate number of bytes in a body."""
         return SERIES_BYTES + len(self.key) + self.items * (BUCKET_BYTES if self.histogram else VALUE_BYTES)
 
     def sealed(self) -> Series:
@@ -104,7 +104,7 @@ class Gathering:
         return not (self._open or self._done)
 
     def add(self, taken: TakenValues) -> None:
-        """Numbers values and takes them in."""
+        """Numbers the values and adds them to their series."""
         key, hour, values = taken
         step = min(SLICE, self._run)
         for at in range(0, len(values), step):
@@ -138,7 +138,7 @@ class Gathering:
         return key in self._hot or self._rate[key] > self._above
 
     def seal(self) -> list[Batch]:
-        """Everything gathered, in batches that a collector takes: of one sender each."""
+        """Turns all gathered series into batches within the limits of a collector, each of one sender."""
         series = sorted([*self._done, *self._open.values()], key=_sender)
         self._done, self._open, self.values = [], {}, 0
         return [
@@ -212,14 +212,14 @@ class Numbering:
         self._void: set[int] = set()
 
     def take(self, key: str, hour: int, count: int) -> Numbers:
-        """The first of `count` numbers for values of a key and hour."""
+        """Assigns `count` numbers to values of a key and hour, and returns the first."""
         numbers = self._hour(hour)
         first = numbers.next[key]
         numbers.next[key] = first + count
         return Numbers(numbers.sender, first)
 
     def void(self, hour: int) -> None:
-        """The numbers of an hour went with values that belong to another one; from any thread."""
+        """Gives an hour a new sender, because values of another hour used its numbers. Any thread may call it."""
         self._void.add(hour)
 
     def _hour(self, number: int) -> _NumberedHour:
@@ -259,7 +259,7 @@ class SentHistogram:
         self._squares = 0
 
     def add(self, values: Sequence[float]) -> None:
-        """Counts each value once; at least one."""
+        """Counts each of the values; there must be at least one."""
         self.count += len(values)
         self._low, self._high = min(self._low, *values), max(self._high, *values)
         self._zeros += values.count(0.0)

@@ -79,7 +79,7 @@ class Intake:
         self.clear()
 
     def clear(self) -> None:
-        """Forgets everything, as a fork's child must; the next value calls `relieve`."""
+        """Forgets everything, as the child of a fork must; the next value calls `relieve`."""
         self._closed = False
         self._open = _NEVER
         self._hours: dict[int, _OpenHour] = {}
@@ -100,17 +100,17 @@ class Intake:
         self._record_slowly(key, ms)
 
     def set_ahead(self, nanoseconds: int) -> None:
-        """This machine's clock is so far ahead: hours begin when they do, not when it says so."""
+        """Notes how far this machine's clock is ahead; from now on hours begin by the corrected time."""
         self._ahead = nanoseconds
         self._open = _NEVER if self._closed else self._opened()
 
     def close(self) -> None:
-        """Takes no more values; what came before can still be collected."""
+        """Refuses further values; earlier ones can still be collected."""
         self._closed = True
         self._open = _NEVER
 
     def collect(self) -> Iterator[TakenValues]:
-        """Takes what has come in; one thread at a time. What is no value is a fault from then on."""
+        """Takes the recorded values, in one thread at a time; what is not a valid value becomes a fault."""
         self._turn()
         self._room = self._ticket() + self._max_waiting
         if not self._closed:  # it may have been let go just when it was opened again
@@ -126,7 +126,7 @@ class Intake:
         self._let_go()
 
     def _let_go(self) -> None:
-        """Forgets hours that were left long ago, and the ones left first if there are too many."""
+        """Forgets hours that were left long ago, and those left first when there are too many."""
         left = sorted((hour for hour in self._hours.values() if hour is not self._open), key=lambda hour: hour.left)
         long_ago = monotonic() - _LINGER_S
         for index, hour in enumerate(left):
@@ -172,7 +172,7 @@ class Intake:
         values.append(ms)
 
     def _turn(self) -> None:
-        """Opens the hour that it is, also when the clock was set back."""
+        """Opens the current hour when it has changed, also after the clock was set back."""
         if self._closed:
             return
         if (self._clock() - self._ahead) // HOUR_NS != self._open.number:

@@ -29,27 +29,27 @@ class Alive(Protocol):
     """A client, as far as its process is concerned."""
 
     def begin_again(self) -> None:
-        """A fork's child: it has the parent's memory, but none of its threads."""
+        """Resets the client in the child of a fork, which has the parent's memory but none of its threads."""
 
     def stop(self, within_s: float) -> None:
-        """Begins to end; returns at once."""
+        """Starts to end; returns at once."""
 
     def join(self, timeout_s: float) -> None:
-        """Waits for the end."""
+        """Waits until the client has ended."""
 
     def hurry(self, within_s: float) -> None:
-        """Begins to send all there is, because the process may end; returns at once."""
+        """Starts to send all waiting values because the process may end; returns at once."""
 
     def settle(self, until: float) -> None:
-        """Waits for what `hurry` began."""
+        """Waits until the sending that `hurry` started has ended."""
 
     @property
     def exit_timeout_s(self) -> float:
-        """How long it may hold up the end of the process."""
+        """Longest time, in seconds, that the client delays the end of the process."""
 
     @property
     def heeds_signals(self) -> bool:
-        """Whether it wants to be told of signals that end the process."""
+        """Whether the client sends its values when a signal is about to end the process."""
 
 
 _clients: weakref.WeakSet[Alive] = weakref.WeakSet()
@@ -57,7 +57,7 @@ _guarded = False
 
 
 def register(client: Alive) -> None:
-    """Has a client looked after for as long as it exists."""
+    """Registers a client for forks, signals and the end of the process, for as long as it exists."""
     _clients.add(client)
     watch(_end)
     if client.heeds_signals:
@@ -65,7 +65,7 @@ def register(client: Alive) -> None:
 
 
 def look_out() -> None:
-    """Heeds signals whatever handlers were set since a client was made, once; to be called with a process's values."""
+    """Guards signals once more after a server has set its own handlers; called when a process records values."""
     global _guarded
     if not _guarded and any(client.heeds_signals for client in _clients):
         _guarded = signals.guard(_last_words)
@@ -83,7 +83,7 @@ def _end() -> None:
 
 
 def _last_words() -> None:
-    """A signal is about to end the process, or to have somebody else end it: it may also live on."""
+    """Sends all waiting values because a signal is about to end the process; the process may also live on."""
     try:
         clients = [client for client in _clients if client.heeds_signals]
         until = monotonic()
@@ -123,7 +123,7 @@ _finalizer: Any = None
 
 
 def watch(end: Callable[[], None]) -> None:
-    """Has `end` called when this process, or one that multiprocessing is just making of it, ends as a child.
+    """Calls `end` when this process, or a child that multiprocessing or Celery forks from it, ends as a child.
 
     It is to be called when a client is made, and first thing in a fork's child. It does nothing twice.
     """
@@ -157,7 +157,7 @@ class _Receiver:
 
 
 def _end_after_threads(end: Callable[[], None]) -> None:
-    """Multiprocessing waits for the threads of a child only after its finalizers, so one more of them has to wait."""
+    """Calls `end` after the other threads: multiprocessing joins them only after finalizers, so a new thread waits."""
     here = (threading.main_thread(), threading.current_thread())
     others = [thread for thread in threading.enumerate() if not thread.daemon and thread not in here]
     if not others:

@@ -143,7 +143,7 @@ class Dropped:
 
     @property
     def lost(self) -> int:
-        """Values dropped; what was none, by its number or its key, is not among them."""
+        """Number of dropped values, without those whose number or key was invalid."""
         return sum(values for reason, values in self.total.items() if reason not in NO_VALUES)
 
     def unreported(self) -> Counter[str]:
@@ -152,7 +152,7 @@ class Dropped:
         return Counter({reason: min(values, MOST) for reason, values in left.items()})
 
     def reported(self, told: Counter[str]) -> None:
-        """A collector has taken note."""
+        """Notes that a collector knows of these drops."""
         self._reported += told
 
 

@@ -61,7 +61,7 @@ class BatchOutcome:
         self.sent = 0
 
     def taken(self, batch: Batch, address: CollectorAddress, attempt: Attempt) -> None:
-        """A collector has accepted it, or part of it."""
+        """Settles a batch that a collector has accepted, wholly or in part."""
         self.sent += attempt.accepted
         rejected = batch.count - attempt.accepted
         again = self._moved(batch, attempt.rejected) if rejected > 0 else []
@@ -71,7 +71,7 @@ class BatchOutcome:
         self._instead(again)
 
     def refused(self, batch: Batch, address: CollectorAddress, attempt: Attempt) -> None:
-        """A collector will not accept it as it is."""
+        """Settles a batch that a collector refuses in this form."""
         is_divided = attempt.result is Result.TOO_LARGE and len(batch.body) > LEAST_DIVIDED
         again = halves_of(batch) if is_divided else self._moved(batch, attempt.rejected)
         if not is_divided:
@@ -80,25 +80,25 @@ class BatchOutcome:
         self._instead(again)
 
     def drop(self, reason: str, waiting: Waiting) -> None:
-        """It cannot be sent."""
+        """Drops a batch that cannot be sent, and counts its values under the reason."""
         self._dropped.total[reason] += waiting.count
         self._buffer.done()
 
     def announce(self) -> None:
-        """What waits in memory will be told to be missing until it is there."""
+        """Notes the batches waiting in memory as missing, so that answers say so if they are never sent."""
         for waiting in self._buffer.waiting():
             if isinstance(waiting, Batch):
                 self.tidings.note(waiting)
 
     def heard(self, address: CollectorAddress, heard: Heard) -> None:
-        """What time it is for a collector."""
+        """Compares the clock of a collector with ours, and corrects the hours when all collectors disagree with it."""
         if self._skew.heard(address.url, heard, monotonic()):
             ahead_s = self._skew.ahead_s
             logger.warning("this machine's clock is %.0f s ahead of the collectors', by which hours begin", ahead_s)
             self._turned(ahead_s)
 
     def _moved(self, batch: Batch, rejected: Sequence[Rejected]) -> list[Batch]:
-        """The values of a batch with which nothing is wrong but their hour, in the right one."""
+        """The values of a batch that were rejected only for their hour, moved to the right hour."""
         if batch.moved or not rejected:
             return []
         series, now_s = body_of(batch).series, self._clock() / 1e9
@@ -152,7 +152,7 @@ class Skew:
         self.ahead_s = 0.0
 
     def heard(self, address: str, heard: Heard, now: float) -> bool:
-        """Takes note of a reply; whether `ahead_s` is another one now.
+        """Takes a reply into account; True when `ahead_s` has changed.
 
         Args:
             now: moment of the monotonic clock.
@@ -167,7 +167,7 @@ class Skew:
         return self.ahead_s != before
 
     def right_hour(self, hour: int, now_s: float) -> int:
-        """The latest hour, up to the present one, in which values were recorded that have another in their label.
+        """The hour in which values with a wrong hour label were recorded: the latest possible one, at most the present.
 
         Args:
             hour: the label, by the clock of this machine.

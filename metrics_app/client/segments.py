@@ -87,7 +87,7 @@ class Stored:
         return next((_batch_of(payload) for _, kind, payload in _records(record, 0) if kind == b"B"), None)
 
     def let_go(self) -> None:
-        """Need not be kept any more."""
+        """Tells its file that the batch need not be kept any more."""
         self.owner.let_go(self)
 
 
@@ -191,7 +191,7 @@ class Segments:
         self.unreadable_bytes += len(data) - segment.size
 
     def close(self) -> None:
-        """Lets another process have what is left; deletes all files if that is nothing."""
+        """Closes the files for another process to take over; deletes them when nothing is left."""
         with self._guard:
             if self._lock >= 0 and not self._has_live:
                 for segment in self._segments:
@@ -255,7 +255,7 @@ class Segments:
 
 
 def owners(folder: Path) -> list[str]:
-    """Who has, or had, files in a folder."""
+    """The processes that have, or had, files in a folder."""
     names = [entry.name for entry in os.scandir(folder)]
     locks = {name.removesuffix(LOCK) for name in names if name.endswith(LOCK)}
     segments = {match[1] for name in names if (match := _NAME.fullmatch(name))}
@@ -268,7 +268,7 @@ def _files_of(folder: Path, owner: str) -> list[tuple[int, Path]]:
 
 
 def _content(path: Path) -> bytes | None:
-    """The bytes of a file of ours; None for what is none: a pipe, a link, another user's.
+    """The bytes of a spool file; None for a pipe, a link, or a file of another user.
 
     Raises:
         OSError: it cannot be read.

@@ -49,7 +49,7 @@ _section = _Undisturbed()
 
 
 def undisturbed() -> _Undisturbed:
-    """A context in which no handler of ours runs in the main thread; it runs at its end."""
+    """A context that delays our signal handlers in the main thread until it is left."""
     return _section
 
 
@@ -79,7 +79,7 @@ class _Handler:
 
 
 def guard(last_words: Callable[[], None]) -> bool:
-    """Has it called when a signal is about to end the process; False in threads that can set no handlers.
+    """Calls `last_words` when a signal is about to end the process; False in a thread that cannot set handlers.
 
     Signals that are ignored stay so, and handlers that Python knows nothing of stay as they are.
 

@@ -45,7 +45,7 @@ class Spool:
         self.room_bytes = max_bytes - 2 * self._segment_bytes
 
     def open(self) -> Segments:
-        """The files of this process; made when they are first needed.
+        """The files of this process, created at the first call.
 
         Raises:
             OSError: the folder cannot be used.
@@ -56,7 +56,7 @@ class Spool:
         return self._own
 
     def keep(self, batch: Batch) -> Waiting | None:
-        """The batch on disk; in memory, if that is impossible; None, if there is no room there either."""
+        """Keeps the batch on disk, or in memory if the disk fails; None if there is no room in memory either."""
         try:
             return self.open().append(batch)
         except OSError as error:
@@ -69,14 +69,14 @@ class Spool:
         return batch
 
     def let_go(self, batch: Waiting) -> None:
-        """A batch was sent or dropped."""
+        """Forgets a batch that was sent or dropped."""
         if isinstance(batch, Stored):
             batch.let_go()
         else:
             self._in_memory -= batch.size
 
     def left_behind(self) -> list[Stored]:
-        """Batches of processes that have ended, which are this one's from now on; oldest first."""
+        """Takes over the batches of processes that have ended; oldest first."""
         found: list[Stored] = []
         for owner in owners(self._folder):
             try:
@@ -104,13 +104,13 @@ class Spool:
         return found
 
     def close(self) -> None:
-        """Lets other processes have what is left."""
+        """Closes the files, so that other processes may take over what is left."""
         for segments in self._all():
             with contextlib.suppress(OSError):
                 segments.close()
 
     def abandon(self) -> None:
-        """In the child of a fork: all of it is the parent's."""
+        """Closes the files in the child of a fork: they belong to the parent."""
         for segments in self._all():
             with contextlib.suppress(OSError):
                 segments.abandon()

@@ -22,7 +22,7 @@ class Recorder(Protocol):
     """What takes response times; a client."""
 
     def record(self, key: str, ms: float) -> None:
-        """Takes one, in milliseconds."""
+        """Takes a response time in milliseconds."""
 
 
 class Timer:

@@ -211,7 +211,7 @@ class Addresses:
         self._turn = random.randrange(len(self.all))
 
     def pick(self, now: float) -> CollectorAddress | None:
-        """The next address that may be tried; None when all are to be left alone."""
+        """The next address that may be tried now; None when all are in backoff."""
         for _ in self.all:
             self._turn = (self._turn + 1) % len(self.all)
             address = self.all[self._turn]
@@ -220,7 +220,7 @@ class Addresses:
         return None
 
     def wait_s(self, now: float) -> float:
-        """Seconds until there is one that may be tried."""
+        """Seconds until the first address may be tried again."""
         return max(0.0, min(address.not_before for address in self.all) - now)
 
     def worked(self, address: CollectorAddress) -> None:
@@ -230,7 +230,7 @@ class Addresses:
     def failed(
         self, address: CollectorAddress, now: float, problem: str, retry_after_s: float = 0.0, patient: bool = False
     ) -> None:
-        """Leaves it alone for a while.
+        """Puts the address into backoff.
 
         Args:
             retry_after_s: what it asked for; it gets up to a fifth more, at random.
@@ -258,11 +258,11 @@ class RetryBudget:
         self._left = reserve
 
     def earn(self) -> None:
-        """A batch was sent."""
+        """Earns a share of a retry for a batch that was sent."""
         self._left = min(self._reserve, self._left + self._share)
 
     def spend(self) -> bool:
-        """Whether there is one left, which is then used up."""
+        """Uses up one retry; False when none is left."""
         if self._left < 1.0:
             return False
         self._left -= 1.0
