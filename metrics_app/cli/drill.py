@@ -219,7 +219,7 @@ async def _told(drill: Drill) -> None:
 
 
 def table(drill: Drill) -> Table:
-    """How it stands, as two columns."""
+    """The state of the drill as a table with two columns."""
     grid = Table(box=None, show_header=False)
     grid.add_column(style="dim")
     grid.add_column()

@@ -49,7 +49,7 @@ HINTS: dict[type, tuple[int, str]] = {
 
 
 def outcome_of(kind: type[MetricsError]) -> tuple[int, str]:
-    """Exit code of an error, and what to do; those of the nearest kind above it that has them."""
+    """Exit code of an error and a hint what to do, taken from its nearest base class that has them."""
     return next((HINTS[each] for each in kind.__mro__ if each in HINTS), (1, ""))
 
 
@@ -57,7 +57,7 @@ class Commands(TyperGroup):
     """The commands, with our own errors turned into a line and an exit code."""
 
     def invoke(self, ctx: Any) -> Any:
-        """Result of the command."""
+        """Runs the command and returns its result."""
         try:
             return super().invoke(ctx)
         except MetricsError as error:

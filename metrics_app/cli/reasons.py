@@ -42,7 +42,7 @@ def rotate(log: Path) -> None:
 
 
 def size_of(log: Path) -> int:
-    """In bytes; 0 when there is none."""
+    """Size of a log in bytes; 0 when there is no log."""
     return log.stat().st_size if log.exists() else 0
 
 
@@ -59,7 +59,7 @@ def _critical(lines: Sequence[str]) -> str:
 
 
 def _event(line: str) -> str:
-    """What a line of a log says, when it is critical; of either form (METRICS_LOG_FORMAT)."""
+    """The message of a critical log line in either format (METRICS_LOG_FORMAT); empty for another line."""
     if line.startswith("{"):
         try:
             entry = json.loads(line)

@@ -81,7 +81,7 @@ def worker(settings: Settings, folder: Path, i: int, workers: int, storage: Stor
 
 
 def at_kafka(storage: Storage) -> dict[str, str]:
-    """What sends a worker to the embedded Kafka of a folder, and to no other that has taken its port."""
+    """The settings that connect a worker to the embedded Kafka of a folder, and not to another one on its port."""
     address = storage.address()
     if address is None:
         return {}
@@ -93,7 +93,7 @@ def at_kafka(storage: Storage) -> dict[str, str]:
 
 
 def share_note(folder: Path, workers: int) -> None:
-    """Tells a worker that is new which Kafka the others belong to."""
+    """Copies the note of the Kafka that the workers belong to into the folder of a new worker."""
     if cluster_id := belonging.noted_in_any(folder):
         for each in (folder / f"worker-{i}" for i in range(workers)):
             if not belonging.noted(each):
@@ -101,7 +101,7 @@ def share_note(folder: Path, workers: int) -> None:
 
 
 def base_url(settings: Settings, port: int) -> str:
-    """Where we reach a worker of ours."""
+    """The URL at which a worker is reached from this machine."""
     host = ANY_ADDRESS.get(settings.host, settings.host)
     scheme = "http" if settings.tls_cert_file is None else "https"
     return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
@@ -122,7 +122,7 @@ def kafka_answers(storage: Storage) -> Probe:
 
 
 def kafka_is_alive(storage: Storage) -> Probe:
-    """A probe: the same, unless there is none yet; who starts it may be downloading it."""
+    """A probe: as `kafka_answers`, but true while no Kafka runs yet, as it may still be downloading."""
     answers_now = kafka_answers(storage)
 
     async def probe(pid: int) -> bool:

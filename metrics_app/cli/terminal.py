@@ -18,7 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 class _Progress(Console):
     def on_broken_pipe(self) -> None:
-        """Nothing, where Rich would end the process: that nobody reads of its progress is no reason to end."""
+        """Does nothing, where Rich would end the process: a closed stderr must not end the command."""
 
 
 out = Console(highlight=False, soft_wrap=True)

@@ -72,7 +72,7 @@ def up(
 
 
 def _with_secret(settings: Settings) -> Settings:
-    """With a secret that the workers of this run share, unless there is one."""
+    """Adds a secret that the workers of this run share, unless one is set."""
     if settings.cluster_token.get_secret_value():
         return settings
     return settings.model_copy(update={"cluster_token": SecretStr(secrets.token_hex(SECRET_BYTES))})
@@ -107,7 +107,7 @@ async def _run(stages: Sequence[Sequence[Program]], settings: Settings, verbose:
 
 
 async def _show_waiting(children: Sequence[Child], spinner: Status) -> None:
-    """Shows whom we wait for and the last line of its log; returns when nobody is waited for.
+    """Shows which children are not ready yet, with the last line of their log; returns when all are ready.
 
     On a terminal all the time, else a line every SAY_INTERVAL_S.
     """

@@ -54,7 +54,7 @@ class Measure(NamedTuple):
 
 
 def measure_of(stat: str, unit: str) -> Measure:
-    """The measure of a statistic's name, or of all of them.
+    """Finds the measure for a statistic's name; `summary` measures all statistics.
 
     Raises:
         InvalidQueryError: part "stat".
@@ -118,12 +118,12 @@ def cell(measure: Measure, hour: int, found: FoundRow | None) -> Document:
 
 
 def is_final(found: FoundRow, window: Window) -> bool:
-    """Whether the window is over and all of it is folded."""
+    """Whether the window has ended and everything accepted in it has been folded."""
     return found.as_of >= window.end_s + found.final_after_s
 
 
 def answering(found: FoundRow) -> Document:
-    """Members that describe the answering, not the rows; every worker gives the same answer but for them."""
+    """Members that describe how the answer was made; all other members are equal on every worker."""
     as_of = hours.iso(datetime.fromtimestamp(found.as_of, UTC))
     return {"as_of": as_of, "stale": found.stale, "role": found.role}
 

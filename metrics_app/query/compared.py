@@ -39,12 +39,12 @@ class Compared(NamedTuple):
 
     @staticmethod
     def parameters(in_path: bool, policy: Policy) -> tuple[str, ...]:
-        """Names of the parameters it takes."""
+        """Names of the query parameters that this question allows."""
         return (WITH,)
 
     @classmethod
     def of(cls, question: Question, policy: Policy) -> Self:
-        """The question understood.
+        """Parses the question.
 
         Raises:
             InvalidQueryError: part "with".
@@ -52,7 +52,7 @@ class Compared(NamedTuple):
         return cls(question, _baseline(question), policy.unit)
 
     async def answer(self, rows: Rows) -> Sheet:
-        """The comparison; NoDataError also where the baseline has nothing."""
+        """Makes the comparison; raises NoDataError also when the baseline has no values."""
         window = self.question.window
         base, found = (await rows.read(self.baseline)).whole, (await rows.read(window)).whole
         final = is_final(found, window) and is_final(base, self.baseline)

@@ -51,12 +51,12 @@ class Exported(NamedTuple):
 
     @staticmethod
     def parameters(in_path: bool, policy: Policy) -> tuple[str, ...]:
-        """Names of the parameters it takes."""
+        """Names of the query parameters that this question allows."""
         return ()
 
     @classmethod
     def of(cls, question: Question, policy: Policy) -> Self:
-        """The question understood; nothing in it can be wrong any more."""
+        """Makes the question; its parts have been checked before."""
         return cls(question, policy.unit)
 
     async def answer(self, rows: Rows) -> Sheet:
@@ -204,7 +204,7 @@ def listed(buckets: Buckets) -> list[Bucket]:
 
 
 def cumulative(buckets: Buckets) -> list[tuple[float, int]]:
-    """Bounds, ascending, and how many values are up to and including each; at both ends of every bucket in use."""
+    """Bounds at both ends of every bucket in use, ascending, each with the number of values at most equal to it."""
     found = [(ZERO_MAX, buckets.zero_count)]
     for gt, le, number in listed(buckets):
         total = found[-1][1]

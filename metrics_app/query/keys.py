@@ -145,7 +145,7 @@ def _least(keys: dict[bytes, int], most: int) -> dict[bytes, int]:
 
 
 def read_held(reply: web.Response | None, listing: Listing) -> Held | None:
-    """What another worker said; None when it said nothing of use."""
+    """Decodes the reply of another worker; None when the reply is unusable."""
     if reply is None or not isinstance(reply.body, bytes):
         return None
     try:
@@ -156,7 +156,7 @@ def read_held(reply: web.Response | None, listing: Listing) -> Held | None:
 
 
 def joined(listing: Listing, told: list[Held], partitions: int) -> FoundKeys:
-    """The page that all workers together have: of each partition the best copy."""
+    """Joins the lists of all workers into one page, with the best copy of each partition."""
     best = {partition: found for partition in range(partitions) if (found := _best(told, partition)) is not None}
     keys = sorted((key for at, (_, copy) in best.items() for key in copy.keys.get(at, [])), key=str.encode)
     return FoundKeys(
@@ -169,7 +169,7 @@ def joined(listing: Listing, told: list[Held], partitions: int) -> FoundKeys:
 
 
 def in_a_row(listing: Listing, pages: list[FoundKeys]) -> FoundKeys:
-    """One page of several, whose keys follow each other."""
+    """Chains several sorted pages into one."""
     keys = [key for page in pages for key in page.keys]
     return FoundKeys(
         keys[: listing.limit],
@@ -181,7 +181,7 @@ def in_a_row(listing: Listing, pages: list[FoundKeys]) -> FoundKeys:
 
 
 def _best(told: list[Held], partition: int) -> tuple[str, Held] | None:
-    """The best copy of a partition and its role; None where nobody has one."""
+    """The best copy of a partition and its role; None when no worker holds the partition."""
     copies = {each.roles[partition]: each for each in told if partition in each.roles}
     return next(((role, copies[role]) for role in BEST_FIRST if role in copies), None)
 

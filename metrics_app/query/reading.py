@@ -54,7 +54,7 @@ class Rows:
 
     @property
     def role(self) -> str:
-        """The least good of the roles; once something has been read."""
+        """The worst role among the copies that were read; call it after at least one read."""
         return max(self.roles, key=BEST_FIRST.index)
 
     async def read(
@@ -107,7 +107,7 @@ class Rows:
         return found if found is not None and found.summary.count else None
 
     def _told(self, found: FoundRow, first: int, end: int) -> FoundRow:
-        """What was found in these hours, with what is lost of them: of that, not everything accepted is in."""
+        """The row found for these hours, with the loss that may have taken values out of it."""
         loss = loss_of(self.reader.losses(self.partition), first, end)
         return found if loss is None else found._replace(loss=loss, as_of=min(found.as_of, loss.since))
 
@@ -148,7 +148,7 @@ class LongQuestions:
 
     @asynccontextmanager
     async def admitted(self, hours: int) -> AsyncIterator[None]:
-        """Within it, so many hours may be read.
+        """A context in which so many hours may be read.
 
         Raises:
             BusyError: they are many, and too many others are before them.

@@ -28,7 +28,7 @@ Local = Callable[[], Awaitable[web.Response]]
 
 
 def is_strong(request: web.Request) -> bool:
-    """Whether only the owner's answer is wanted.
+    """Whether only an answer of the owner is wanted.
 
     Raises:
         InvalidQueryError: naming the part consistency.
@@ -54,7 +54,7 @@ class Router:
         self.deadline_s = deadline_s
 
     async def answer(self, request: web.Request, partition: int, local: Local) -> web.Response:
-        """What `local` gives if this worker is the owner, or was asked by another one; else what a holder answers.
+        """Answers with `local` if this worker owns the key or another worker asks; otherwise asks a holder of the key.
 
         Args:
             local: gives the answer of the copy held here, its role in the header ROLE, or raises OwnerUnavailableError.
@@ -72,7 +72,7 @@ class Router:
         return found
 
     async def gather(self, request: web.Request, local: Local) -> dict[str, web.Response | None]:
-        """What each worker of the group has to say to this request, by base URL; None where none came in time.
+        """Asks every worker of the group; the answers by base URL, None for one that did not answer in time.
 
         For questions about all partitions: every worker is asked at once, this one through `local`, and each reply
         must carry the header ROLE. A request that another worker sent is asked here only.
@@ -87,7 +87,7 @@ class Router:
         return self.peers.time_for(request, self.deadline_s) if self.peers.sent(request) else self.deadline_s
 
     def _candidates(self, partition: int) -> tuple[list[str], list[str]]:
-        """Who should hold the partition, by the map and by what is held here, and everybody else."""
+        """The workers that should hold the partition, by the map and by what is held here, and all other workers."""
         held, ours = self.reader.holds(partition), self.owners.url
         listed = self.owners.owners(partition)
         if held == ACTIVE:
@@ -113,7 +113,7 @@ class _Search:
         self.why_not_here = ""
 
     async def through(self, holders: list[str], others: list[str], within_s: float) -> web.Response | None:
-        """The answer of a holder, one after another; else of somebody who has become one since the map was made."""
+        """Asks the holders one after another, then the others: one may hold the partition since the map was made."""
         clock = asyncio.get_running_loop().time
         end = clock() + within_s
         for nth, url in enumerate(holders):
@@ -137,7 +137,7 @@ class _Search:
         return self.second_best
 
     def _taken(self, reply: web.Response | None) -> web.Response | None:
-        """The reply if it is good enough to look no further."""
+        """The reply if it is good enough that no other worker need be asked."""
         role = None if reply is None else reply.headers[ROLE]
         if role == RECOVERING and not self.strong:
             self.second_best = self.second_best or reply
@@ -145,7 +145,7 @@ class _Search:
         return reply if role == ACTIVE or not self.strong else None
 
     async def one(self, url: str, within_s: float) -> web.Response | None:
-        """What one worker answers, in whatever role; None when it does not, this one too.
+        """Asks one worker, which may be this one, and takes the answer of any role; None when it does not answer.
 
         A worker for which no time is left is not asked: it would count as one that did not answer.
         """
@@ -171,7 +171,7 @@ class _Search:
             return PeerReply(None, error.recovering)
 
     def failure(self) -> OwnerUnavailableError:
-        """Why there is no answer."""
+        """The error that says why no worker answered."""
         who = "the owner of this key cannot" if self.strong else "nobody who holds this key can"
         return OwnerUnavailableError(
             f"{who} answer now; asked {self.asked}{self.why_not_here}", [*self.recovering.values()]

@@ -40,12 +40,12 @@ class Statistic(NamedTuple):
 
     @staticmethod
     def parameters(in_path: bool, policy: Policy) -> tuple[str, ...]:
-        """Names of the parameters it takes."""
+        """Names of the query parameters that this question allows."""
         return () if in_path else PAGING
 
     @classmethod
     def of(cls, question: Question, policy: Policy) -> Self:
-        """The question understood.
+        """Parses the question.
 
         Raises:
             InvalidQueryError: naming the part.
@@ -54,11 +54,11 @@ class Statistic(NamedTuple):
 
     @staticmethod
     def measured(question: Question, policy: Policy) -> Measure:
-        """How it is taken."""
+        """The measure that the question asks for."""
         return measure_of(question.asked, policy.unit)
 
     async def answer(self, rows: Rows) -> Sheet:
-        """The answer; NoDataError when nothing was recorded."""
+        """Makes the answer; raises NoDataError when nothing was recorded."""
         window = self.question.window
         got = await rows.read(window, self.each, lambda hour, found: cell(self.measure, hour, found))
         answer = document(self.question.key, self.measure, window, got.whole)
@@ -76,12 +76,12 @@ class Share(Statistic):
 
     @staticmethod
     def parameters(in_path: bool, policy: Policy) -> tuple[str, ...]:
-        """Names of the parameters it takes."""
+        """Names of the query parameters that this question allows."""
         return (_name_of(policy), *Statistic.parameters(in_path, policy))
 
     @staticmethod
     def measured(question: Question, policy: Policy) -> Measure:
-        """How it is taken."""
+        """The measure that the question asks for."""
         return share_under(_threshold(_name_of(policy), question.given), policy.unit)
 
 

@@ -51,14 +51,14 @@ class KeyQuestion(Protocol):
 
     @staticmethod
     def parameters(in_path: bool, policy: Policy) -> tuple[str, ...]:
-        """Names of the parameters it takes; `in_path` says whether the path names the time."""
+        """Names of the query parameters that this question allows; `in_path` says whether the path names the time."""
 
     @classmethod
     def of(cls, question: Question, policy: Policy) -> Self:
-        """The question understood; an InvalidQueryError names the part that cannot be."""
+        """Parses the question; raises InvalidQueryError that names the malformed part."""
 
     async def answer(self, rows: Rows) -> Sheet:
-        """The answer; NoDataError when nothing was recorded."""
+        """Makes the answer; raises NoDataError when nothing was recorded."""
 
 
 # what else than a statistic may be asked
@@ -73,7 +73,7 @@ class Understood(NamedTuple):
 
 
 def understood(request: web.Request, segments: dict[str, str], policy: Policy) -> Understood:
-    """What a request asks; checked here, before anybody else is asked.
+    """Parses the question of a request, before any other worker is asked.
 
     Raises:
         InvalidQueryError: naming the part.
@@ -126,7 +126,7 @@ class KeyView(View):
         return await self.router.answer(request, partition, lambda: self.local(request, what, partition))
 
     async def local(self, request: web.Request, what: Understood, partition: int) -> web.Response:
-        """The answer of the copy held here.
+        """Answers from the copy that this worker holds.
 
         Raises:
             OwnerUnavailableError: none is, or it is a standby without the rows, which the owner may have.

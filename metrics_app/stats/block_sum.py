@@ -49,13 +49,13 @@ def _of_block(values: NDArray[np.float64], low: float, high: float) -> Sums:
 
 @cache
 def _places(count: int) -> NDArray[np.int64]:
-    """By how many bits the product of two digits is to be shifted, for each two of so many."""
+    """For each pair of digits, the number of bits by which their product is shifted."""
     bits = np.arange(count) * _DIGIT_BITS
     return np.add.outer(bits, bits)
 
 
 def _digits(values: NDArray[np.float64], count: int, scale_bits: int) -> NDArray[np.float64]:
-    """So many digits of each value, the lowest first, in runs; zeros fill the last run."""
+    """Splits each value into so many digits, the lowest first, in runs; zeros fill the last run."""
     if scale_bits == UNIT_BITS:
         values = np.ldexp(np.floor(np.ldexp(values, UNIT_BITS)), -UNIT_BITS)
     digits = np.empty((count, -(-len(values) // RUN) * RUN))

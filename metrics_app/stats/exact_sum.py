@@ -30,7 +30,7 @@ class Sums(NamedTuple):
     bits: int = UNIT_BITS
 
     def plus(self, other: Sums) -> Sums:
-        """Both together; they have the same unit."""
+        """Adds two sums of the same unit."""
         return Sums(self.units + other.units, self.squares + other.squares, self.bits)
 
 
@@ -38,7 +38,7 @@ NOTHING = Sums(0, 0)
 
 
 def bits_for(least: float) -> int:
-    """Bits of the unit that cuts nothing off values from `least`, which is above 0."""
+    """Number of fraction bits that represent all values >= `least` exactly; `least` is above 0."""
     return max(UNIT_BITS, min(_MOST_BITS, 53 - math.frexp(least)[1]))
 
 
@@ -58,6 +58,6 @@ def of_counts(pairs: Iterable[tuple[float, int]], bits: int = UNIT_BITS) -> Sums
 
 
 def _whole_units(value: float, bits: int) -> int:
-    """value * 2**bits, which is whole: 2**bits as a float64 may be none."""
+    """Computes value * 2**bits, which is a whole number, although 2**bits may not fit into a float64."""
     numerator, denominator = value.as_integer_ratio()
     return (numerator << bits) // denominator

@@ -109,7 +109,7 @@ class HourlySummary:
             self._settle()
 
     def merge(self, other: HourlySummary) -> None:
-        """Adds everything that another summary holds, which keeps it."""
+        """Adds everything that another summary holds; the other one stays as it is."""
         exact = other.exact
         self.count += other.count
         if not exact:
@@ -234,7 +234,7 @@ class HourlySummary:
         return exact_sum.of_counts(zip(values.tolist(), times.tolist(), strict=True), bits)
 
     def _counted(self) -> Distinct:
-        """All values, while exact; a row that is still small stays as small as it is."""
+        """All values of an exact summary; a small summary is not converted to the larger form."""
         if self._distinct is None and len(self._recent) <= SMALL:
             values, times = _sorted(self._recent)
             return Distinct(np.array(values), np.array(times, np.int64))

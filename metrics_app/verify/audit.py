@@ -36,7 +36,7 @@ POLL_SHARE = 0.1  # of a probe's age between two looks: those that wait for long
 
 
 def address(base: str, key: str, stat: str, hour: int) -> URL:
-    """Where a statistic of a key and hour is asked for; `base` without a trailing slash."""
+    """The URL of a statistic of a key and hour; `base` has no trailing slash."""
     at = datetime.fromtimestamp(hour * HOUR_S, UTC)
     return URL(f"{base}/{quote(key, safe='')}/{stat}/{at:%Y-%m-%d}/{at.hour}", encoded=True)
 
@@ -51,7 +51,7 @@ class Reader:
         self._gate = asyncio.Semaphore(IN_FLIGHT)
 
     async def ask(self, key: str, stat: str, hour: int) -> dict[str, Any] | None:
-        """The document of the answer, None where there is no data.
+        """Asks for a statistic and returns the document; None when there is no data.
 
         Raises:
             ClientError: no answer within `patience_s`.
@@ -91,7 +91,7 @@ class Reader:
 async def drained(
     reader: Reader, expected: Mapping[KeyHour, Expected], within_s: float, on_left: Callable[[int], None]
 ) -> dict[KeyHour, ServiceAnswer | None]:
-    """All answers, once everything accepted is counted, or when `within_s` have passed.
+    """Asks until everything accepted is counted or `within_s` have passed, and returns all answers.
 
     Args:
         on_left: told the number of keys and hours still waited for.

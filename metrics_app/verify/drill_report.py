@@ -39,7 +39,7 @@ class Kill:
 
     @property
     def end(self) -> float:
-        """Moment at which the installation was itself again, or was no longer waited for."""
+        """Time at which the installation had recovered, or was given up."""
         return self.at + (WHOLE_S if self.whole_s is None else self.whole_s)
 
     def __str__(self) -> str:
@@ -67,7 +67,7 @@ class Drilled:
 
     @property
     def wrong(self) -> list[str]:
-        """A sentence for everything that is not as it must be, but for values lost or double."""
+        """A sentence for each problem, except for lost or doubled values."""
         failed = [f"{kill.name} killed: {kill}" for kill, _ in self.kills if kill.whole_s is None]
         return [*self.run.verdict.wrong, *self.complaints, *failed]
 

@@ -64,7 +64,7 @@ class Expected:
     both: Bag
 
     def range_of(self, stat: str) -> tuple[float, float] | None:
-        """Least and greatest value that `stat` may truly have; None where the unknown leaves it open.
+        """Least and greatest value that `stat` can have; None when unknown outcomes leave it open.
 
         Args:
             stat: a name of `QUANTILES`, or sum, min, max, average, stddev.
@@ -117,7 +117,7 @@ class Ledger:
         return counts
 
     def expected(self) -> dict[KeyHour, Expected]:
-        """What the service may say, for every key and hour that it may have heard of."""
+        """The answers that the service may give, for every key and hour that may have reached it."""
         parts: dict[KeyHour, dict[Outcome, list[tuple[Values, int]]]]
         parts = defaultdict(lambda: defaultdict(list))
         for (batch, hour, outcome), times in self._times.items():
@@ -144,7 +144,7 @@ class Bag:
 
     @classmethod
     def of(cls, parts: Iterable[tuple[Values, int]]) -> Self:
-        """The bag of all parts, each taken so many times."""
+        """The bag of all parts, each repeated by its number."""
         listed = [(np.empty(0), 0), *parts]
         values, where = np.unique(np.concatenate([values for values, _ in listed]), return_inverse=True)
         weights = np.concatenate([np.full(len(values), times) for values, times in listed])

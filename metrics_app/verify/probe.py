@@ -47,17 +47,17 @@ class Availability:
 
     @property
     def share(self) -> float:
-        """Answered of those asked; 1.0 when none was."""
+        """Share of the questions that were answered; 1.0 when none was asked."""
         return self.answered / self.asked if self.asked else 1.0
 
     @property
     def stale_share(self) -> float:
-        """Stale of those answered."""
+        """Share of the answers that were stale."""
         return self.stale / self.answered if self.answered else 0.0
 
 
 def availability_of(asked: Sequence[ProbedQuestion]) -> Availability:
-    """What became of the questions, in any order."""
+    """Sums up how the questions were answered; they may come in any order."""
     if not asked:
         return Availability(0, 0, 0, 0.0)
     answered = [each.answered for each in asked if each.answered is not None]
@@ -95,13 +95,13 @@ class Probe:
                     await asyncio.wait_for(stop.wait(), INTERVAL_S)
 
     async def counts(self, key_hours: Iterable[KeyHour]) -> dict[KeyHour, int]:
-        """What the owners count now, without those for which nobody, or only a copy that may lag, answers."""
+        """The counts of the owners now; a key is left out when only a stale copy, or no worker, answers."""
         wanted = list(key_hours)
         found = await asyncio.gather(*(self._sure_count(each) for each in wanted))
         return {each: count for each, count in zip(wanted, found, strict=True) if count is not None}
 
     def availability(self, since: float = 0.0, until: float = float("inf")) -> Availability:
-        """Of the questions asked between two moments of the monotonic clock."""
+        """How the questions asked between two monotonic times were answered."""
         return availability_of([each for each in self._asked if since <= each.at <= until])
 
     async def _probe(self, of: KeyHour) -> None:

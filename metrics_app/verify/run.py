@@ -64,14 +64,14 @@ Progress = Callable[[str, int], AbstractContextManager[Advance]]
 
 @contextmanager
 def silent(title: str, total: int) -> Iterator[Advance]:
-    """Progress that nobody watches."""
+    """A progress display that shows nothing."""
     yield lambda done: None
 
 
 async def perform(
     plan: Plan, *, until: asyncio.Event | None = None, progress: Progress = silent, ledger: Ledger | None = None
 ) -> Run:
-    """The run of a plan, ended early when `until` is set.
+    """Runs a plan, and ends early when `until` is set.
 
     Args:
         ledger: written to, an empty one that somebody reads meanwhile; None: one of its own.
@@ -104,7 +104,7 @@ async def perform(
 
 
 async def read_back(plan: Plan, ledger: Ledger, progress: Progress = silent) -> Verdict:
-    """What the service says of everything in a ledger, once all that was accepted is counted or `drain_s` have passed.
+    """Judges the answers for everything in a ledger, once all accepted values are counted or `drain_s` have passed.
 
     Raises:
         ClientError: the service does not answer queries.
@@ -123,7 +123,7 @@ def _session(plan: Plan) -> aiohttp.ClientSession:
 
 
 async def _greet(session: aiohttp.ClientSession, plan: Plan) -> None:
-    """Returns when a service is ready, and each address is one of the role that it is used for.
+    """Waits until a service is ready and each address has the role that it is used for.
 
     Raises:
         ClientError: none is ready, or samples or questions would go where nobody takes them.

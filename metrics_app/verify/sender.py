@@ -66,7 +66,7 @@ class Sender:
         self.attempts: Counter[int] = Counter()
 
     async def send(self, body: bytes, count: int) -> Outcome:
-        """What is known of the `count` values of the body after the last attempt."""
+        """Sends the body, again if need be, and returns what is known of its `count` values after the last attempt."""
         headers = {"Content-Type": self._content_type}
         if self._with_key:
             headers["Idempotency-Key"] = str(uuid.uuid4())
@@ -149,7 +149,7 @@ class OpenLoop:
 
     @property
     def is_held(self) -> bool:
-        """Whether the requests started on time, but for 1 %."""
+        """Whether at most 1 % of the requests started late."""
         return self.late <= LATE_SHARE * len(self.behind_s)
 
     @property

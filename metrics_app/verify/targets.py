@@ -50,7 +50,7 @@ class Target:
     role: str = Kind.KAFKA
 
     def pid(self) -> int | None:
-        """Process id of the one that runs now; None when none does that is provably ours."""
+        """Process id of the running process; None when none is provably ours."""
         pid = pid_in(self.pid_file)
         return pid if pid is not None and is_ours(command_of(pid), self.kind, self.folder) else None
 
@@ -108,7 +108,7 @@ def _kafka(folder: Path) -> Target:
 
 
 def prove(pid: int | None, target: Target) -> Sequence[str]:
-    """The command of the process.
+    """Checks that the process is ours, and returns its command.
 
     Raises:
         DrillError: there is no such process, or it is not the one the target stands for.

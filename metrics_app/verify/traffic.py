@@ -41,7 +41,7 @@ class TrafficLane:
     numbers: Counter[KeyHour] = field(default_factory=Counter)
 
     def first(self, key: str, hour: int, count: int) -> int:
-        """Number of the first of `count` values that this takes from the sequence of the key and hour."""
+        """Takes `count` numbers of a key and hour, and returns the first."""
         first = self.numbers[key, hour]
         self.numbers[key, hour] = first + count
         return first

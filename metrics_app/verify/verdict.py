@@ -107,7 +107,7 @@ class Verdict:
 
     @property
     def wrong(self) -> list[str]:
-        """Every statistic that is not what it must be."""
+        """All statistics that differ from the expected values."""
         return [f"{of.key} in hour {of.hour}: {sentence}" for of in self.findings for sentence in of.wrong]
 
     @property

@@ -49,5 +49,5 @@ class Chunk(NamedTuple):
 
     @property
     def count(self) -> int:  # type: ignore[override]  # nobody counts the fields of a chunk
-        """Number of values, those that a histogram stands for too."""
+        """Number of values, with those counted in a histogram."""
         return self.weight or len(self.values) // VALUE_BYTES

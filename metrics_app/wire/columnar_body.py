@@ -86,7 +86,7 @@ class HistogramBody(Struct, forbid_unknown_fields=True):
 
     @property
     def count(self) -> int:
-        """Number of values it stands for."""
+        """Number of values in it."""
         return self.zeros + self.tiny + sum(self.counts)
 
 
@@ -204,7 +204,7 @@ def _msgpack_series(raw: Raw, limit: int) -> list[Raw]:
 
 
 def _array_size(raw: Raw) -> int:
-    """Members of a MessagePack array, as its head says; anything for what is no array."""
+    """Number of members of a MessagePack array, from its head; undefined for anything else."""
     packed = memoryview(raw)
     size = _ARRAY_SIZES.get(packed[0], 0)
     return int.from_bytes(packed[1 : 1 + size], "big") if size else packed[0] & 0x0F

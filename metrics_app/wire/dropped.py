@@ -39,7 +39,7 @@ def header_of(dropped: Mapping[str, int]) -> str:
 
 
 def read(header: str) -> dict[str, int]:
-    """Values by reason; a reason of a later version counts as "other".
+    """Reads the header as values by reason; a reason of a later version counts as "other".
 
     Raises:
         InvalidBodyError: not of that form, or more values than anybody has dropped since the last time.

@@ -90,7 +90,7 @@ PAIRED = ("key", "value", "timestamp")
 
 
 def read_item(index: int, text: bytes | memoryview, gathering: BodyParts) -> Item | None:
-    """The sample that a JSON text is; None when it is none, which is then among the rejections."""
+    """Reads a JSON text as one sample; None when it is not a sample, which is then noted as a rejection."""
     try:
         return PAIR.decode(text) if opening(text)[0] else SAMPLE.decode(text)
     except UNREADABLE:
@@ -133,7 +133,7 @@ _SECONDS = slice(17, 19)  # of RFC 3339, YYYY-MM-DDTHH:MM:SS
 
 
 def unrounded(at: float, sample: bytes | Raw) -> float:
-    """The start of an hour, or the last float64 before it where the text of the sample says that it was before.
+    """The start of an hour, or the last float64 before it when the sample's text shows an earlier time.
 
     Args:
         at: epoch seconds of the sample's timestamp, as they were decoded; the start of an hour.
@@ -149,7 +149,7 @@ def _written(sample: bytes | Raw) -> bytes:
 
 
 def _is_before(at: float, written: bytes) -> bool:
-    """Whether a timestamp was rounded up to get there."""
+    """Whether a timestamp was rounded up to the start of the hour."""
     if not written.startswith(b'"'):
         return Decimal(written.decode()) < Decimal(at)
     return json.decode(written, type=str)[_SECONDS] != "00"  # offsets are of whole minutes

@@ -34,7 +34,7 @@ def key_bytes(key: str) -> bytes:
 
 @lru_cache(maxsize=1 << 15)
 def fault_of(key: bytes) -> str | None:
-    """What is wrong with bytes that are to be a key, by the rules of `key_bytes`; None when nothing is."""
+    """Says why bytes are not a valid key by the rules of `key_bytes`; None when they are."""
     try:
         key_bytes(key.decode())
     except UnicodeDecodeError as error:

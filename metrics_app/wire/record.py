@@ -175,7 +175,7 @@ def _columns(record: bytes, sizes: Sequence[int]) -> list[memoryview]:
 
 
 def _check_head(record: bytes) -> int:
-    """The version of a record that came whole."""
+    """Checks that the record is whole, and returns its version."""
     if len(record) < OVERHEAD_BYTES:
         raise FormatError("record", f"{len(record)} bytes are fewer than a header")
     magic, version, zero, crc = _HEAD.unpack_from(record)
@@ -228,7 +228,7 @@ def _chunks(
 
 
 def _fault(chunk: Chunk, version: int) -> str | None:
-    """What in a chunk no body may hold; None when nothing."""
+    """Says what in a chunk no request body could have contained; None when all is valid."""
     if fault := fault_of(chunk.key):
         return f"key {chunk.key!r}: {fault}"
     if not 0 <= chunk.hour <= HOUR_MAX:
