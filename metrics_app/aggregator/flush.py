@@ -10,6 +10,9 @@ from dataclasses import dataclass, field
 
 from metrics_app.aggregator import row as rows
 from metrics_app.aggregator.row import Checkpoint, Row
+from metrics_app.aggregator.small_row import SmallRow
+
+AnyRow = Row | SmallRow
 
 
 @dataclass(slots=True)
@@ -26,10 +29,10 @@ class Flush:
     """
 
     checkpoint: Checkpoint
-    taken: dict[bytes, Row]
+    taken: dict[bytes, AnyRow]
     ids: set[int]
     _ids_rows: list[tuple[bytes, bytes]]
-    _waiting: dict[bytes, Row]
+    _waiting: dict[bytes, AnyRow]
     _encoded: list[tuple[bytes, bytes]] = field(default_factory=list)
 
     @property
@@ -41,8 +44,8 @@ class Flush:
 
     def encoding(self) -> Iterator[None]:
         """Encodes one row after the other; between two steps records may be folded."""
-        while self._waiting:
-            self.encode(next(iter(self._waiting)))
+        for row_key in [*self._waiting]:
+            self.encode(row_key)
             yield
 
     def encode(self, row_key: bytes) -> None:
@@ -50,5 +53,5 @@ class Flush:
         row = self._waiting.get(row_key)
         if row is not None:
             row.stamp = max(row.stamp, self.checkpoint.offset)
-            self._encoded.append((row_key, rows.encode_row(row)))
+            self._encoded.append((row_key, row.encode() if isinstance(row, SmallRow) else rows.encode_row(row)))
             del self._waiting[row_key]

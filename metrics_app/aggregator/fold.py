@@ -10,43 +10,29 @@ what makes at-least-once delivery count exactly once.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
 
 from metrics_app.aggregator import row as rows
+from metrics_app.aggregator import small_row
 from metrics_app.aggregator.deduplication import Parts, RecordClaims, SeenIds, ids_of
-from metrics_app.aggregator.flush import Flush
+from metrics_app.aggregator.flush import AnyRow, Flush
+from metrics_app.aggregator.local_state import reading
 from metrics_app.aggregator.ranges import Ranges
 from metrics_app.aggregator.row import Checkpoint, Row, with_loss
+from metrics_app.aggregator.small_row import MOST_VALUES, SmallRow
 from metrics_app.aggregator.source_log import ANY_TIME, LogClock, Witness
 from metrics_app.aggregator.tally import Tally
-from metrics_app.errors import FormatError
 from metrics_app.holdings import Loss
 from metrics_app.stats import codec
-from metrics_app.stats.summary import HourlySummary
 from metrics_app.wire.chunk import HOUR_MAX, Chunk
 
 HOUR_MS = 3_600_000
 LATEST_MS = HOUR_MAX * HOUR_MS
 VALUES_MAX = 2**62  # of a row: its counts, and their sums, can still be encoded
-
-
-class ReadError(OSError):
-    """A row could not be read for a reason outside the row, such as too many open files."""
-
-
-@contextmanager
-def _reading(what: str) -> Iterator[None]:
-    try:
-        yield
-    except (FormatError, MemoryError):
-        raise
-    except Exception as error:
-        raise ReadError(f"{what} could not be read: {error}") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +65,11 @@ class FoldLimits:
         """The tolerance of clocks in milliseconds."""
         return round(self.clock_tolerance_s * 1000)
 
+    @property
+    def small_values(self) -> int:
+        """Values up to which a row may be a small one."""
+        return min(MOST_VALUES, self.exact_distinct) if self.max_senders else 0
+
 
 class Arrival(NamedTuple):
     """The record that is being folded.
@@ -102,6 +93,7 @@ class PartitionFold:
 
     Attributes:
         load: reads a stored value by row key; None when there is none.
+        load_all: the same for several, ascending; one read for all costs half of one for each.
         checkpoint: the last flushed checkpoint; nothing at or below its offset needs folding, only checking.
         ids: what was claimed under ids.
         offset: the last offset applied in memory.
@@ -117,9 +109,10 @@ class PartitionFold:
     offset: int = field(init=False)
     clock: LogClock = field(init=False)
     losses: tuple[Loss, ...] = field(init=False)
-    cache: dict[bytes, Row] = field(default_factory=dict)
-    dirty: dict[bytes, Row] = field(default_factory=dict)
+    cache: dict[bytes, AnyRow] = field(default_factory=dict)
+    dirty: dict[bytes, AnyRow] = field(default_factory=dict)
     flushing: Flush | None = None
+    load_all: Callable[[list[bytes]], Sequence[bytes | None]] | None = None
 
     def __post_init__(self) -> None:
         self.offset = self.checkpoint.offset
@@ -140,11 +133,13 @@ class PartitionFold:
         """
         tally = Tally()
         record = self._arrived(offset, min(max(timestamp_ms, 0), LATEST_MS), witness, chunks)
-        for chunk in chunks:
-            if chunk.hour < record.hour - self.limits.retention_hours:
-                tally.expired += chunk.count
-            else:
-                self._fold_chunk(chunk, record, tally)
+        oldest = record.hour - self.limits.retention_hours
+        kept = [(rows.hour_key(chunk.hour, chunk.key), chunk) for chunk in chunks if chunk.hour >= oldest]
+        if len(kept) != len(chunks):
+            tally.expired += sum(chunk.count for chunk in chunks if chunk.hour < oldest)
+        self._fetch([row_key for row_key, _ in kept])
+        for row_key, chunk in kept:
+            self._fold_chunk(row_key, chunk, record, tally)
         self.offset = max(self.offset, offset)
         return tally
 
@@ -165,8 +160,8 @@ class PartitionFold:
             latest_hour: the hour from which on they are remembered, the latest that any witness names: where clocks
                 differ an id is kept longer, never shorter.
         """
-        ids = {id_ for chunk in chunks for id_ in ids_of(chunk)}
-        with _reading("ids"):
+        ids = {id_ for chunk in chunks if chunk.ids for id_ in ids_of(chunk)}
+        with reading("ids"):
             claimed = self.ids.claimed(ids, self.checkpoint.epoch, offset, hour - self.limits.id_horizon_hours)
         return RecordClaims(self.ids, latest_hour, offset, claimed)
 
@@ -175,14 +170,20 @@ class PartitionFold:
         self.offset = offset
         self.losses = with_loss(self.checkpoint._replace(losses=self.losses), loss).losses
 
-    def _fold_chunk(self, chunk: Chunk, record: Arrival, tally: Tally) -> None:
-        offset = record.offset
-        row_key = rows.hour_key(chunk.hour, chunk.key)
-        row = self._row(row_key)
+    def _fold_chunk(self, row_key: bytes, chunk: Chunk, record: Arrival, tally: Tally) -> None:
+        row = self.cache[row_key]
         if self.flushing is not None:
             self.flushing.encode(row_key)
+        if type(row) is SmallRow:
+            is_new = row.epoch == self.checkpoint.epoch and row.stamp < record.offset
+            if is_new and (folded := row.add(chunk, self.limits.small_values)):
+                self._note(row_key, row, chunk, folded, record, tally)
+                return
+        self._fold_whole(row_key, self._whole(row_key, row), chunk, record, tally)
+
+    def _fold_whole(self, row_key: bytes, row: Row, chunk: Chunk, record: Arrival, tally: Tally) -> None:
         fresh = record.claims.claim(chunk)
-        if row.epoch == self.checkpoint.epoch and row.stamp >= offset:
+        if row.epoch == self.checkpoint.epoch and row.stamp >= record.offset:
             tally.replayed += chunk.count
             return
         if row.epoch != self.checkpoint.epoch:  # offsets of another incarnation of the topic say nothing about this one
@@ -191,7 +192,9 @@ class PartitionFold:
             tally.overfull += chunk.count
             return
         fold = self._fold_histogram if chunk.histogram else self._fold_values
-        folded = fold(chunk, row, fresh, tally)
+        self._note(row_key, row, chunk, fold(chunk, row, fresh, tally), record, tally)
+
+    def _note(self, row_key: bytes, row: AnyRow, chunk: Chunk, folded: int, record: Arrival, tally: Tally) -> None:
         tally.folded += folded
         if chunk.hour < record.hour:
             row.late += folded
@@ -267,22 +270,37 @@ class PartitionFold:
             ranges = row.senders[bytes(chunk.sender)] = Ranges()
         return ranges
 
-    def _row(self, row_key: bytes) -> Row:
-        row = self.cache.get(row_key)
-        if row is None:
-            row = self.cache[row_key] = self._load(row_key) or Row(HourlySummary(self.limits.exact_distinct))
-        return row
+    def _fetch(self, row_keys: list[bytes]) -> None:
+        """Brings rows into memory, those that are not there by one read of the store."""
+        missing = sorted({row_key for row_key in row_keys if row_key not in self.cache})
+        for row_key, row in zip(missing, self._load(missing), strict=True):
+            self.cache[row_key] = row or SmallRow(self.checkpoint.epoch)
 
-    def _load(self, row_key: bytes) -> Row | None:
-        with _reading("a row"):
-            value = self.load(row_key)
-        return None if value is None else rows.decode_row(value, self.limits.exact_distinct)
+    def _load(self, row_keys: list[bytes]) -> list[AnyRow | None]:
+        with reading("a row"):
+            values = map(self.load, row_keys) if self.load_all is None else self.load_all(row_keys)
+            return [None if value is None else self._decoded(value) for value in values]
+
+    def _decoded(self, value: bytes) -> AnyRow:
+        return small_row.decode(value, self.limits.small_values) or rows.decode_row(value, self.limits.exact_distinct)
+
+    def _whole(self, row_key: bytes, row: AnyRow) -> Row:
+        """The row as a `Row`, in every place that has it."""
+        if type(row) is SmallRow:
+            row = row.whole(self.limits.exact_distinct)
+            for those in (self.cache, self.dirty, self.flushing.taken if self.flushing else {}):
+                if row_key in those:
+                    those[row_key] = row
+        assert isinstance(row, Row)
+        return row
 
     def find(self, key: bytes, hour: int) -> Row | None:
         """The newest state of a row, flushed or not; None if nothing is known to be folded into it."""
         row_key = rows.hour_key(hour, key)
-        row = self.cache.get(row_key) or self._load(row_key)
-        return row if row is not None and (row.summary.count or row.incomplete) else None
+        row = self.cache.get(row_key) or self._load([row_key])[0]
+        if isinstance(row, SmallRow):
+            row = row.whole(self.limits.exact_distinct)
+        return row if row is not None and (row.count or row.incomplete) else None
 
     def take(self, as_of: float) -> Flush:
         """The changes since the last flush, stamped with the last applied offset.

@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 import rocksdict
 from faust.types import TP
@@ -79,6 +79,11 @@ class LocalCopies(PartitionStore):
         with self.sound(partition):
             value: bytes | None = self.database(partition).get(row_key)
         return value
+
+    def read_all(self, partition: int, row_keys: list[bytes]) -> list[bytes | None]:
+        """The stored values of row keys, in their order; None for those that have none. Fastest in ascending order."""
+        with self.sound(partition):
+            return cast("list[bytes | None]", self.database(partition).get(cast("list[Any]", row_keys)))
 
     def scan(
         self, partition: int, start: bytes, stop: bytes, most_rows: int | None = None, most_bytes: int | None = None

@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 import rocksdict
 
+from metrics_app.errors import FormatError
 from metrics_app.process import EXIT_UNUSABLE, leave
 
 IDENTITY_KEY = b"__metrics\0identity"
@@ -146,3 +147,18 @@ def put_aside(path: Path) -> Path:
     for old in path.parent.glob(f"*{BAD_SUFFIX}"):
         shutil.rmtree(old) if old.is_dir() else old.unlink()
     return path.rename(path.with_name(path.name + BAD_SUFFIX))
+
+
+class ReadError(OSError):
+    """A row could not be read for a reason outside the row, such as too many open files."""
+
+
+@contextmanager
+def reading(what: str) -> Iterator[None]:
+    """Within it, whatever prevents reading is a ReadError, but for a FormatError and a MemoryError."""
+    try:
+        yield
+    except (FormatError, MemoryError):
+        raise
+    except Exception as error:
+        raise ReadError(f"{what} could not be read: {error}") from error

@@ -227,7 +227,11 @@ class Partitions:
                 return store.ids(partition).find(ids, from_hour)
 
         return PartitionFold(
-            lambda row_key: store.read(partition, row_key), self.limits, checkpoint, SeenIds(occurrences)
+            lambda row_key: store.read(partition, row_key),
+            self.limits,
+            checkpoint,
+            SeenIds(occurrences),
+            load_all=lambda row_keys: store.read_all(partition, row_keys),
         )
 
     def ids_known_for_s(self) -> float:

@@ -183,7 +183,7 @@ def recent_keys(fold: PartitionFold, first: int, end: int, prefix: bytes) -> set
     found = {
         row_key[skipped:]
         for row_key, row in fold.cache.items()
-        if start <= row_key < stop and row_key.startswith(prefix, skipped) and row.summary.count
+        if start <= row_key < stop and row_key.startswith(prefix, skipped) and row.count
     }
     return {key for key in found if fault_of(key) is None}
 

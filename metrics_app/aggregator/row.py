@@ -92,6 +92,11 @@ class Row:
     senders: dict[bytes, Ranges] = field(default_factory=dict)
     incomplete: bool = False
 
+    @property
+    def count(self) -> int:
+        """Number of values."""
+        return self.summary.count
+
     def leave_out(self, values: int) -> None:
         """Counts values that had come before."""
         self.duplicates = min(self.duplicates + values, MOST)

@@ -26,7 +26,7 @@ from metrics_app.stats.summary import HourlySummary
 
 VERSION = 1
 
-_EXACT = 0
+EXACT = 0
 _HISTOGRAM = 1
 _VALUE_MAX = 2.0**44
 _COUNT_MAX = 2**63 - 1
@@ -45,7 +45,7 @@ def encode(summary: HourlySummary) -> bytes:
     values, times = summary.distinct
     width = _width(times)
     return (
-        _HEAD.pack(VERSION, _EXACT, width, len(values)) + struct.pack(f"<{len(values)}d", *values) + _pack(times, width)
+        _HEAD.pack(VERSION, EXACT, width, len(values)) + struct.pack(f"<{len(values)}d", *values) + _pack(times, width)
     )
 
 
@@ -63,7 +63,7 @@ def decode(buffer: bytes | memoryview, exact_distinct: int) -> HourlySummary:
         if version != VERSION:
             raise other_version("summary", version, VERSION)
         body = memoryview(buffer)[_HEAD.size :]
-        if kind == _EXACT:
+        if kind == EXACT:
             return _decode_exact(body, width, entries, exact_distinct)
         if kind == _HISTOGRAM:
             return _decode_histogram(body, width, entries, exact_distinct)

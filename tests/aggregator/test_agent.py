@@ -253,15 +253,15 @@ class Bug:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, key: bytes, times: int = 1000) -> None:
         self.times = times
-        original = PartitionFold._fold_values
+        original = PartitionFold._fold_chunk
 
-        def failing(fold: PartitionFold, chunk: Chunk, *rest: Any) -> int:
+        def failing(fold: PartitionFold, row_key: bytes, chunk: Chunk, *rest: Any) -> None:
             if chunk.key == key and self.times > 0:
                 self.times -= 1
                 raise RuntimeError("a bug")
-            return original(fold, chunk, *rest)
+            original(fold, row_key, chunk, *rest)
 
-        monkeypatch.setattr(PartitionFold, "_fold_values", failing)
+        monkeypatch.setattr(PartitionFold, "_fold_chunk", failing)
 
 
 TWO = record.encode([Chunk(KEY, HOUR, struct.pack("<d", 99.0)), Chunk(OTHER, HOUR, struct.pack("<d", 1.0))])
@@ -317,14 +317,14 @@ async def test_a_disk_that_cannot_be_read_buries_nothing(worker, monkeypatch, er
     monkeypatch.setattr(agent, "RETRY_S", 0.0)
     await worker.deliver(0)
     store = worker.partitions.table.store
-    read, failures = store.read, [error] * 5
+    read_all, failures = store.read_all, [error] * 5
 
-    def failing(partition: int, row_key: bytes) -> bytes | None:
-        if failures and row_key.endswith(OTHER):
+    def failing(partition: int, row_keys: list[bytes]) -> list[bytes | None]:
+        if failures and any(row_key.endswith(OTHER) for row_key in row_keys):
             raise failures.pop()
-        return cast("bytes | None", read(partition, row_key))
+        return cast("list[bytes | None]", read_all(partition, row_keys))
 
-    monkeypatch.setattr(store, "read", failing)
+    monkeypatch.setattr(store, "read_all", failing)
     for _ in range(6):
         await worker.deliver(1, value=TWO)
         await worker.deliver(0)
@@ -352,7 +352,7 @@ async def test_trouble_that_does_not_pass_ends_the_process(worker, monkeypatch):
     monkeypatch.setattr(agent, "PATIENCE_S", 0.0)
     ended: list[str] = []
     worker.folding.give_up = ended.append
-    monkeypatch.setattr(worker.partitions.table.store, "read", lambda *_: raised(OSError(5, "Input/output error")))
+    monkeypatch.setattr(worker.partitions.table.store, "read_all", lambda *_: raised(OSError(5, "Input/output error")))
     await worker.deliver(0, 0)
     assert "Input/output error" in ended[-1]
     assert worker.dead == []

@@ -190,6 +190,8 @@ def test_a_gap_in_the_numbers_is_missing_until_it_is_filled():
     assert row is not None
     assert row.missing == 3
     fold.apply(1, NOW_MS, [chunk("a", 1, 2, 4, sender=SENDER, first=0)])
+    row = fold.find(b"a", HOUR)
+    assert row is not None
     assert row.missing == 0
 
 

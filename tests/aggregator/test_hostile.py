@@ -13,6 +13,7 @@ from metrics_app.aggregator import fold as folds
 from metrics_app.aggregator import row as rows
 from metrics_app.aggregator.fold import HOUR_MS, FoldLimits, PartitionFold
 from metrics_app.aggregator.row import MOST, NO_CHECKPOINT
+from metrics_app.aggregator.small_row import SmallRow
 from metrics_app.errors import FormatError
 from metrics_app.wire import record
 from metrics_app.wire.chunk import Chunk
@@ -101,7 +102,7 @@ def test_what_cannot_be_encoded_stays_to_be_flushed(monkeypatch):
     fold = PartitionFold(dict[bytes, bytes]().get, LIMITS, NO_CHECKPOINT)
     fold.apply(0, hostile.NOW * HOUR_MS, [Chunk(b"a", hostile.NOW, b"\0" * 8), Chunk(b"b", hostile.NOW, b"\0" * 8)])
     dirty = dict(fold.dirty)
-    monkeypatch.setattr(rows, "encode_row", lambda row: 1 / 0)
+    monkeypatch.setattr(SmallRow, "encode", lambda row: 1 / 0)
     flush = fold.take(as_of=0.0)
     with pytest.raises(ZeroDivisionError):
         assert flush.rows

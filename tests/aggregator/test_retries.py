@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from metrics_app.aggregator.fold import FoldLimits, PartitionFold
-from metrics_app.aggregator.row import NO_CHECKPOINT
+from metrics_app.aggregator.row import NO_CHECKPOINT, split_hour_key
 from metrics_app.client.gathering import SentHistogram
 from metrics_app.wire import bodies, record
 
@@ -44,7 +44,8 @@ def fold_all(body: bytes, content_type: str, attempts: list[Attempt], request_id
 
 def counted(fold: PartitionFold) -> tuple[int, float]:
     """Values and their sum, over all keys and hours."""
-    summaries = [row.summary for row in fold.cache.values()]
+    found = [fold.find(key, hour) for hour, key in map(split_hour_key, fold.cache)]
+    summaries = [row.summary for row in found if row is not None]
     return sum(summary.count for summary in summaries), sum(summary.sum for summary in summaries if summary.count)
 
 

@@ -13,7 +13,7 @@ from typing import Any, Self
 import msgspec
 
 from metrics_app.aggregator.fold import FoldLimits, PartitionFold
-from metrics_app.aggregator.row import NO_CHECKPOINT, Row
+from metrics_app.aggregator.row import NO_CHECKPOINT, Row, split_hour_key
 from metrics_app.wire import dropped
 from metrics_app.wire.bodies import BodyLimits, inflate, parse
 
@@ -151,8 +151,10 @@ class Collector:
         """Rows by key, of whatever hours."""
         found: dict[str, list[Row]] = {}
         with self.lock:
-            for row_key, row in self.fold.cache.items():
-                found.setdefault(row_key[5:].decode(), []).append(row)
+            for row_key in self.fold.cache:
+                hour, key = split_hour_key(row_key)
+                if (row := self.fold.find(key, hour)) is not None:
+                    found.setdefault(key.decode(), []).append(row)
         return found
 
     def counted(self, key: str) -> int:

@@ -21,9 +21,9 @@ def hours_of(collector: Collector, key: str) -> dict[int, int]:
     """Hour -> values counted."""
     with collector.lock:
         return {
-            int.from_bytes(row_key[1:5], "big"): row.summary.count
+            int.from_bytes(row_key[1:5], "big"): row.count
             for row_key, row in collector.fold.cache.items()
-            if row_key[5:].decode() == key and row.summary.count
+            if row_key[5:].decode() == key and row.count
         }
 
 

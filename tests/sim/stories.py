@@ -124,11 +124,11 @@ def back_to_who_had_it_before(world: World) -> None:
 
 
 def a_row_cannot_be_read(world: World) -> None:
-    """The second row of a record cannot be read for a moment."""
+    """The second row of a record cannot be changed for a moment; the first one was."""
     values = struct.pack("<d", 1.0)
     world.produce(0, record.encode([Chunk(key, world.hour, values) for key in (b"a", b"b")]))
     world.workers[0].partitions.of(0)  # what taking a partition over reads is read
-    world.trouble.arm("read", 3, "disk")  # each reading is passed twice
+    world.trouble.arm("_fold_chunk", 3, "disk")  # each chunk is passed twice
     world.workers[0].deliver(0)
     world.pass_time(6)
     fold_and_flush(world, 0)
@@ -139,7 +139,7 @@ def nothing_can_be_read(world: World) -> None:
     """The first row of a record cannot be read for a moment."""
     produce(world, 1)
     world.workers[0].partitions.of(0)
-    world.trouble.arm("read", 1, "rocksdb")
+    world.trouble.arm("read_all", 1, "rocksdb")
     world.workers[0].deliver(0)
     world.pass_time(6)
     world.drain()

@@ -37,12 +37,11 @@ Patch = Callable[[pytest.MonkeyPatch], None]
 def stamp_lowered_on_replay(patch: pytest.MonkeyPatch) -> None:
     fold_chunk = PartitionFold._fold_chunk
 
-    def mutant(fold: PartitionFold, chunk: Chunk, record: Arrival, tally: Tally) -> None:
-        row = fold._row(rows.hour_key(chunk.hour, chunk.key))
-        stamp = row.stamp
-        fold_chunk(fold, chunk, record, tally)
+    def mutant(fold: PartitionFold, row_key: bytes, chunk: Chunk, record: Arrival, tally: Tally) -> None:
+        stamp = fold.cache[row_key].stamp
+        fold_chunk(fold, row_key, chunk, record, tally)
         if stamp >= record.offset:
-            row.stamp = record.offset
+            fold.cache[row_key].stamp = record.offset
 
     patch.setattr(PartitionFold, "_fold_chunk", mutant)
 
@@ -63,9 +62,9 @@ def checkpoint_written_before_the_rows(patch: pytest.MonkeyPatch) -> None:
 def merged_without_comparing_the_stamp(patch: pytest.MonkeyPatch) -> None:
     fold_chunk = PartitionFold._fold_chunk
 
-    def mutant(fold: PartitionFold, chunk: Chunk, record: Arrival, tally: Tally) -> None:
-        fold._row(rows.hour_key(chunk.hour, chunk.key)).stamp = NO_STAMP
-        fold_chunk(fold, chunk, record, tally)
+    def mutant(fold: PartitionFold, row_key: bytes, chunk: Chunk, record: Arrival, tally: Tally) -> None:
+        fold.cache[row_key].stamp = NO_STAMP
+        fold_chunk(fold, row_key, chunk, record, tally)
 
     patch.setattr(PartitionFold, "_fold_chunk", mutant)
 
@@ -93,9 +92,9 @@ def ids_written_before_the_rows_and_taken_for_seen(patch: pytest.MonkeyPatch) ->
 def ids_of_a_replayed_row_not_noted(patch: pytest.MonkeyPatch) -> None:
     fold_chunk = PartitionFold._fold_chunk
 
-    def mutant(fold: PartitionFold, chunk: Chunk, record: Arrival, tally: Tally) -> None:
-        if fold._row(rows.hour_key(chunk.hour, chunk.key)).stamp < record.offset:
-            fold_chunk(fold, chunk, record, tally)
+    def mutant(fold: PartitionFold, row_key: bytes, chunk: Chunk, record: Arrival, tally: Tally) -> None:
+        if fold.cache[row_key].stamp < record.offset:
+            fold_chunk(fold, row_key, chunk, record, tally)
 
     patch.setattr(PartitionFold, "_fold_chunk", mutant)
 
