@@ -12,6 +12,7 @@ MAX_KEY_BYTES = 256
 EXPECTED = f"1 to {MAX_KEY_BYTES} bytes of UTF-8 without control characters"
 
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
+_ASCII_CONTROL = re.compile(rb"[\x00-\x1f\x7f]")
 
 
 @lru_cache(maxsize=1 << 14)
@@ -30,6 +31,11 @@ def key_bytes(key: str) -> bytes:
     if control := _CONTROL.search(key):
         raise ValueError(f"expected {EXPECTED}; it has U+{ord(control[0]):04X} at character {control.start()}")
     return encoded
+
+
+def are_plain(keys: bytes) -> bool:
+    """Whether keys, one after the other, are ASCII without control characters: then only their lengths can be wrong."""
+    return keys.isascii() and not _ASCII_CONTROL.search(keys)
 
 
 @lru_cache(maxsize=1 << 15)

@@ -34,7 +34,7 @@ from metrics_app.errors import FormatError
 from metrics_app.stats import codec
 from metrics_app.stats.summary import EXACT_DISTINCT
 from metrics_app.wire.chunk import FIRST_MAX, HOUR_MAX, ID_BYTES, SENDER_BYTES, VALUE_BYTES, VALUE_MAX, Chunk
-from metrics_app.wire.metric_key import MAX_KEY_BYTES, fault_of
+from metrics_app.wire.metric_key import MAX_KEY_BYTES, are_plain, fault_of
 from metrics_app.wire.partition import partitions_of
 
 MAGIC = b"MR"
@@ -153,8 +153,9 @@ def decode(record: bytes, place: RecordSource | None = None) -> list[Chunk]:
     senders = [b"", *(bytes(sender_table[i : i + SENDER_BYTES]) for i in range(0, len(sender_table), SENDER_BYTES))]
     histogram_sizes = [size for (size,) in _SIZE.iter_unpack(size_table)] or repeat(0)
     chunks = _chunks(table, histogram_sizes, senders, bytes(keys), bytes(ids), values, bytes(histograms))
+    plain = are_plain(bytes(keys))
     for number, chunk in enumerate(chunks):
-        if (fault := _fault(chunk, version)) is not None:
+        if (fault := _fault(chunk, version, plain)) is not None:
             raise FormatError("record", f"chunk {number}: {fault}")
     if place is not None:
         place.check(chunks)
@@ -227,9 +228,13 @@ def _chunks(
     return chunks
 
 
-def _fault(chunk: Chunk, version: int) -> str | None:
-    """Says what in a chunk no request body could have contained; None when all is valid."""
-    if fault := fault_of(chunk.key):
+def _fault(chunk: Chunk, version: int, plain: bool) -> str | None:
+    """Says what in a chunk no request body could have contained; None when all is valid.
+
+    Args:
+        plain: whether all keys were found valid together (`are_plain`); their lengths are checked before.
+    """
+    if not plain and (fault := fault_of(chunk.key)):
         return f"key {chunk.key!r}: {fault}"
     if not 0 <= chunk.hour <= HOUR_MAX:
         return f"hour {chunk.hour}, expected 0 to {HOUR_MAX}"

@@ -7,7 +7,7 @@ from aiokafka.partitioner import DefaultPartitioner
 from hypothesis import given
 from hypothesis import strategies as st
 
-from metrics_app.wire.metric_key import MAX_KEY_BYTES, key_bytes
+from metrics_app.wire.metric_key import MAX_KEY_BYTES, are_plain, fault_of, key_bytes
 from metrics_app.wire.partition import partition_of
 
 
@@ -20,6 +20,20 @@ def test_a_key_is_its_utf8_bytes_or_is_refused_with_what_was_expected(key: str) 
     else:
         with pytest.raises(ValueError, match="expected 1 to 256 bytes of UTF-8 without control characters; it has"):
             key_bytes(key)
+
+
+@given(st.lists(st.binary(min_size=1, max_size=MAX_KEY_BYTES) | st.text("az/09", min_size=1).map(str.encode)))
+def test_keys_that_are_plain_together_are_valid_each(keys: list[bytes]) -> None:
+    if are_plain(b"".join(keys)):
+        assert [fault_of(key) for key in keys if len(key) <= MAX_KEY_BYTES] == [None] * sum(
+            len(key) <= MAX_KEY_BYTES for key in keys
+        )
+
+
+@pytest.mark.parametrize("code", [*range(0x20), *range(0x7F, 0x100)])
+def test_keys_with_a_control_character_or_beyond_ascii_are_not_plain(code: int) -> None:
+    assert are_plain(b"shop/basket")
+    assert not are_plain(b"shop/bas" + bytes([code]) + b"ket")
 
 
 @pytest.mark.parametrize(
