@@ -492,3 +492,16 @@ async def test_a_head_with_anything_unusual_is_not_plain(head: bytes):
 )
 async def test_where_a_request_ends_is_not_guessed(head: bytes):
     assert plain_head(head) is None
+
+
+async def test_while_aiohttp_answers_a_request_the_next_one_is_its_too(held: Worker):
+    reader, writer = await asyncio.open_connection("127.0.0.1", held.port)
+    writer.write(request(BODY, b"X-Forwarded-For: a"))
+    await held.sink.entered.wait()
+    writer.write(request(b'["a",-1]'))
+    await asyncio.sleep(0.05)
+    held.sink.gate.set()  # type: ignore[attr-defined]
+    writer.write_eof()
+    assert STATUS.findall(await asyncio.wait_for(reader.read(), 5)) == [b"202", b"400"]
+    writer.close()
+    assert held.by_lane == 0
