@@ -35,6 +35,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from metrics_app.client.buffer import Batch
+from metrics_app.errors import FormatError
 
 LOCK, SEGMENT, FIRST_SEGMENT = ".lock", ".spool1", ".spool"
 MAGIC = b"\x89MASP"
@@ -289,15 +290,18 @@ def _records(data: bytes, at: int) -> Iterator[tuple[int, bytes, bytes]]:
     while at + _HEAD.size <= len(data):
         kind, length, crc = _HEAD.unpack_from(data, at)
         payload = data[at + _HEAD.size : at + _HEAD.size + length]
-        if len(payload) < length or zlib.crc32(payload) != crc or not _is_whole(kind, length):
+        # nothing at all fits the checksum 0 of a head of zeros
+        if not 0 < length == len(payload) or zlib.crc32(payload) != crc or kind not in (b"B", b"D"):
             return
+        _check(kind, length)
         yield at, kind, payload
         at += _HEAD.size + length
 
 
-def _is_whole(kind: bytes, length: int) -> bool:
-    """Whether a record of a kind can have so many bytes: none at all fit the checksum 0 that a head of zeros has."""
-    return length >= _BATCH.size if kind == b"B" else kind == b"D" and length == _DONE.size
+def _check(kind: bytes, length: int) -> None:
+    """Raises FormatError for what is whole and no record of a spool: the file belongs to somebody else."""
+    if length < _BATCH.size if kind == b"B" else length != _DONE.size:
+        raise FormatError("spool", f"a record of kind {kind!r} with {length} bytes")
 
 
 def _batch_of(payload: bytes) -> Batch:

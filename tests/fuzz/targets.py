@@ -204,6 +204,8 @@ def _left(folder: Path, owner: str) -> list[object]:
         loaded = [stored.load() for stored in segments.read()]
         assert None not in loaded
         return [*loaded]
+    except FormatError:  # no file of a spool: it is left as it is
+        return []
     finally:
         segments.abandon()
 
