@@ -19,7 +19,7 @@ FAIL_FILE = "FAIL_FILE"
 ENCODE, READ, WRITE, SEAL = "encode", "read", "write", "seal"
 STEPS = {
     ENCODE: (row, "encode_row"),
-    READ: (HourStore, "read"),
+    READ: (HourStore, "read_all"),
     WRITE: (HourStore, "write"),
     SEAL: (fencing, "closed_before"),
 }

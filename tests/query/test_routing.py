@@ -333,7 +333,7 @@ async def test_question_that_waits_here_leaves_time_for_others_and_none_of_them_
     month = "/checkout/average?from=2025-11-01&to=2025-11-30"
     async with (
         worker(found=row(1.0, role=STANDBY), role=STANDBY) as standby,
-        worker(standby.url, found=row(4.0), query_deadline_s=DEADLINE_S) as owner,
+        worker(standby.url, found=row(4.0), query_deadline_s=3 * DEADLINE_S) as owner,
     ):
         for _ in range(AT_ONCE):
             await owner.long_questions.free.acquire()
