@@ -52,5 +52,6 @@ async def test_a_good_client_loses_no_request_and_no_value_beside(worker, name):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 async def test_five_minutes_of_all_of_them(worker):
     await beside(worker, AT_ONCE, 300.0)
