@@ -141,10 +141,11 @@ async def ensure(settings: Settings, say: Say = logger.warning, patience_s: floa
     """
     wanted, started = topics(settings), time.monotonic()
     said = started
+    found_missing: set[str] = set()
     while True:
         try:
             async with admin_client(settings) as admin:
-                return await _ensure(admin, wanted, settings.replication)
+                return await _ensure(admin, wanted, settings.replication, found_missing)
         except LateBrokerError as error:
             late: Exception = error
         except (KafkaError, OSError, TimeoutError) as error:
@@ -172,16 +173,20 @@ async def admin_client(settings: Settings) -> AsyncIterator[AIOKafkaAdminClient]
         await admin.close()
 
 
-async def _ensure(admin: AIOKafkaAdminClient, wanted: list[Topic], replication: int) -> None:
+async def _ensure(admin: AIOKafkaAdminClient, wanted: list[Topic], replication: int, found_missing: set[str]) -> None:
+    """One attempt. Notes in `found_missing` what it creates, since the next attempt finds it there."""
     present = await _present(admin)
     missing = [topic for topic in wanted if topic.name not in present]
+    found_missing.update(topic.name for topic in missing)
     if missing:
         await _create(admin, missing, replication)
         present = await _present(admin)
     for topic in wanted:
         if topic.name not in present:
             raise TimeoutError(f"topic {topic.name} has been created but is not listed yet")
-    _check_partitions([(topic, len(present[topic.name])) for topic in wanted if topic.fixed], is_new=bool(missing))
+    _check_partitions(
+        [(topic, len(present[topic.name])) for topic in wanted if topic.fixed], is_new=bool(found_missing)
+    )
     for topic in wanted:
         _check_replicas(topic, present[topic.name], replication)
     await _check_config(admin, wanted)

@@ -218,6 +218,36 @@ class Cluster:
         return [SimpleNamespace(resources=described)]
 
 
+class SlowCluster(Cluster):
+    """Lists a changelog that it made only when asked again; its samples topic has twice the partitions."""
+
+    def __init__(self, wanted: list[topics.Topic]) -> None:
+        super().__init__(wanted, brokers=1, replicas=1)
+        self._listed_late = [topic.name for topic in wanted if topic.name.endswith("changelog")]
+        self._hides = 2
+
+    async def describe_topics(self) -> list[dict[str, Any]]:
+        self._hides -= 1
+        found = await super().describe_topics()
+        for topic in found:
+            topic["partitions"] *= 2 if topic["topic"].endswith("samples") else 1
+        return [topic for topic in found if self._hides < 0 or topic["topic"] not in self._listed_late]
+
+    async def create_topics(self, _new: object) -> SimpleNamespace:
+        return SimpleNamespace(topic_errors=[])
+
+
+async def test_a_topic_made_a_moment_ago_does_not_show_how_many_partitions_there_were(
+    make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not on the second attempt either, which finds it there: its number is our setting's, not history's."""
+    here = make_settings(partitions=2, replication=1)
+    cluster = SlowCluster(topics.topics(here))
+    monkeypatch.setattr(topics, "admin_client", lambda _: nullcontext(cluster))
+    with pytest.raises(BrokerError, match="samples has 4 partitions, METRICS_PARTITIONS says 2"):
+        await topics.ensure(here)
+
+
 @pytest.mark.kafka
 async def test_fewer_replicas_than_asked_for_are_refused(settings: MakeSettings) -> None:
     here = settings()
