@@ -102,8 +102,8 @@ audit: .venv-audit/.done ## known vulnerabilities of what is installed; says so 
 	@$(PYTHON) requirements/audit.py .venv-audit/bin/pip-audit requirements/server.txt
 
 lock: setup-dev ## resolve the dependencies anew and lock them with hashes
-	$(BIN)/uv pip compile -q --upgrade --generate-hashes --no-emit-index-url --no-header --python-version 3.11 --universal --extra server pyproject.toml -o requirements/server.txt
-	$(BIN)/uv pip compile -q --upgrade --generate-hashes --no-emit-index-url --no-header --python-version 3.11 --universal --extra server --group dev -c requirements/server.txt pyproject.toml -o requirements/dev.txt
+	$(BIN)/uv pip compile -q --upgrade --generate-hashes --no-emit-index-url --no-header --python-version 3.11 --universal --extra server --extra otlp pyproject.toml -o requirements/server.txt
+	$(BIN)/uv pip compile -q --upgrade --generate-hashes --no-emit-index-url --no-header --python-version 3.11 --universal --extra server --extra otlp --extra arrow --group dev -c requirements/server.txt pyproject.toml -o requirements/dev.txt
 	$(BIN)/uv pip compile -q --upgrade --generate-hashes --no-emit-index-url --no-header --python-version 3.11 --universal --group pyproject.toml:peers -o requirements/peers.txt
 	$(BIN)/uv pip compile -q --upgrade --generate-hashes --no-emit-index-url --no-header --python-version 3.11 --universal --group pyproject.toml:fuzz -o requirements/fuzz.txt
 	$(BIN)/uv pip compile -q --upgrade --generate-hashes --no-emit-index-url --no-header --python-version 3.11 --universal --group pyproject.toml:audit -o requirements/audit.txt
