@@ -18,6 +18,7 @@ from faust.transport.drivers import aiokafka
 from faust.types import TP
 
 from metrics_app.faust_runtime import silence
+from metrics_app.faust_runtime.last_records import LastRecords
 
 # A fetch that waits for partitions without anything new holds up the others, for a broker is asked one thing at a time.
 # This is less than what a fetch brings takes to be folded; an idle consumer asks 20 times a second.
@@ -86,7 +87,7 @@ class _Thread(aiokafka.AIOKafkaConsumerThread):
     def _create_worker_consumer(self, transport: Any) -> Any:
         consumer = super()._create_worker_consumer(transport)
         consumer._fetch_max_wait_ms = FETCH_WAIT_MS  # Faust has 1.5 s, and no setting for it
-        return silence.bounded(consumer, self.consumer.app.conf.broker_session_timeout)
+        return silence.bounded(consumer, self.consumer.app.conf.broker_session_timeout, LastRecords(consumer).ask_again)
 
 
 class RunConsumer(aiokafka.Consumer):

@@ -11,7 +11,7 @@ silence finds such a connection in seconds, and lets an answer of many megabytes
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from aiokafka.client import ConnectionGroup
@@ -22,15 +22,19 @@ from aiokafka.protocol.group import HeartbeatRequest
 SILENT_SHARE = 0.8  # of the session timeout: a worker is back before its partitions move, if its new connection works
 
 
-def bounded(consumer: Any, session_s: float) -> Any:
+Prepare = Callable[[Any, Any], None]  # of a connection and the request that is about to be sent over it
+
+
+def bounded(consumer: Any, session_s: float, prepare: Prepare = lambda *_: None) -> Any:
     """The aiokafka consumer, which gives up a silent connection; to be called before it is started.
 
     Args:
         session_s: session timeout of the group. A connection is given up after 0.4 to 0.8 of it without a byte; to
             connect may take 0.8 of it.
+        prepare: called with the connection and the request before each is sent.
     """
     client = consumer._client
-    client.send = _Requests(client, client._request_timeout_ms / 1000, session_s * SILENT_SHARE / 2).send
+    client.send = _Requests(client, client._request_timeout_ms / 1000, session_s * SILENT_SHARE / 2, prepare).send
     client._request_timeout_ms = round(session_s * SILENT_SHARE * 1000)  # to connect, and metadata
     return consumer
 
@@ -43,8 +47,9 @@ class _Requests:
         look_s: time between two looks at a connection.
     """
 
-    def __init__(self, client: Any, longest_s: float, look_s: float) -> None:
+    def __init__(self, client: Any, longest_s: float, look_s: float, prepare: Prepare) -> None:
         self._client = client
+        self._prepare = prepare
         self._longest_s = longest_s
         self._look_s = look_s
 
@@ -59,6 +64,7 @@ class _Requests:
         if not await self._client.ready(node_id, group=group):
             raise NodeNotReadyError(f"no connection to node {node_id}")
         connection = self._client._conns[node_id, group]
+        self._prepare(connection, request)
         sent = _sent(connection, request, self._longest_s)
         # a JoinGroup is answered when the last member has joined, and a commit behind it later; a heartbeat at once
         may_be_silent = group == ConnectionGroup.COORDINATION and not isinstance(request, HeartbeatRequest)
