@@ -192,11 +192,17 @@ class Parsing:
             return inflated, await self._parse(inflated, body, now_s)
 
     async def _room_for(self, size: int) -> None:
-        while self._taken and self._taken + size > TURN_BYTES:  # noqa: ASYNC110  each turn lets some go on
+        while not self.has_room_for(size):  # noqa: ASYNC110  each turn lets some go on
             await asyncio.sleep(0)
+
+    def has_room_for(self, size: int) -> bool:
+        """Whether a body of so many bytes may be taken apart in this turn of the loop; then it is counted."""
+        if self._taken and self._taken + size > TURN_BYTES:
+            return False
         if not self._taken:
             asyncio.get_running_loop().call_soon(self._begin_turn)
         self._taken += size
+        return True
 
     def _begin_turn(self) -> None:
         self._taken = 0

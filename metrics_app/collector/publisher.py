@@ -90,8 +90,8 @@ class Publisher(mode.Service):
         """
         cost = sum(map(record.cost_of, chunks))
         ticket = Ticket(len(chunks), asyncio.get_running_loop().create_future(), cost > LARGE_COST)
-        self._check_open(cost, ticket.large)
         if ticket.large:
+            self._check_open(cost, ticket.large)  # before any work is done for it
             async with self._one_large:
                 placed = await self._placed(chunks, ticket)
         else:
@@ -141,7 +141,7 @@ class Publisher(mode.Service):
             self._idle.clear()
 
     def _check_open(self, cost: int, large: bool) -> None:
-        """Refuses what cannot be published, before any work is done for it."""
+        """Refuses what cannot be published."""
         if self.should_stop:
             raise not_kept("this collector is stopping", "stopping")
         if (problem := self.problem()) is not None:

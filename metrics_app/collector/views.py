@@ -46,10 +46,13 @@ from metrics_app.wire.ownership import FORBIDDEN, NO_OWNER, Owner
 PATH = "/samples"
 TOP_SENDERS = "/admin/top-senders"
 DAY_S = 86_400
+HOUR_S = 3600
 JSON = {"Content-Type": "application/json"}
 # a value with its id takes 24 bytes of a record; the rest is room for key and header
 BYTES_A_VALUE = 48
 OUT_OF_BOUNDS = {"timestamp", "hour"}  # rejected for these reasons, a sample may be right by another clock
+
+UNUSUAL = ("Idempotency-Key", dropped.HEADER)  # of the headers that the lane takes, those that mean something here
 
 _IDEMPOTENCY_KEY = re.compile(r'"([ -~]{1,255})"|([!#-~][ -~]{0,254})')
 
@@ -139,6 +142,8 @@ class SampleIntake:
             ForbiddenSamplesError: every key in it is somebody else's.
             OverloadedError: it cannot be kept now.
         """
+        if isinstance(request, SmallRequest) and (chunk := self._lone(request)) is not None:
+            return await self._take_lone(chunk, request)
         caller = ANYBODY if isinstance(request, SmallRequest) else caller_of(request)
         owner = Owner(caller.name, caller.prefixes) if caller.name else NO_OWNER
         request_id = owner.request_id(idempotency_key(request))
@@ -157,13 +162,33 @@ class SampleIntake:
             raise error(_none_kept(parsed), [asdict(rejection) for rejection in parsed.rejected])
         try:
             with self._repeats.under(request_id, inflated):
-                await self._keep(parsed, account)
+                await self._keep(parsed.chunks, parsed.accepted, account)
         except KeyReuseError:
             self._telemetry.rejected.labels("key-reuse").inc(parsed.accepted)
             raise
         for reason, values in lost.items():  # only now: a client tells it again until it is answered 202
             self._telemetry.client_dropped.labels(reason).inc(values)
         return _reply(parsed)
+
+    def _lone(self, request: SmallRequest) -> Chunk | None:
+        """The only sample of a body, of now and of anybody, as most requests bring; None: it needs a closer look."""
+        headers, now_s = request.headers, time.time()
+        if any(name in headers for name in UNUSUAL) or not self._parsing.has_room_for(len(request.body)):
+            return None
+        sample = bodies.lone_sample(request.body, headers.get("Content-Type", ""))
+        if sample is None:
+            return None
+        key, value = sample
+        hour = int(now_s // HOUR_S)
+        return Chunk(key, hour, value) if self._senders.admission(request.remote, now_s)(key, hour) else None
+
+    async def _take_lone(self, chunk: Chunk, request: SmallRequest) -> web.Response:
+        """The same as for any other request, of which most does not concern this one."""
+        account = self._senders.account(request.remote)
+        self._telemetry.received.inc()
+        account.read(len(request.body), 0)
+        await self._keep([chunk], 1, account)
+        return ONE_TAKEN
 
     def _believe(self, parsed: bodies.Parsed) -> None:
         if OUT_OF_BOUNDS & parsed.reasons.keys() and (doubt := self._doubt()) is not None:
@@ -176,15 +201,15 @@ class SampleIntake:
         for reason, values in parsed.reasons.items():
             self._telemetry.rejected.labels(reason).inc(values)
 
-    async def _keep(self, parsed: bodies.Parsed, account: SenderAccount) -> None:
+    async def _keep(self, chunks: Sequence[Chunk], values: int, account: SenderAccount) -> None:
         try:
-            await self._sink.publish(parsed.chunks)
+            await self._sink.publish(chunks)
         except BaseException as error:
-            account.refused += parsed.accepted
-            self._telemetry.refused.labels(_refusal(error)).inc(parsed.accepted)
+            account.refused += values
+            self._telemetry.refused.labels(_refusal(error)).inc(values)
             raise
-        account.accepted += parsed.accepted
-        self._telemetry.accepted.inc(parsed.accepted)
+        account.accepted += values
+        self._telemetry.accepted.inc(values)
 
     async def top_senders(self, request: web.Request) -> web.Response:
         """The clients with most of what `?by=` names, rows if nothing.
@@ -213,10 +238,17 @@ def idempotency_key(request: web.Request | SmallRequest) -> bytes:
     return (match[1] or match[2]).encode()
 
 
+def _taken(values: int) -> web.Response:
+    body = b'{"accepted":%d,"rejected":[]}\n' % values
+    return web.Response(body=body, status=HTTPStatus.ACCEPTED, headers=JSON)
+
+
+ONE_TAKEN = _taken(1)  # to be written by the lane alone: aiohttp notes in a reply that it was sent
+
+
 def _reply(parsed: bodies.Parsed) -> web.Response:
     if not parsed.reasons:
-        body = b'{"accepted":%d,"rejected":[]}\n' % parsed.accepted
-        return web.Response(body=body, status=HTTPStatus.ACCEPTED, headers=JSON)
+        return _taken(parsed.accepted)
     reply: dict[str, Any] = {"accepted": parsed.accepted, "rejected": [asdict(item) for item in parsed.rejected]}
     if parsed.reasons.total() > len(parsed.rejected):
         reply["rejected_count"] = parsed.reasons.total()

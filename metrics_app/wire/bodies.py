@@ -13,7 +13,7 @@ from metrics_app.errors import BodyTooLargeError, InvalidBodyError, UnsupportedT
 from metrics_app.wire import columnar_body, json_body
 from metrics_app.wire.gathering import EXPECTED, WHITESPACE, BodyLimits, BodyParts, Parsed, Rejection, Steps, shown
 
-__all__ = ["BodyLimits", "BodyParts", "Parsed", "Rejection", "inflate", "parse", "parsing"]
+__all__ = ["BodyLimits", "BodyParts", "Parsed", "Rejection", "inflate", "lone_sample", "parse", "parsing"]
 
 JSON, LINES, MSGPACK = "application/json", "application/x-ndjson", "application/msgpack"
 MAX_GZIP_MEMBERS = 100  # each costs a copy of what follows it
@@ -47,6 +47,11 @@ def parsing(body: bytes, content_type: str, parts: BodyParts) -> Steps:
     if not body.strip(WHITESPACE):
         raise InvalidBodyError(f"the body is empty; expected {EXPECTED}")
     return read(body, parts)
+
+
+def lone_sample(body: bytes, content_type: str) -> tuple[bytes, bytes] | None:
+    """Key and value of a body that is a single JSON sample without anything unusual; None: `parsing` is to say."""
+    return json_body.lone(body) if _READERS.get(content_type) is _read_json else None
 
 
 def inflate(body: bytes, limit: int) -> bytes:

@@ -6,6 +6,7 @@ import re
 import struct
 import tracemalloc
 import uuid
+from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -16,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from metrics_app.errors import BodyTooLargeError, InvalidBodyError, UnsupportedTypeError
-from metrics_app.wire.bodies import MAX_GZIP_MEMBERS, BodyLimits, Parsed, inflate, parse
+from metrics_app.wire.bodies import MAX_GZIP_MEMBERS, BodyLimits, Parsed, inflate, lone_sample, parse
 from metrics_app.wire.chunk import VALUE_MAX, Chunk
 from metrics_app.wire.gathering import LISTED
 
@@ -621,3 +622,28 @@ WHOLE = gzip.compress(b'["checkout",12.5]' * 3)
 def test_what_is_not_whole_gzip_is_refused(body: bytes) -> None:
     with pytest.raises(InvalidBodyError, match="gzip"):
         inflate(body, 1000)
+
+
+LONE = st.one_of(
+    st.tuples(st.text(max_size=3), st.floats(0, 2 * VALUE_MAX) | st.integers(-1, 3), st.none() | st.just(1e9)),
+    st.tuples(st.text(max_size=300), st.sampled_from([0.5, -0.0, 1e300, "1", True, None])),
+    st.fixed_dictionaries(
+        {"key": st.text(max_size=3), "value": st.sampled_from([1, -0.0, -1])},
+        optional={"id": st.sampled_from([None, "x"]), "timestamp": st.sampled_from([None, 1e9]), "more": st.just(1)},
+    ),
+)
+
+
+@given(st.one_of(LONE.map(json.dumps), st.text(max_size=20)), st.sampled_from(["", " ", "[", "]", ",", "\0", "\ufeff"]))
+def test_a_sample_read_the_quick_way_is_what_the_long_way_reads(text: str, junk: str) -> None:
+    for body in (text.encode(errors="surrogatepass"), (text + junk).encode(errors="surrogatepass")):
+        found = lone_sample(body, "application/json")
+        if found is not None:
+            key, value = found
+            assert parse(body, "application/json", NOW_S, LIMITS) == Parsed([Chunk(key, HOUR, value)], 1, [], Counter())
+
+
+@pytest.mark.parametrize("content_type", ["application/x-ndjson", "application/msgpack", "text/csv", "text/plain; a=b"])
+def test_only_a_plain_json_type_is_read_the_quick_way(content_type: str) -> None:
+    assert lone_sample(b'["a",1]', content_type) is None
+    assert lone_sample(b'["a",1]', "") == (b"a", struct.pack("<d", 1))
