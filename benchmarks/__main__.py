@@ -19,6 +19,7 @@ BENCHMARKS = {
     "ladder": "the brief's baseline times 1 to 1,000: what is held, and what a value costs",
     "ingest": "the way in by the form of the body",
     "single_post": "one sample a request, beside a bare aiohttp server",
+    "one_message": "the brief's baseline to the letter: ten apps, 10,000 requests a second of one message",
     "end_to_end": "from POST to answer: the highest rate held, and freshness at half of it",
     "queries": "how fast questions are answered while samples come in",
     "many_keys": "up to a million keys: row updates, memory, disk, exactness; recovery",

@@ -154,6 +154,24 @@ def single_post(document: Document) -> Table:
     return Table(header, rows)
 
 
+def one_message(document: Document) -> Table:
+    """The brief's baseline to the letter."""
+    found = document["one_message"]
+    header = ["requests/s, one message in each", "held", "lost, double", "reply p50, p99", "queryable after p50, p99"]
+    header += ["CPU a request: collector, aggregator, Kafka", "memory: collector, aggregator"]
+    reply, fresh, cpu_us, rss_mb = (found[each] for each in ("reply_ms", "freshness_ms", "cpu_us", "rss_mb"))
+    row = [
+        f"{found['accepted_per_s']:,}",
+        "yes" if found["held"] else "no",
+        f"{found['lost']}, {found['double']}",
+        f"{ms(reply['p50'])}, {ms(reply['p99'])}",
+        f"{ms(fresh['p50'])}, {ms(fresh['p99'])}",
+        ", ".join(f"{cpu_us[each]:.0f} µs" for each in ("collector", "aggregator", "kafka")),
+        f"{rss_mb['collector']}, {rss_mb['aggregator']} MiB",
+    ]
+    return Table(header, [row])
+
+
 def end_to_end(document: Document) -> Table:
     """From POST to answer."""
     header = ["body", "values/s held", "CPU a value: collector", "aggregator", "Kafka"]
@@ -356,6 +374,7 @@ TABLES = {
     "by-batch": Shown("peers", by_batch),
     "ingest": Shown("ingest", ingest),
     "single-post": Shown("single_post", single_post),
+    "one-message": Shown("one_message", one_message),
     "end-to-end": Shown("end_to_end", end_to_end),
     "queries": Shown("queries", queries),
     "many-keys": Shown("many_keys", many_keys),
