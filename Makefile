@@ -11,7 +11,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: help setup setup-dev up test test-pythons test-slow test-faults soak fuzz mutants check format lint types audit lock bench bench-quick bench-peers profile drill docs clean
+.PHONY: help setup setup-dev up test test-pythons test-slow test-faults soak fuzz mutants check format lint types audit lock bench bench-quick bench-peers profile drill dist docs clean
 
 ##@ Start here
 help: ## this list
@@ -145,5 +145,9 @@ docs: setup-dev ## write what is generated in docs/ anew, from the code
 	$(BIN)/python -m tests.limits
 	$(BIN)/python -m tests.openapi
 
+dist: setup-dev ## build the sdist, and from it the wheel, into dist/
+	@rm -rf dist
+	@SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct 2>/dev/null || echo 315532800) $(BIN)/uv build --quiet --offline --no-build-isolation --python $(BIN)/python && ls dist
+
 clean: ## remove the environment, caches and local data
-	rm -rf .venv .venv-* .mypy_cache .ruff_cache .pytest_cache .hypothesis .schemathesis build *.egg-info data
+	rm -rf .venv .venv-* .mypy_cache .ruff_cache .pytest_cache .hypothesis .schemathesis build dist *.egg-info data

@@ -7,6 +7,7 @@ defaults and required members of what is sent come from the types that decode it
 from __future__ import annotations
 
 import json
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,8 @@ from metrics_app.wire.gathering import LISTED
 from metrics_app.wire.json_body import Pair, Sample, Timestamp, Value
 from metrics_app.wire.metric_key import MAX_KEY_BYTES
 
-DOCUMENT = Path(__file__).parent.parent / "metrics_app" / "http" / "openapi.json"
+ROOT = Path(__file__).parent.parent
+DOCUMENT = ROOT / "metrics_app" / "http" / "openapi.json"
 Schema = dict[str, Any]
 
 # the decoders take values, histograms and series as raw bytes first; these are what those are then decoded as
@@ -40,6 +42,7 @@ KEPT = ("description", "example", "examples")
 def written() -> str:
     """The document as it should be, from the one that is there."""
     document: Schema = json.loads(DOCUMENT.read_text())
+    document["info"]["version"] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
     parts = document["components"]["schemas"]
     parts["Key"]["maxLength"] = MAX_KEY_BYTES
     parts["Value"] = _with_words(parts["Value"], _schema_of(Value))
