@@ -19,6 +19,7 @@ from typing import Any, Literal
 import mode
 
 from metrics_app.aggregator import role as aggregator
+from metrics_app.collector import otlp
 from metrics_app.collector import views as collector
 from metrics_app.faust_runtime.app import OrderedApp
 from metrics_app.faust_runtime.group import Assignor
@@ -147,9 +148,10 @@ def create_app(settings: Settings, role: Role) -> MetricsApp:
     app.health.checks["topics"] = watch.problem
     if role == "aggregator":
         app.health.checks["kafka"] = app.kafka_gate.problem
-        problems.register(app, "POST", [collector.PATH], "collector", settings.collector_url)
+        problems.register(app, "POST", [collector.PATH, *otlp.PATHS], "collector", settings.collector_url)
     else:
-        publisher = collector.register(app, settings, telemetry, app.health, access, watch.problem)
+        publisher, intake = collector.register(app, settings, telemetry, app.health, access, watch.problem)
+        otlp.register(app, settings, intake)
         app.health.checks["kafka"] = publisher.problem  # it knows more than the gate: also outages after the start
         app.before_kafka.append(publisher)
     if role == "collector":

@@ -19,7 +19,7 @@ from dotenv import dotenv_values
 from pydantic import AfterValidator, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, DotEnvSettingsSource, EnvSettingsSource, SettingsConfigDict
 
-from metrics_app.accepted import ORIGINS, TOPIC, URL, Named, checked_host, checked_servers
+from metrics_app.accepted import KEY_TEMPLATE, ORIGINS, TOPIC, URL, Named, checked_host, checked_servers
 from metrics_app.errors import SettingsError
 
 logger = logging.getLogger(__name__)
@@ -132,6 +132,20 @@ class Settings(BaseSettings):
     )
     max_remembered_keys: int = Field(65_536, ge=1, description="Idempotency keys whose bodies a collector remembers.")
     max_ahead_s: int = Field(300, ge=0, description="How far ahead of the clock a timestamp may be.")
+
+    # OpenTelemetry
+    otlp_span_kinds: str = Field(
+        "server,consumer",
+        pattern=r"^(internal|server|client|producer|consumer)(,(internal|server|client|producer|consumer))*$",
+        description="Kinds of spans whose durations are taken at /v1/traces, separated by commas.",
+    )
+    otlp_key: str = Field(
+        "{service.name} {http.route|name}",
+        pattern=KEY_TEMPLATE,
+        max_length=500,
+        description="Key of a span: attributes of it or its resource in braces, the first that is there of several "
+        "divided by |; besides them name, kind and status (ok or error).",
+    )
 
     # aggregation
     retention_days: int = Field(31, ge=1, le=3660, description="How long an hour stays queryable.")

@@ -42,7 +42,14 @@ def imported(folder: Path) -> set[str]:
                 names.add(str(node.module).split(".")[0])
     known = packages_distributions()
     strangers = names - sys.stdlib_module_names - {"metrics_app"}
-    return {known[name][0].lower().replace("_", "-") for name in strangers}
+    return {_provider(known[name]) for name in strangers}
+
+
+def _provider(distributions: list[str]) -> str:
+    """The one of a namespace's distributions that is declared, if one is."""
+    named = [name.lower().replace("_", "-") for name in distributions]
+    extras = declared(name for extra in PROJECT["optional-dependencies"].values() for name in extra)
+    return next((name for name in named if name in extras), named[0])
 
 
 def test_every_library_that_is_imported_is_declared_and_the_other_way_round() -> None:

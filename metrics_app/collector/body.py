@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, OrderedDict, deque
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import NamedTuple
 
@@ -140,10 +140,19 @@ def _everything(_key: bytes, _hour: int) -> bool:
     return True
 
 
+Reading = Callable[[bytes, str, bodies.BodyParts], bodies.Steps]  # of an inflated body and its content type
+
+
+def read_samples(sent: bytes, content_type: str, parts: bodies.BodyParts) -> bodies.Steps:
+    """What `POST /samples` takes."""
+    return bodies.parsing(sent, content_type, parts)
+
+
 class RequestBody(NamedTuple):
     """A body as it was sent, and what its header said of it.
 
     Attributes:
+        read: takes it apart.
         client: who sent it: the address of the connection.
         admits: whether the client may send values for a key in an hour.
         owner: what his token says of him.
@@ -156,6 +165,7 @@ class RequestBody(NamedTuple):
     client: str = ""
     admits: Admits = _everything
     owner: Owner = NO_OWNER
+    read: Reading = read_samples
 
 
 class Parsing:
@@ -210,7 +220,7 @@ class Parsing:
     async def _parse(self, inflated: bytes, body: RequestBody, now_s: float) -> bodies.Parsed:
         parts = bodies.BodyParts(now_s, self._limits, body.request_id, body.admits, body.owner)
         a_slice = Slice()
-        for _ in bodies.parsing(inflated, body.content_type, parts):
+        for _ in body.read(inflated, body.content_type, parts):
             if a_slice.is_over:
                 await a_slice.rest()
         return parts.done()

@@ -16,7 +16,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict
 from hashlib import blake2b
 from http import HTTPStatus
-from typing import Any, Protocol, cast
+from typing import Any, NamedTuple, Protocol, cast
 
 import faust
 from aiohttp import web
@@ -57,10 +57,17 @@ UNUSUAL = ("Idempotency-Key", dropped.HEADER)  # of the headers that the lane ta
 _IDEMPOTENCY_KEY = re.compile(r'"([ -~]{1,255})"|([!#-~][ -~]{0,254})')
 
 
+class Collection(NamedTuple):
+    """What takes samples in: the publisher has to run for it."""
+
+    publisher: Publisher
+    intake: SampleIntake
+
+
 def register(
     app: faust.App, settings: Settings, telemetry: Telemetry, health: Health, access: Access, topics: Check
-) -> Publisher:
-    """The publisher that has to run for the view, which is added to the app, to take anything.
+) -> Collection:
+    """Adds the view to the app.
 
     Args:
         access: who may come in; the middleware asks it, and the lane for small requests whether it need not be asked.
@@ -82,7 +89,7 @@ def register(
             response.headers.pop("Date", None)
 
     cast(Web, app.web).web_app.on_response_prepare.append(hide_date)
-    return publisher
+    return Collection(publisher, intake)
 
 
 def add_view(app: faust.App, intake: SampleIntake) -> None:
@@ -144,6 +151,22 @@ class SampleIntake:
         """
         if isinstance(request, SmallRequest) and (chunk := self._lone(request)) is not None:
             return await self._take_lone(chunk, request)
+        parsed = await self.taken(request)
+        if parsed.reasons and not parsed.accepted:
+            error = ForbiddenSamplesError if parsed.reasons.keys() == {FORBIDDEN} else InvalidBodyError
+            raise error(_none_kept(parsed), [asdict(rejection) for rejection in parsed.rejected])
+        return _reply(parsed)
+
+    async def taken(self, request: web.Request | SmallRequest, read: body.Reading = body.read_samples) -> bodies.Parsed:
+        """What was kept of the body of a request, and what was not; returns when Kafka has it.
+
+        Args:
+            read: takes the body apart.
+
+        Raises:
+            InvalidBodyError: as `take`, but not when every item is rejected.
+            OverloadedError: it cannot be kept now.
+        """
         caller = ANYBODY if isinstance(request, SmallRequest) else caller_of(request)
         owner = Owner(caller.name, caller.prefixes) if caller.name else NO_OWNER
         request_id = owner.request_id(idempotency_key(request))
@@ -152,14 +175,13 @@ class SampleIntake:
         sent = request.body if isinstance(request, SmallRequest) else await self._bodies.read(request)
         client, now_s = caller.name or request.remote or "", time.time()
         account, admits = self._senders.account(client), self._senders.admission(client, now_s)
-        whole = RequestBody(sent, content_type, gzipped, request_id, client, admits, owner)
+        whole = RequestBody(sent, content_type, gzipped, request_id, client, admits, owner, read)
         inflated, parsed = await self._parsing.parse(whole, now_s)
         self._believe(parsed)
         self._count_in(parsed)
         account.read(len(sent), parsed.reasons.total())
-        if parsed.reasons and not parsed.accepted:
-            error = ForbiddenSamplesError if parsed.reasons.keys() == {FORBIDDEN} else InvalidBodyError
-            raise error(_none_kept(parsed), [asdict(rejection) for rejection in parsed.rejected])
+        if not parsed.accepted and parsed.reasons:
+            return parsed
         try:
             with self._repeats.under(request_id, inflated):
                 await self._keep(parsed.chunks, parsed.accepted, account)
@@ -168,7 +190,7 @@ class SampleIntake:
             raise
         for reason, values in lost.items():  # only now: a client tells it again until it is answered 202
             self._telemetry.client_dropped.labels(reason).inc(values)
-        return _reply(parsed)
+        return parsed
 
     def _lone(self, request: SmallRequest) -> Chunk | None:
         """The only sample of a body, of now and of anybody, as most requests bring; None: it needs a closer look."""

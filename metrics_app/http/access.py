@@ -29,7 +29,7 @@ NONCE = web.RequestKey(
 
 LIVE, READY = "/livez", "/readyz"
 ANY_SCOPE = frozenset({"/metrics", "/openapi.json"})
-SEND = ("POST", "/samples")
+SEND = {("POST", path) for path in ("/samples", "/v1/traces", "/v1/metrics")}
 ADMIN_PATHS = "/admin/"
 READS = frozenset({"GET", "HEAD"})
 KNOWN_HOSTS = 256  # values of the header that are remembered
@@ -172,7 +172,7 @@ class Access:
 
 def _scope_of(method: str, path: str) -> Scope:
     """What a request needs; whatever is not known to be less needs ADMIN."""
-    if (method, path) == SEND:
+    if (method, path) in SEND:
         return INGEST
     return QUERY if method in READS and not path.startswith(ADMIN_PATHS) else ADMIN
 

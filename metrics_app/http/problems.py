@@ -132,7 +132,7 @@ async def _answer(request: web.Request, handler: Handler, gate: Gate | None) -> 
             return reply
         return await handler(request)
     except MetricsError as error:
-        if error.status >= HTTPStatus.INTERNAL_SERVER_ERROR and not error.retriable:
+        if error.status == HTTPStatus.INTERNAL_SERVER_ERROR:
             logger.exception("failed to answer %s", request.method)
         return problem_of(error)
     except web.HTTPException as error:

@@ -13,7 +13,7 @@ from metrics_app.errors import BodyTooLargeError, InvalidBodyError, UnsupportedT
 from metrics_app.wire import columnar_body, json_body
 from metrics_app.wire.gathering import EXPECTED, WHITESPACE, BodyLimits, BodyParts, Parsed, Rejection, Steps, shown
 
-__all__ = ["BodyLimits", "BodyParts", "Parsed", "Rejection", "inflate", "lone_sample", "parse", "parsing"]
+__all__ = ["BodyLimits", "BodyParts", "Parsed", "Rejection", "Steps", "inflate", "lone_sample", "parse", "parsing"]
 
 JSON, LINES, MSGPACK = "application/json", "application/x-ndjson", "application/msgpack"
 MAX_GZIP_MEMBERS = 100  # each costs a copy of what follows it

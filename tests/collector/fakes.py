@@ -12,6 +12,7 @@ import faust
 import msgspec
 from aiohttp import ClientSession
 
+from metrics_app.collector import otlp
 from metrics_app.collector.views import SampleIntake, Sink, add_view
 from metrics_app.http.access import Access
 from metrics_app.http.problems import HANDLER_ARGS, problem_middleware
@@ -100,6 +101,8 @@ async def collector(settings: Settings, sink: Sink, telemetry: Telemetry | None 
             "handler_args": HANDLER_ARGS,
         },
     )
-    add_view(app, SampleIntake(settings, telemetry, sink))
+    intake = SampleIntake(settings, telemetry, sink)
+    add_view(app, intake)
+    otlp.register(app, settings, intake)
     async with app.web, ClientSession() as session:
         yield Collector(settings, telemetry, session)

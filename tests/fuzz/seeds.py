@@ -106,6 +106,23 @@ BODIES = [
     bytes([1 | 8]) + gzip.compress(LINES[:8], mtime=0) + gzip.compress(LINES[8:], mtime=0),
 ]
 
+_END_NS = str((HOUR * 3600 + 1800) * 10**9)
+_SPAN = {"traceId": "74" * 16, "spanId": "73" * 8, "name": "GET /a", "kind": 2, "startTimeUnixNano": _END_NS}
+_SPAN |= {"endTimeUnixNano": _END_NS, "attributes": [{"key": "a", "value": {"intValue": "7"}}], "status": {"code": 2}}
+_SHOP = {"attributes": [{"key": "service.name", "value": {"stringValue": "shop"}}]}
+_TRACES = {"resourceSpans": [{"resource": _SHOP, "scopeSpans": [{"spans": [_SPAN, {**_SPAN, "kind": 1}]}]}]}
+_POINTS: dict[str, object] = {"resourceMetrics": [{"scopeMetrics": [{"metrics": [{"sum": {"dataPoints": [{}]}}]}]}]}
+# the first byte says which encoding: 0 protobuf, 1 JSON
+SPANS = [
+    b"\1" + json.dumps(_TRACES).encode(),
+    b"\1" + json.dumps(_POINTS).encode(),
+    b"\0"
+    + bytes.fromhex(
+        "0a5a0a180a160a0c736572766963652e6e616d6512060a0473686f70123e123c0a1074747474747474747474747474747474"
+        "120873737373737373732a06474554202f6130023900d05cdfa1c6ea184100d05cdfa1c6ea187a021802"
+    ),
+]
+
 QUESTIONS = [
     b"/checkout/median/2026-11-23/20",
     b"/a%2Fb/p99.9/2026-11-23",
@@ -195,6 +212,7 @@ VALID: dict[str, list[bytes]] = {
     "row": ROWS,
     "entry": ENTRIES,
     "body": BODIES,
+    "spans": SPANS,
     "question": QUESTIONS,
     "header": HEADERS,
     "reply": REPLIES,

@@ -37,6 +37,9 @@ from metrics_app.query.question import Policy, question_of
 from metrics_app.query.reply import format_of
 from metrics_app.query.statistics import Statistic
 from metrics_app.query.views import ALWAYS, WORDS, KeyQuestion
+from metrics_app.sources import otlp, spans
+from metrics_app.sources.key_template import KeyTemplate
+from metrics_app.sources.spans import SpanRules
 from metrics_app.stats import codec
 from metrics_app.stats.statistic import STATS
 from metrics_app.stats.summary import EXACT_DISTINCT, HourlySummary, value_of
@@ -136,6 +139,25 @@ def read_body(data: bytes) -> None:
         return
     assert parsed.accepted == sum(chunk.count for chunk in parsed.chunks)
     assert len(parsed.rejected) <= parsed.reasons.total()
+    assert record.decode(record.encode(parsed.chunks)) == parsed.chunks
+
+
+SPANS = SpanRules(frozenset({"server"}), KeyTemplate.of("{service.name} {name}"), 1_000_000)
+
+
+def read_spans(data: bytes) -> None:
+    """An export is refused, or each of its spans is taken or rejected, and what is kept fits into a record."""
+    form = (otlp.PROTOBUF, otlp.JSON)[(data[0] if data else 0) & 1]
+    parts = bodies.BodyParts(NOW_S, LIMITS)
+    with suppress(InvalidBodyError):
+        otlp.points(data[1:], form)
+    try:
+        for _ in spans.read(otlp.spans(data[1:], form, SPANS.template.names), SPANS, parts):
+            pass
+    except InvalidBodyError:
+        return
+    parsed = parts.done()
+    assert parsed.accepted == sum(chunk.count for chunk in parsed.chunks)
     assert record.decode(record.encode(parsed.chunks)) == parsed.chunks
 
 
@@ -260,6 +282,7 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "row": read_row,
     "entry": read_entry,
     "body": read_body,
+    "spans": read_spans,
     "question": read_question,
     "header": read_header,
     "reply": read_reply,

@@ -10,6 +10,7 @@ import pytest
 from aiohttp import web
 from prometheus_client.parser import text_string_to_metric_families
 
+from metrics_app.collector.otlp import PATHS as OTLP_PATHS
 from metrics_app.errors import InvalidQueryError
 from metrics_app.http.health import OPENAPI, PATHS, register_health
 from metrics_app.http.problems import HEADERS, PROBLEM, Health, finished
@@ -129,7 +130,7 @@ async def test_description_is_served(url: str, description: Any) -> None:
 
 
 def test_description_has_every_public_path(description: Any) -> None:
-    assert set(description["paths"]) == {"/samples", KEYS_PATH, *query_paths(), *PATHS}
+    assert set(description["paths"]) == {"/samples", *OTLP_PATHS, KEYS_PATH, *query_paths(), *PATHS}
 
 
 def query_paths() -> set[str]:
@@ -226,11 +227,12 @@ async def test_list_of_keys_is_as_described(description: Any) -> None:
 
 async def test_path_of_one_segment_is_of_the_service_and_longer_ones_are_of_keys(description: Any) -> None:
     """So no key hides a page of the service, nor is hidden by one."""
-    for path in description["paths"]:
+    paths = [path for path in description["paths"] if path not in OTLP_PATHS]  # these name no statistic
+    for path in paths:
         assert (len(path.split("/")) == 2) is ("{key}" not in path)
     async with worker() as running:
         for key in (
-            *(path[1:] for path in description["paths"] if "{key}" not in path),
+            *(path[1:] for path in paths if "{key}" not in path),
             "under",
             "compare",
             "histogram",
