@@ -29,7 +29,7 @@ from metrics_app.http.access import Access, check_settings
 from metrics_app.http.health import register_health
 from metrics_app.http.problems import HANDLER_ARGS, Health, problem_middleware
 from metrics_app.http.tokens import TokensWatch
-from metrics_app.kafka import connections, topics
+from metrics_app.kafka import connections, reaching, topics
 from metrics_app.kafka.watch import TopicsWatch
 from metrics_app.query import views as query
 from metrics_app.query.keys import PATH as KEYS_PATH
@@ -62,7 +62,7 @@ class KafkaGate(mode.Service):
         Raises:
             BrokerError: it is there and cannot be used as configured.
         """
-        await topics.wait(self.settings, self._say)
+        await reaching.wait(self.settings, self._say)
         await topics.ensure(self.settings, self._say, patience_s=math.inf)
         self.open = True
 

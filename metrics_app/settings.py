@@ -74,6 +74,11 @@ class Settings(BaseSettings):
     )
     partitions: int = Field(8, ge=1, le=512, description="Partitions of the samples topic; fixed once created.")
     replication: int = Field(1, ge=1, le=9, description="Replicas of each topic; 3 in production.")
+    weak_kafka: Literal["warn", "refuse"] = Field(
+        "warn",
+        description="What a role does at its start where Kafka has several brokers and keeps a topic of ours, or the "
+        "offsets of groups, on one of them alone: warn, or refuse to start.",
+    )
     topics_check_s: float = Field(
         2.0, gt=0, le=60, description="How often a process looks whether Kafka and its topics are still the same."
     )

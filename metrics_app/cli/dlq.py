@@ -102,9 +102,9 @@ async def _open_letters(settings: Settings) -> list[Letter]:
 
 async def _records(settings: Settings) -> list[tuple[Any, bytes | None]]:
     """Headers and value of everything in the dead-letter topic."""
-    from metrics_app.kafka import connections, topics
+    from metrics_app.kafka import connections, reaching, topics
 
-    await topics.wait(settings, say, PATIENCE_S)
+    await reaching.wait(settings, say, PATIENCE_S)
     await topics.ensure(settings)
     async with topics.admin_client(settings) as admin:
         (topic,) = [topic for topic in await admin.describe_topics() if topic["topic"] == settings.dead_letter_topic]

@@ -22,7 +22,7 @@ from aiokafka.errors import KafkaError
 from metrics_app.clocks import Clocks
 from metrics_app.errors import BrokerError
 from metrics_app.faust_runtime.producer import abandon
-from metrics_app.kafka import connections, topics
+from metrics_app.kafka import connections, reaching, topics
 from metrics_app.settings import Settings
 from metrics_app.telemetry import Telemetry
 from metrics_app.wire.record import encode
@@ -32,7 +32,8 @@ logger = logging.getLogger(__name__)
 CONNECT_S = 5.0
 ASK_AGAIN_S = 5.0
 LOG_APPEND_TIME = 1
-PAUSES_S = (0.1, 0.2, 0.5, 1.0, 2.0)  # between attempts to connect; the last one stays
+PAUSES_S = (0.1, 0.2, 0.5, 1.0, 2.0)  # between the beginnings of attempts to connect; the last one stays
+MIN_PAUSE_S = 0.1
 
 
 class Connection(mode.Service):
@@ -75,6 +76,7 @@ class Connection(mode.Service):
     async def _stay_connected(self) -> None:
         attempt = 0
         while not self.should_stop:
+            began = time.monotonic()
             try:
                 producer = await self._connect()
             except (KafkaError, BrokerError, OSError, TimeoutError) as error:
@@ -85,15 +87,18 @@ class Connection(mode.Service):
                 self._producer, attempt = producer, 0
                 await self._lost.wait()
                 await abandon(producer)
-            await self.sleep(PAUSES_S[min(attempt, len(PAUSES_S) - 1)])
+            # an attempt that took its time was pause enough: what Kafka does meanwhile is to be seen at once
+            await self.sleep(max(MIN_PAUSE_S, began + PAUSES_S[min(attempt, len(PAUSES_S) - 1)] - time.monotonic()))
             attempt += 1
 
     async def _connect(self) -> Any:
-        # response times as float64 hardly shrink: compressing them was half of a worker's CPU
-        producer = connections.producer(self._settings, compression_type=None)
+        producer = None
         try:
             async with asyncio.timeout(CONNECT_S):
-                await topics.meet(self._settings)
+                # of several brokers, one that has just answered: another may be down without a word
+                server = await reaching.meet(self._settings)
+                # response times as float64 hardly shrink: compressing them was half of a worker's CPU
+                producer = connections.producer(self._settings, compression_type=None, bootstrap_servers=[server])
                 await producer.start()
             if not self._topics_checked:
                 await topics.ensure(self._settings)
@@ -102,7 +107,8 @@ class Connection(mode.Service):
                 self.clocks.keep(())  # there may be other brokers now
                 await self._ask_the_time(producer)
         except BaseException:
-            await abandon(producer)
+            if producer is not None:
+                await abandon(producer)
             raise
         return producer
 
@@ -119,8 +125,7 @@ class Connection(mode.Service):
         partitions = await producer.partitions_for(topic)
         cluster = producer.client.cluster
         leaders = {cluster.leader_for_partition(TopicPartition(topic, each)): each for each in sorted(partitions)}
-        for partition in leaders.values():
-            await self._append(producer, partition, encode([]))
+        await asyncio.gather(*(self._append(producer, partition, encode([])) for partition in leaders.values()))
 
     @mode.Service.task
     async def _watch_the_clock(self) -> None:

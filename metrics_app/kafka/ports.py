@@ -1,6 +1,6 @@
 """Ports of the loopback address: which are free, and which Kafka answers where.
 
-Called by `embedded`, `storage`, `cli.stages` and `verify.private_up`.
+Called by `cluster`, `embedded`, `storage`, `cli.stages` and `verify.private_up`.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import io
 import socket
 import struct
 from collections.abc import Container
+from contextlib import ExitStack
 from typing import NamedTuple
 
 from aiokafka.protocol.api import RequestHeader_v1
@@ -46,7 +47,9 @@ def broker_at(port: int) -> Broker | None:
         metadata = MetadataResponse_v2.decode(io.BytesIO(answer[4:]))  # behind the correlation id
     except (OSError, ValueError, struct.error):
         return None
-    return next((Broker(metadata.cluster_id or "", rack or "") for _, _, _, rack in metadata.brokers), None)
+    # of several, the one that listens there; a single one may tell clients another address
+    ours = sorted(metadata.brokers, key=lambda broker: broker[2] != port)
+    return Broker(metadata.cluster_id or "", ours[0][3] or "") if ours else None
 
 
 def is_free(port: int, host: str = HOST) -> bool:
@@ -79,3 +82,12 @@ def free_port() -> int:
         probe.bind((HOST, 0))
         port: int = probe.getsockname()[1]
         return port
+
+
+def free_ports(count: int) -> list[int]:
+    """So many ports of the loopback address nobody listens on now, all different."""
+    with ExitStack() as held:
+        probes = [held.enter_context(socket.socket()) for _ in range(count)]
+        for probe in probes:
+            probe.bind((HOST, 0))
+        return [probe.getsockname()[1] for probe in probes]

@@ -26,6 +26,7 @@ from typing import IO, NamedTuple
 
 from metrics_app.errors import BrokerError
 from metrics_app.kafka.ports import HOST, Broker
+from metrics_app.kafka.properties import ALONE, LOGGING, Member, server_properties
 
 FORMAT_VERSION = "1"  # of meta.properties, as Kafka in KRaft mode writes it
 ORPHAN_GRACE_S = 8.0  # a Kafka whose starter was killed is given the time to end
@@ -48,8 +49,9 @@ class ListenAddress(NamedTuple):
 class Storage:
     """The folder of one Kafka, held for this process between `acquire` and `release`."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, member: Member = ALONE) -> None:
         self.folder = folder.absolute()
+        self.member = member
         self.log = self.folder / "log"
         self.unfinished = self.folder / "log.unfinished"
         self.pid_file = self.folder / "kafka.pid"
@@ -138,7 +140,7 @@ class Storage:
         """
         if not self.log.exists():
             return True
-        problem = _problem_of(self.log / "meta.properties")
+        problem = _problem_of(self.log / "meta.properties", self.member)
         if problem:
             raise BrokerError(
                 f"{self.log} is not the log of a Kafka started here ({problem}): restore it, choose another "
@@ -169,8 +171,8 @@ class Storage:
 
     def write_properties(self, port: int, controller_port: int, advertised: str, run: str) -> None:
         """Write what Kafka reads at its start."""
-        options = {"node_id": NODE_ID, "port": port, "controller_port": controller_port, "advertised": advertised}
-        self.server_properties.write_text(SERVER.format(log=self.log.name, run=run, **options))
+        text = server_properties(self.member, port, controller_port, advertised, self.log.name, run)
+        self.server_properties.write_text(text)
         self.logging_properties.write_text(LOGGING)
 
     def begin_format(self) -> Path:
@@ -192,7 +194,7 @@ def new_cluster_id() -> str:
     return "M" + base64.urlsafe_b64encode(uuid.uuid4().bytes).decode()[1:22]
 
 
-def _problem_of(meta: Path) -> str:
+def _problem_of(meta: Path, member: Member) -> str:
     """What is wrong with a meta.properties, or nothing."""
     try:
         found = _properties(meta)
@@ -200,7 +202,7 @@ def _problem_of(meta: Path) -> str:
         return f"{meta.name} cannot be read: {error}"
     if found.get("version") != FORMAT_VERSION or not found.get("cluster.id"):
         return f"{meta.name} is of another format, or damaged"
-    if found.get("node.id") != NODE_ID:
+    if found.get("node.id") != str(member.node_id) or member.cluster_id not in ("", found["cluster.id"]):
         return f"it belongs to node {found.get('node.id')} of another cluster"
     return ""
 
@@ -237,64 +239,3 @@ def _is_alive(pid: int) -> bool:
     except PermissionError:
         return True
     return True
-
-
-NODE_ID = "1"
-
-SERVER = """\
-process.roles=broker,controller
-node.id={node_id}
-controller.quorum.voters={node_id}@127.0.0.1:{controller_port}
-listeners=CLIENTS://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}
-advertised.listeners=CLIENTS://{advertised}
-controller.listener.names=CONTROLLER
-inter.broker.listener.name=CLIENTS
-listener.security.protocol.map=CLIENTS:PLAINTEXT,CONTROLLER:PLAINTEXT
-log.dirs={log}
-# tells this run from all others, as clients see it
-broker.rack={run}
-auto.create.topics.enable=false
-min.insync.replicas=1
-# one node: everything Kafka keeps for itself has one replica, and few partitions to open at start
-offsets.topic.replication.factor=1
-offsets.topic.num.partitions=4
-transaction.state.log.replication.factor=1
-transaction.state.log.min.isr=1
-transaction.state.log.num.partitions=4
-share.coordinator.state.topic.replication.factor=1
-share.coordinator.state.topic.min.isr=1
-share.coordinator.state.topic.num.partitions=4
-# workers that start together share one rebalance, but nobody waits long for it
-group.initial.rebalance.delay.ms=200
-# a group that is away for long keeps its place as long as the rows it wrote
-offsets.retention.minutes=129600
-message.max.bytes=2097152
-replica.fetch.max.bytes=2097152
-# after a crash Kafka reads the newest segment of each partition: small ones make that quick
-log.segment.bytes=67108864
-# the default buffer is a third of our heap; this one compacts 700,000 keys in a pass
-log.cleaner.dedupe.buffer.size=16777216
-# after a crash the controller, too, waits this long before it lets the broker in again
-broker.session.timeout.ms=3000
-broker.heartbeat.interval.ms=500
-num.io.threads=4
-num.network.threads=2
-background.threads=4
-"""
-
-LOGGING = """\
-status=error
-appender.file.type=RollingFile
-appender.file.name=file
-appender.file.fileName=kafka.log
-appender.file.filePattern=kafka.log.%i
-appender.file.layout.type=PatternLayout
-appender.file.layout.pattern=%d{ISO8601} %p %m (%c{1})%n
-appender.file.policies.type=Policies
-appender.file.policies.size.type=SizeBasedTriggeringPolicy
-appender.file.policies.size.size=8MB
-appender.file.strategy.type=DefaultRolloverStrategy
-appender.file.strategy.max=2
-rootLogger.level=info
-rootLogger.appenderRef.file.ref=file
-"""

@@ -1,4 +1,4 @@
-"""The topics: waits for Kafka, creates what is missing, and checks what is there.
+"""The topics: creates what is missing, and checks what is there.
 
 Called by `app` and `collector.producer` before they use a topic, and by `watch`, which looks again every few seconds.
 
@@ -14,120 +14,35 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
-import ssl
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.conn import collect_hosts, create_conn
 from aiokafka.errors import (
-    AuthenticationFailedError,
-    IllegalSaslStateError,
     InvalidReplicationFactorError,
     KafkaError,
     NoError,
-    SaslAuthenticationFailed,
     TopicAlreadyExistsError,
-    UnsupportedSaslMechanismError,
     for_code,
 )
 
 from metrics_app.errors import BrokerError
-from metrics_app.kafka import belonging
 from metrics_app.kafka.connections import client_options
+from metrics_app.kafka.durability import SAFE_REPLICATION, weaknesses
+from metrics_app.kafka.reaching import FIRST_BACKOFF_S, REQUEST_TIMEOUT_MS, SAY_INTERVAL_S, Say
 from metrics_app.settings import Settings
 
 logger = logging.getLogger(__name__)
 
-SAY_INTERVAL_S = 5.0
-FIRST_BACKOFF_S = 0.1
-LAST_BACKOFF_S = 0.5
 OWN_VALUE = 1  # config source of a value set on the topic itself, in the Kafka protocol
-REQUEST_TIMEOUT_MS = 5000
 ENSURE_TIMEOUT_S = 30.0
-
-Say = Callable[[str], None]
 
 
 class LateBrokerError(BrokerError):
     """Brokers that a topic needs are not up; they may still come."""
-
-
-async def wait(settings: Settings, say: Say, patience_s: float = math.inf) -> None:
-    """Return once a bootstrap server answers; says at once, then every 5 s, what is waited for.
-
-    Raises:
-        BrokerError: a server refuses our credentials, speaks another protocol or belongs to another cluster than our
-            data folder, so that waiting will not help; or none has answered for `patience_s`.
-    """
-    backoff_s, said, started = FIRST_BACKOFF_S, -math.inf, time.monotonic()
-    while problem := await _unreachable(settings):
-        if time.monotonic() - started >= patience_s:
-            raise BrokerError(f"Kafka at {settings.kafka} has not answered for {patience_s:g} s ({problem})")
-        if time.monotonic() - said >= SAY_INTERVAL_S:
-            say(f"waiting for Kafka at {settings.kafka} ({problem})")
-            said = time.monotonic()
-        await asyncio.sleep(backoff_s)
-        backoff_s = min(2 * backoff_s, LAST_BACKOFF_S)
-
-
-async def meet(settings: Settings) -> None:
-    """Return when a bootstrap server answers, and is of the cluster that our data folder belongs to.
-
-    Raises:
-        BrokerError: none does.
-    """
-    if problem := await _unreachable(settings):
-        raise BrokerError(problem)
-
-
-async def _unreachable(settings: Settings) -> str:
-    """Why no server of our cluster answers; empty when one does."""
-    options = client_options(settings)
-    problem = "no server is named"
-    for host, port, _family in collect_hosts(options.pop("bootstrap_servers")):
-        try:
-            connection = await create_conn(host, port, request_timeout_ms=REQUEST_TIMEOUT_MS, **options)
-        except (
-            AuthenticationFailedError,
-            SaslAuthenticationFailed,
-            UnsupportedSaslMechanismError,
-            IllegalSaslStateError,
-        ) as error:
-            hint = "METRICS_KAFKA_USERNAME, _PASSWORD, _MECHANISM"
-            raise BrokerError(f"Kafka at {host}:{port} refuses the credentials: {error}; see {hint}") from error
-        except (ssl.SSLEOFError, ssl.SSLZeroReturnError) as error:
-            problem = f"the connection is closed during the TLS handshake: {error}"
-        except ssl.SSLError as error:
-            hint = "METRICS_KAFKA_PROTOCOL and METRICS_KAFKA_CA_FILE"
-            raise BrokerError(f"Kafka at {host}:{port}: no TLS connection: {error}; see {hint}") from error
-        except (OSError, TimeoutError, KafkaError) as error:
-            problem = str(error) or "no answer"
-        else:
-            problem = await _objection(settings, connection)
-        if not problem:
-            return ""
-    return problem
-
-
-async def _objection(settings: Settings, connection: Any) -> str:
-    """Why the cluster that was reached is not to be used; empty when it is ours.
-
-    Where the id was set, ours may still come: `up` knows that its Kafka will, on another port if need be.
-    """
-    try:
-        problem = belonging.objection(settings, await belonging.cluster_of(connection))
-    except (OSError, TimeoutError, KafkaError) as error:
-        return str(error) or "no answer"
-    finally:
-        connection.close()
-    if problem and not settings.kafka_cluster_id:
-        raise BrokerError(f"Kafka at {settings.kafka} is not ours: {problem}")
-    return problem
 
 
 async def ensure(settings: Settings, say: Say = logger.warning, patience_s: float = ENSURE_TIMEOUT_S) -> None:
@@ -145,7 +60,7 @@ async def ensure(settings: Settings, say: Say = logger.warning, patience_s: floa
     while True:
         try:
             async with admin_client(settings) as admin:
-                return await _ensure(admin, wanted, settings.replication, found_missing)
+                return await _ensure(admin, wanted, settings, found_missing)
         except LateBrokerError as error:
             late: Exception = error
         except (KafkaError, OSError, TimeoutError) as error:
@@ -173,13 +88,13 @@ async def admin_client(settings: Settings) -> AsyncIterator[AIOKafkaAdminClient]
         await admin.close()
 
 
-async def _ensure(admin: AIOKafkaAdminClient, wanted: list[Topic], replication: int, found_missing: set[str]) -> None:
+async def _ensure(admin: AIOKafkaAdminClient, wanted: list[Topic], settings: Settings, found_missing: set[str]) -> None:
     """One attempt. Notes in `found_missing` what it creates, since the next attempt finds it there."""
     present = await _present(admin)
     missing = [topic for topic in wanted if topic.name not in present]
     found_missing.update(topic.name for topic in missing)
     if missing:
-        await _create(admin, missing, replication)
+        await _create(admin, missing, settings.replication)
         present = await _present(admin)
     for topic in wanted:
         if topic.name not in present:
@@ -188,21 +103,18 @@ async def _ensure(admin: AIOKafkaAdminClient, wanted: list[Topic], replication: 
         [(topic, len(present[topic.name])) for topic in wanted if topic.fixed], is_new=bool(found_missing)
     )
     for topic in wanted:
-        _check_replicas(topic, present[topic.name], replication)
+        _check_replicas(topic, present[topic.name], settings.replication)
     await _check_config(admin, wanted)
-    await _warn_of_one_replica(admin, [topic for topic in wanted if len(present[topic.name][0]["replicas"]) == 1])
+    await _judge(admin, present, wanted, settings.weak_kafka)
 
 
-async def _warn_of_one_replica(admin: AIOKafkaAdminClient, alone: list[Topic]) -> None:
+async def _judge(admin: AIOKafkaAdminClient, present: dict[str, list[Any]], wanted: list[Topic], weak: str) -> None:
+    """Warns of, or refuses, what Kafka keeps less safely than it could."""
     brokers = len((await admin.describe_cluster())["brokers"])
-    if alone and brokers > 1:
-        logger.warning(
-            "Kafka has %d brokers, but %s one replica: what is accepted is lost with one disk. Add replicas, or set "
-            "METRICS_REPLICATION=%d before the topics are made",
-            brokers,
-            f"topic {alone[0].name} has" if len(alone) == 1 else "the topics have",
-            min(brokers, SAFE_REPLICATION),
-        )
+    for weakness in weaknesses(brokers, present, [topic.name for topic in wanted]):
+        if weak == "refuse":
+            raise BrokerError(f"{weakness}; METRICS_WEAK_KAFKA=warn takes it as it is")
+        logger.warning("%s", weakness)
 
 
 async def _present(admin: AIOKafkaAdminClient) -> dict[str, list[Any]]:
@@ -287,7 +199,6 @@ async def _raise(admin: AIOKafkaAdminClient, topic: Topic, own: dict[str, str], 
 HOUR_MS = 3_600_000
 DAY_MS = 24 * HOUR_MS
 DEAD_LETTER_DAYS = 30
-SAFE_REPLICATION = 3  # from so many replicas on a write needs two, so that it survives the loss of one broker
 EXACT = ("cleanup.policy", "message.timestamp.type")
 AT_LEAST = ("retention.ms", "min.compaction.lag.ms", "min.insync.replicas")
 SAFE = {"unclean.leader.election.enable": "false"}  # a lagging replica that becomes leader loses acknowledged records

@@ -11,7 +11,7 @@ from metrics_app.aggregator.fencing import changelog_reader
 from metrics_app.aggregator.flusher import Flusher
 from metrics_app.aggregator.fold import HOUR_MS, FoldLimits
 from metrics_app.aggregator.partitions import Partitions
-from metrics_app.kafka import connections, topics
+from metrics_app.kafka import connections, reaching, topics
 from metrics_app.settings import Settings
 from metrics_app.telemetry import Telemetry
 from metrics_app.wire.chunk import Chunk
@@ -30,7 +30,7 @@ def here(settings):
 
 @pytest.fixture
 async def flusher(table, here):
-    await topics.wait(here, print)
+    await reaching.wait(here, print)
     await topics.ensure(here)
     table.changelog_topic.topics = [here.changelog_topic]
     flusher = Flusher(

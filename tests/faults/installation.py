@@ -16,6 +16,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Self
 
+from metrics_app.kafka.cluster import EmbeddedCluster
 from metrics_app.kafka.embedded import EmbeddedKafka
 from metrics_app.kafka.ports import free_port
 from metrics_app.verify.plan import Form, Plan
@@ -51,13 +52,17 @@ class Installation:
         folder: everything goes there; logs are copied to tests/artifacts when the test fails.
         workers: role of each worker by name, such as {"a": "all", "b": "all"}.
         settings: METRICS_* for all of them.
+        brokers: nodes of the Kafka; `kafka` is the first of several.
     """
 
-    def __init__(self, folder: Path, workers: dict[str, str], settings: dict[str, str] | None = None) -> None:
+    def __init__(
+        self, folder: Path, workers: dict[str, str], settings: dict[str, str] | None = None, brokers: int = 1
+    ) -> None:
         self.folder = folder
         self.seed = int(os.environ.get(SEED, random.randrange(1 << 30)))
         self.random = random.Random(self.seed)
-        self.kafka = EmbeddedKafka(folder / "kafka", port=free_port())
+        self.cluster = EmbeddedCluster(folder / "kafka", brokers) if brokers > 1 else None
+        self.kafka = self.cluster.nodes[1] if self.cluster else EmbeddedKafka(folder / "kafka", port=free_port())
         self.settings = SETTINGS | (settings or {})
         self.roles = dict(workers)
         self.workers = {name: self._worker(name, role) for name, role in workers.items()}
@@ -73,7 +78,8 @@ class Installation:
     def _worker(self, name: str, role: str) -> Process:
         port = free_port()
         arguments = [role, "--port", str(port), "--data-dir", str(self.data_dir(name))]
-        environment = {**self.settings, "METRICS_KAFKA": f"127.0.0.1:{self.kafka.port}"}
+        kafka = self.cluster.bootstrap if self.cluster else f"127.0.0.1:{self.kafka.port}"
+        environment = {**self.settings, "METRICS_KAFKA": kafka}
         process = Process(name, arguments, port, self.folder, environment)
         if MUTANT in os.environ:
             process.module = "tests.faults.mutants"
@@ -95,7 +101,7 @@ class Installation:
 
     def __enter__(self) -> Self:
         pace.begin()
-        self.kafka.start()
+        (self.cluster or self.kafka).start()
         try:
             for worker in self.workers.values():
                 worker.start()
@@ -109,15 +115,15 @@ class Installation:
     def __exit__(self, kind: object, error: object, trace: object) -> None:
         for worker in self.workers.values():
             worker.end()
-        self.kafka.stop()
+        (self.cluster or self.kafka).stop()
         if kind is not None:
             self._keep_logs()
 
     def _keep_logs(self) -> None:
         kept = ARTIFACTS / self.folder.name
         kept.mkdir(parents=True, exist_ok=True)
-        for log in [*self.folder.glob("*.log"), self.kafka.log]:
-            shutil.copy(log, kept)
+        for log in [*self.folder.glob("*.log"), *(self.cluster.logs if self.cluster else [self.kafka.log])]:
+            shutil.copy(log, kept / (f"{log.parent.name}-{log.name}" if self.cluster else log.name))
         if self.run is not None:
             findings = [finding._asdict() for finding in self.run.verdict.findings]
             facts = {"seed": self.seed, "failures": self.run.reasons, "findings": findings}

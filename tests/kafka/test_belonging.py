@@ -12,7 +12,7 @@ from aiokafka.errors import KafkaError
 
 from metrics_app.errors import BrokerError
 from metrics_app.faust_runtime.producer import abandon
-from metrics_app.kafka import belonging, connections, topics
+from metrics_app.kafka import belonging, connections, reaching, topics
 from metrics_app.kafka.embedded import EmbeddedKafka
 from metrics_app.kafka.ports import free_port
 from metrics_app.settings import Settings
@@ -58,7 +58,7 @@ async def test_the_first_kafka_is_noted_and_a_new_one_once_it_is_accepted(
     assert found == belonging.noted(here.data_dir) != ""
     belonging.note(here.data_dir, OTHER)
     with pytest.raises(BrokerError, match=f"not ours: .*METRICS_KAFKA_CLUSTER_ID={found}"):
-        await topics.wait(here, print)
+        await reaching.wait(here, print)
     with pytest.raises(KafkaError):
         await guarded_contact(here, monkeypatch)
     await guarded_contact(here.model_copy(update={"kafka_cluster_id": found}), monkeypatch)
@@ -97,7 +97,7 @@ async def _is_other(_connection: object) -> str:
 async def test_while_ours_may_still_come_another_in_its_place_is_waited_out(settings: MakeSettings) -> None:
     said: list[str] = []
     with pytest.raises(BrokerError, match=r"has not answered for 0\.2 s"):
-        await topics.wait(settings(kafka_cluster_id=OTHER), said.append, patience_s=0.2)
+        await reaching.wait(settings(kafka_cluster_id=OTHER), said.append, patience_s=0.2)
     assert f"METRICS_KAFKA_CLUSTER_ID says {OTHER}" in said[0]
 
 

@@ -10,7 +10,7 @@ from aiokafka.admin import NewTopic
 from aiokafka.protocol.metadata import MetadataRequest_v5
 
 from metrics_app.faust_runtime import metadata
-from metrics_app.kafka import topics
+from metrics_app.kafka import reaching, topics
 from metrics_app.kafka.embedded import EmbeddedKafka
 from metrics_app.kafka.identity import TopicIdentity, cluster_identity
 from metrics_app.kafka.ports import free_port
@@ -66,7 +66,7 @@ async def test_two_clusters_have_two_ids_and_a_restart_keeps_them(
     for _ in range(2):
         try:
             broker.start()
-            await topics.wait(there, print)
+            await reaching.wait(there, print)
             found.append((await cluster_identity(there)).id)
         finally:
             broker.stop()

@@ -14,7 +14,8 @@ from aiokafka.admin import NewPartitions, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from metrics_app.errors import BrokerError
-from metrics_app.kafka import topics
+from metrics_app.kafka import reaching, topics
+from metrics_app.kafka.durability import OFFSETS, weaknesses
 from metrics_app.kafka.embedded import EmbeddedKafka
 from metrics_app.kafka.identity import cluster_identity
 from metrics_app.kafka.ports import free_port
@@ -182,20 +183,32 @@ async def test_a_replica_that_lags_may_not_become_leader(settings: MakeSettings)
 
 
 @pytest.mark.parametrize(("brokers", "replicas", "warned"), [(3, 1, True), (2, 1, True), (1, 1, False), (3, 3, False)])
-async def test_one_replica_where_there_could_be_more_is_warned_of(
+@pytest.mark.parametrize("what", ["warn", "refuse"])
+async def test_one_replica_where_there_could_be_more_is_warned_of_or_refused(
     brokers: int,
     replicas: int,
     warned: bool,
+    what: str,
     make_settings: MakeSettings,
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    here = make_settings(partitions=1, replication=replicas)
+    here = make_settings(partitions=1, replication=replicas, weak_kafka=what)
     cluster = Cluster(topics.topics(here), brokers, replicas)
     monkeypatch.setattr(topics, "admin_client", lambda _: nullcontext(cluster))
-    await topics.ensure(here)
-    assert ("Kafka has 3 brokers" in caplog.text or "Kafka has 2 brokers" in caplog.text) == warned
-    assert ("what is accepted is lost with one disk" in caplog.text) == warned
+    lost = "what is accepted is lost with one disk"
+    if warned and what == "refuse":
+        with pytest.raises(BrokerError, match=f"Kafka has {brokers} brokers, .*{lost}.*METRICS_WEAK_KAFKA=warn"):
+            await topics.ensure(here)
+    else:
+        await topics.ensure(here)
+        assert (f"Kafka has {brokers} brokers" in caplog.text) == (lost in caplog.text) == warned
+
+
+@pytest.mark.parametrize(("brokers", "replicas", "weak"), [(3, 1, True), (1, 1, False), (3, 3, False)])
+def test_one_replica_of_the_offsets_of_groups_is_a_weakness(brokers: int, replicas: int, weak: bool) -> None:
+    partitions = {"ours": [{"replicas": [1, 2, 3]}], OFFSETS: [{"replicas": list(range(replicas))}]}
+    assert any(OFFSETS in sentence for sentence in weaknesses(brokers, partitions, ["ours"])) == weak
 
 
 class Cluster:
@@ -269,7 +282,7 @@ async def test_no_topic_appears_because_someone_asked_for_it(settings: MakeSetti
 @pytest.mark.kafka
 async def test_waiting_says_nothing_when_kafka_answers(settings: MakeSettings) -> None:
     said: list[str] = []
-    await topics.wait(settings(), said.append)
+    await reaching.wait(settings(), said.append)
     assert said == []
 
 
@@ -278,7 +291,7 @@ async def test_waiting_says_so_at_once_and_ends_when_kafka_comes(make_settings: 
     said: list[str] = []
     port = free_port()
     here = make_settings(kafka=f"127.0.0.1:{port}")
-    waiting = asyncio.create_task(topics.wait(here, said.append))
+    waiting = asyncio.create_task(reaching.wait(here, said.append))
     await asyncio.sleep(0.3)
     assert len(said) == 1
     assert said[0].startswith(f"waiting for Kafka at 127.0.0.1:{port} (")
@@ -296,7 +309,7 @@ async def test_waiting_says_so_at_once_and_ends_when_kafka_comes(make_settings: 
 async def test_refused_credentials_end_the_wait_at_once(settings: MakeSettings) -> None:
     here = settings(kafka_protocol="SASL_PLAINTEXT", kafka_username="ann", kafka_password="wrong")
     with pytest.raises(BrokerError, match=r"refuses the credentials: .*METRICS_KAFKA_USERNAME"):
-        await topics.wait(here, print)
+        await reaching.wait(here, print)
 
 
 async def test_a_server_that_does_not_speak_tls_ends_the_wait_at_once(make_settings: MakeSettings) -> None:
@@ -309,4 +322,4 @@ async def test_a_server_that_does_not_speak_tls_ends_the_wait_at_once(make_setti
     async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
         port = server.sockets[0].getsockname()[1]
         with pytest.raises(BrokerError, match=r"no TLS connection: .*METRICS_KAFKA_PROTOCOL"):
-            await topics.wait(make_settings(kafka=f"127.0.0.1:{port}", kafka_protocol="SSL"), print)
+            await reaching.wait(make_settings(kafka=f"127.0.0.1:{port}", kafka_protocol="SSL"), print)
