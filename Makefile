@@ -11,7 +11,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: help setup setup-dev up test test-pythons test-slow test-faults soak fuzz mutants check format lint types audit lock bench bench-quick bench-peers profile drill dist docs clean
+.PHONY: help setup setup-dev up test test-pythons test-frameworks test-slow test-faults soak fuzz mutants check format lint types audit lock bench bench-quick bench-peers profile drill dist docs clean
 
 ##@ Start here
 help: ## this list
@@ -59,6 +59,9 @@ test-python-%: FORCE
 	  $(MAKE) --no-print-directory VENV=.venv-$* PYTHON=$$python TOGETHER=2 test ARGS="$(PYTHON_TESTS) $(ARGS)" && \
 	  echo "Python $*: passed"; fi
 PYTHON_TESTS ?= tests/wire tests/client/test_client.py tests/client/test_signals.py tests/faust_runtime/test_half_closed.py tests/cli/test_send.py tests/cli/test_up.py
+
+test-frameworks: ## the client under the oldest and the newest version of each framework, each in an environment of its own (ARGS=flask)
+	@$(PYTHON) -m tests.frameworks.matrix $(ARGS)
 
 test-slow: setup-dev ## the long tests that are no faults: fuzzing, false alarms, ten thousand steps of the simulation
 	$(BIN)/pytest -m slow --ignore=tests/faults --durations=12 $(ARGS)

@@ -20,7 +20,7 @@ from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from time import perf_counter
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
-from metrics_app.client.routes import AsgiRoutes, request_key
+from metrics_app.client.routes import AsgiRoutes, request_key, with_status
 from metrics_app.client.timer import MS, Recorder
 
 Scope = MutableMapping[str, Any]
@@ -43,12 +43,21 @@ class TimingMiddleware:
         client: what records.
         key: the key of a request, from its scope after it was routed; by default method and route template, as far as
             the framework notes it there.
+        status_class: whether the class of the status is added to the key, as in "GET /users/{id} 2xx".
     """
 
-    def __init__(self, app: Callable[..., Awaitable[None]], client: Recorder, key: Key | None = None) -> None:
+    def __init__(
+        self,
+        app: Callable[..., Awaitable[None]],
+        client: Recorder,
+        key: Key | None = None,
+        *,
+        status_class: bool = False,
+    ) -> None:
         self._app = app
         self._client = client
         self._key = key or AsgiRoutes()
+        self._status_class = status_class
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The app's response."""
@@ -60,27 +69,30 @@ class TimingMiddleware:
             return
         started = perf_counter()
         recorded = False
+        status = 0
 
         async def timed_send(message: Message) -> None:
-            nonlocal recorded
+            nonlocal recorded, status
+            if message["type"] == "http.response.start":
+                status = message["status"]
             await send(message)
             if message["type"] == "http.response.body" and not message.get("more_body", False) and not recorded:
                 recorded = True
-                self._record(scope, started)
+                self._record(scope, status, started)
 
         try:
             await self._app(scope, receive, timed_send)
         finally:
             if not recorded:  # it raised, or the peer went away
-                self._record(scope, started)
+                self._record(scope, status, started)
 
-    def _record(self, scope: Scope, started: float) -> None:
+    def _record(self, scope: Scope, status: int, started: float) -> None:
         took_ms = (perf_counter() - started) * MS
         try:
             key = self._key(scope)
         except Exception:
             key = request_key(scope.get("method", ""), None)
-        self._client.record(key, took_ms)
+        self._client.record(with_status(key, status) if self._status_class else key, took_ms)
 
 
 _OVER = ("lifespan.shutdown.complete", "lifespan.shutdown.failed")

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from time import perf_counter
 from typing import Any
 
-from metrics_app.client.routes import of_wsgi, request_key
+from metrics_app.client.routes import of_wsgi, request_key, with_status
 from metrics_app.client.timer import MS, Recorder
 
 Key = Callable[[Mapping[str, Any]], str]
@@ -25,12 +25,21 @@ class TimingMiddleware:
         client: what records.
         key: the key of a request, from its environ when the response begins; by default method and route template, as
             far as the framework notes it there.
+        status_class: whether the class of the status is added to the key, as in "GET /users/{id} 2xx".
     """
 
-    def __init__(self, app: Callable[..., Iterable[bytes]], client: Recorder, key: Key = of_wsgi) -> None:
+    def __init__(
+        self,
+        app: Callable[..., Iterable[bytes]],
+        client: Recorder,
+        key: Key = of_wsgi,
+        *,
+        status_class: bool = False,
+    ) -> None:
         self._app = app
         self._client = client
         self._key = key
+        self._status_class = status_class
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         """The app's response."""
@@ -39,11 +48,11 @@ class TimingMiddleware:
 
         def begin(*arguments: Any) -> Any:
             nonlocal key
-            key = self._key_of(environ)  # now: Flask forgets the rule before its app returns
+            key = self._key_of(environ, arguments[0])  # now: Flask forgets the rule before its app returns
             return start_response(*arguments)
 
         def record() -> None:
-            self._client.record(key or self._key_of(environ), (perf_counter() - started) * MS)
+            self._client.record(key or self._key_of(environ, ""), (perf_counter() - started) * MS)
 
         try:
             response = self._app(environ, begin)
@@ -56,11 +65,12 @@ class TimingMiddleware:
             return response
         return _Timed(response, record)
 
-    def _key_of(self, environ: dict[str, Any]) -> str:
+    def _key_of(self, environ: dict[str, Any], status: str) -> str:
         try:
-            return self._key(environ)
+            key = self._key(environ)
         except Exception:
-            return request_key(environ.get("REQUEST_METHOD", ""), None)
+            key = request_key(environ.get("REQUEST_METHOD", ""), None)
+        return with_status(key, int(status[:3]) if status[:3].isdecimal() else 0) if self._status_class else key
 
 
 class _Timed:
