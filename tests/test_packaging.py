@@ -13,8 +13,6 @@ from collections.abc import Iterable, Set
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
-from metrics_app.kafka.jars import kafka_version, locked
-
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 UNIMPORTED = {
@@ -92,15 +90,3 @@ def test_a_deleted_module_is_in_no_later_wheel_and_building_leaves_nothing_behin
     assert first - second == {"metrics_app/gone.py"}
     assert {"metrics_app/py.typed", "metrics_app/kafka/kafka.lock"} <= second
     assert sorted(path.name for path in source.iterdir()) == before
-
-
-def test_the_compose_file_runs_the_kafka_that_the_tests_run() -> None:
-    (image,) = re.findall(r"image: apache/kafka:(\S+)", (ROOT / "docker/compose.yaml").read_text())
-    assert image == kafka_version(locked())
-
-
-def test_one_service_of_the_compose_file_builds_the_image_and_the_others_use_it() -> None:
-    """Several builds that name the same image make `up --build` of today's Compose fail."""
-    lines = (ROOT / "docker/compose.yaml").read_text().splitlines()
-    assert [line.strip() for line in lines].count("build:") == 1
-    assert [line.strip() for line in lines].count("image: metrics-app") == 1
