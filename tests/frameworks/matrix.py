@@ -21,7 +21,7 @@ MATRIX = {
     "bottle": ("bottle==0.13.0", "bottle"),
     "celery": ("celery==5.3.0", "celery"),
     "django": ("django==4.2", "django"),
-    "falcon": ("falcon==3.1.0", "falcon"),
+    "falcon": ("falcon==3.1.3", "falcon"),
     # without routers that stay as they are, the first with them, and now
     "fastapi": ("fastapi==0.100.0", "fastapi==0.139.0", "fastapi==0.140.0", "fastapi"),
     "flask": ("flask==2.2.0 werkzeug<3", "flask"),

@@ -6,7 +6,7 @@ import asyncio
 from contextlib import suppress
 from pathlib import Path
 
-from aiohttp import ClientConnectorError, ClientSession, web
+from aiohttp import ClientConnectionError, ClientSession, web
 
 from metrics_app.client.aiohttp import timing_middleware, timing_trace
 from tests.frameworks.sending import Ledger
@@ -50,6 +50,6 @@ async def _run(ledger: Ledger) -> None:
             async with session.get(f"http://{host}:{port}{path}") as response:
                 await response.read()
         await runner.cleanup()
-        with suppress(ClientConnectorError):
+        with suppress(ClientConnectionError):
             await session.get(f"http://{host}:{port}/users/3")
     assert sent.keys == [f"GET {host}:{port}"] * (len(SENT) + 1), sent.keys
