@@ -146,6 +146,7 @@ docs: setup-dev ## write what is generated in docs/ anew, from the code
 	$(BIN)/typer metrics_app.cli.main utils docs --name metrics-app --title "The command line" --output docs/cli.md
 	$(BIN)/python -m tests.private_names
 	$(BIN)/python -m tests.limits
+	$(BIN)/python -m tests.metrics_page
 	$(BIN)/python -m tests.openapi
 
 dist: setup-dev ## build the sdist, and from it the wheel, into dist/

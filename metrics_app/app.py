@@ -146,6 +146,7 @@ def create_app(settings: Settings, role: Role) -> MetricsApp:
     register_health(app, telemetry, app.health)
     watch = TopicsWatch(settings)
     app.health.checks["topics"] = watch.problem
+    telemetry.ready.set_function(lambda: not app.health.problems())
     if role == "aggregator":
         app.health.checks["kafka"] = app.kafka_gate.problem
         problems.register(app, "POST", [collector.PATH, *otlp.PATHS], "collector", settings.collector_url)

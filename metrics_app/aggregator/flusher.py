@@ -129,6 +129,7 @@ class Flusher(mode.Service):
         except (KafkaError, TimeoutError, OSError) as error:
             logger.warning("a flush was not acknowledged, its rows stay for the next one: %r", error)
             self._give_back(taken)
+            self.telemetry.flush_failures.inc()
             self.failing_since = self.failing_since or started
         except (
             BaseException

@@ -78,6 +78,9 @@ def register(
     table.latest_ms = lambda: int((clocks.now().own_s + clocks.tolerance_s) * 1000)
     partitions = Partitions(table, limits_of(settings), log, telemetry, clocks)
     telemetry.id_horizon.set_function(partitions.ids_known_for_s)
+    telemetry.partitions.set(settings.partitions)
+    telemetry.owned.set_function(lambda: len(partitions.owned))
+    telemetry.recovering.set_function(lambda: sum(each.total - each.done for each in [*replica.progress.values()]))
     flusher = Flusher(
         table,
         partitions,
@@ -123,6 +126,7 @@ def register(
     health.checks["table"] = lambda: _recovering(app, partitions, replica) or caught_up.problem()
     health.checks["dead_letters"] = lambda: _stopped(partitions)
     health.checks["watchdog"] = watchdog.suspicion
+    telemetry.suspicion.set_function(lambda: watchdog.suspicion() is not None)
     health.vital["watchdog"] = watchdog.overdue
     return Aggregator(
         TableReader(app, table, partitions, replica, final_after_s(settings)),

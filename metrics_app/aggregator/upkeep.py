@@ -87,7 +87,8 @@ class Upkeep(mode.Service):
 async def prove_completeness(log: SourceLog, partitions: Partitions, telemetry: Telemetry) -> dict[int, int]:
     """Notes for each owned partition whether everything it held a moment ago is folded; returns its lag in records."""
     at = partitions.clocks.now()
-    ends = await log.ends(partitions.checkpoints)
+    with telemetry.round_trip.time():
+        ends = await log.ends(partitions.checkpoints)
     lags = {}
     for partition, offset in ends.items():
         if partition not in partitions.checkpoints:

@@ -60,6 +60,7 @@ class Connection(mode.Service):
             async with asyncio.timeout(connections.PATIENCE * self._settings.request_deadline_s):
                 await self._append(producer, partition, record)
         except (KafkaError, TimeoutError) as error:
+            self._telemetry.unacknowledged.inc()
             self._lose(producer, error)
             return f"Kafka at {self._settings.kafka}: {self._reason}"
         self._telemetry.produced.inc()

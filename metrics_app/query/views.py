@@ -5,6 +5,7 @@ Called by `app`.
 
 from __future__ import annotations
 
+import time
 from typing import Any, ClassVar, NamedTuple, Protocol, Self
 
 import faust
@@ -103,6 +104,7 @@ def register(app: faust.App, settings: Settings, telemetry: Telemetry, reader: S
     router = Router(reader, owners, peers, deadline_s=settings.query_deadline_s)
     members: dict[str, Any] = {"router": router, "reader": reader, "policy": policy, "partitions": settings.partitions}
     members["long_questions"] = LongQuestions(settings.query_deadline_s)
+    members["telemetry"] = telemetry
     app.page(KEYS_PATH)(type("BoundKeysView", (KeysView,), members))
     for path in PATHS:
         app.page(path)(type("BoundKeyView", (KeyView,), members))
@@ -113,6 +115,7 @@ class KeyView(View):
     """Questions about one key."""
 
     router: ClassVar[Router]
+    telemetry: ClassVar[Telemetry]
     reader: ClassVar[SummaryReader]
     policy: ClassVar[Policy]
     partitions: ClassVar[int]
@@ -123,7 +126,11 @@ class KeyView(View):
         what = understood(request, segments, self.policy)
         caller_of(request).check_key(what.asked.question.key)
         partition = partition_of(key_bytes(what.asked.question.key), self.partitions)
-        return await self.router.answer(request, partition, lambda: self.local(request, what, partition))
+        began_s = time.perf_counter()
+        reply = await self.router.answer(request, partition, lambda: self.local(request, what, partition))
+        asker = "worker" if self.router.peers.sent(request) else "client"
+        self.telemetry.query_latency.labels(reply.headers[ROLE], asker).observe(time.perf_counter() - began_s)
+        return reply
 
     async def local(self, request: web.Request, what: Understood, partition: int) -> web.Response:
         """Answers from the copy that this worker holds.

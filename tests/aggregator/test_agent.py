@@ -136,6 +136,13 @@ async def test_an_offset_delivered_twice_counts_once(worker):
     assert value_of(worker.telemetry.replayed) == 2
 
 
+async def test_how_fresh_each_record_was_when_questions_saw_it_is_measured_once(worker):
+    await worker.deliver(0, 1, 1)
+    (measured,) = worker.telemetry.freshness.collect()
+    assert {each.value for each in measured.samples if each.name.endswith("_count")} == {2}
+    assert value_of(worker.telemetry.fold_time) > 0
+
+
 async def test_a_skipped_offset_is_sought_back_and_nothing_behind_it_is_applied(worker):
     """Trap 2: around a rebalance Faust skips an offset."""
     await worker.deliver(0, 2, 3)

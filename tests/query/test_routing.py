@@ -74,6 +74,16 @@ async def test_any_worker_answers_with_the_owners_bytes_and_headers() -> None:
     assert other.forwards() == {"answered": 1}
 
 
+async def test_the_time_of_an_answer_is_measured_for_the_client_once_however_many_workers_gave_it() -> None:
+    def measured(asked: Worker) -> dict[str, float]:
+        (metric,) = asked.telemetry.query_latency.collect()
+        return {each.labels["asker"]: each.value for each in metric.samples if each.name.endswith("_count")}
+
+    async with worker(found=row()) as owner, worker(owner.url, role=None) as other:
+        await ask(other.url)
+        assert (measured(other), measured(owner)) == ({"client": 1}, {"worker": 1})
+
+
 async def test_no_data_at_the_owner_is_no_data_here() -> None:
     async with worker() as owner, worker(owner.url, role=None) as other:
         direct, through = await ask(owner.url), await ask(other.url)
