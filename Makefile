@@ -11,7 +11,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: help setup setup-dev up test test-pythons test-frameworks test-slow test-faults soak fuzz mutants check format lint types audit lock bench bench-quick bench-peers profile drill dist docs clean
+.PHONY: help setup setup-dev up test test-pythons test-frameworks test-generators test-slow test-faults soak fuzz mutants check format lint types audit lock bench bench-quick bench-peers profile drill dist docs clean
 
 ##@ Start here
 help: ## this list
@@ -63,6 +63,11 @@ PYTHON_TESTS ?= tests/wire tests/client/test_client.py tests/client/test_signals
 test-frameworks: ## the client under the oldest and the newest version of each framework, each in an environment of its own (ARGS=flask)
 	@$(PYTHON) -m tests.frameworks.matrix $(ARGS)
 
+GENERATORS = .venv-generators
+NODE_GENERATORS = openapi-typescript@7.13.0 openapi-fetch@0.17.0 typescript@5.9.3 @types/node@20
+test-generators: setup-dev $(GENERATORS)/.done ## clients that are generated from /openapi.json send and ask: Python, and TypeScript where npm is here
+	$(BIN)/pytest tests/http/test_generated_clients.py -rs $(ARGS)
+
 test-slow: setup-dev ## the long tests that are no faults: fuzzing, false alarms, ten thousand steps of the simulation
 	$(BIN)/pytest -m slow --ignore=tests/faults --durations=12 $(ARGS)
 
@@ -88,7 +93,7 @@ mutants: setup-dev ## prove that the tests find what they are there for: the pro
 check: setup-dev ## what a change must pass: format, lint, types, tests, a part of them on other Pythons
 	$(BIN)/ruff format --check .
 	$(MAKE) --no-print-directory lint types audit test
-	$(MAKE) --no-print-directory test-pythons
+	$(MAKE) --no-print-directory test-generators test-pythons
 
 ##@ Check by hand
 format: setup-dev ## format the code
@@ -109,6 +114,7 @@ lock: setup-dev ## resolve the dependencies anew and lock them with hashes
 	$(BIN)/uv pip compile -q --upgrade --generate-hashes --no-emit-index-url --no-header --python-version 3.11 --universal --extra server --extra otlp --extra arrow --group dev -c requirements/server.txt pyproject.toml -o requirements/dev.txt
 	$(BIN)/uv pip compile -q --upgrade --generate-hashes --no-emit-index-url --no-header --python-version 3.11 --universal --group pyproject.toml:peers -o requirements/peers.txt
 	$(BIN)/uv pip compile -q --upgrade --generate-hashes --no-emit-index-url --no-header --python-version 3.11 --universal --group pyproject.toml:fuzz -o requirements/fuzz.txt
+	$(BIN)/uv pip compile -q --upgrade --generate-hashes --no-emit-index-url --no-header --python-version 3.11 --universal --group pyproject.toml:generators -o requirements/generators.txt
 	$(BIN)/uv pip compile -q --upgrade --generate-hashes --no-emit-index-url --no-header --python-version 3.11 --universal --group pyproject.toml:audit -o requirements/audit.txt
 
 $(VENV)/.fuzz: requirements/fuzz.txt $(VENV)/.dev
@@ -118,6 +124,13 @@ $(VENV)/.fuzz: requirements/fuzz.txt $(VENV)/.dev
 .venv-audit/.done: requirements/audit.txt
 	@$(PYTHON) requirements/environment.py .venv-audit
 	@.venv-audit/bin/$(INSTALL) --require-hashes -r requirements/audit.txt && touch $@ || echo "pip-audit could not be installed (above: why)" >&2
+
+$(GENERATORS)/.done: requirements/generators.txt
+	@$(PYTHON) requirements/environment.py $(GENERATORS)
+	@$(GENERATORS)/bin/$(INSTALL) --require-hashes -r requirements/generators.txt || $(OFFLINE)
+	@if command -v npm > /dev/null; then npm install --prefix $(GENERATORS) --no-package-lock --no-fund --no-audit --silent $(NODE_GENERATORS); \
+	  else echo "npm is not on this machine: no client for TypeScript is made"; fi
+	@touch $@
 
 .venv-peers/.done: requirements/peers.txt
 	@$(PYTHON) requirements/environment.py .venv-peers

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import tomllib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -49,9 +50,7 @@ def written() -> str:
     parts["Timestamp"] = _with_words(parts["Timestamp"], _schema_of(Timestamp))
     for name, body in BODIES.items():
         parts[name] = _object(parts.get(name, {}), body)
-    pair = _schema_of(Pair)
-    pair["prefixItems"] = [_member(Pair, name, {}, {}) for name in ("key", "value", "timestamp")]
-    parts["Pair"] = _with_words(parts["Pair"], pair)
+    parts["Pair"] = _with_words(parts["Pair"], {"oneOf": _tuples(Pair, ("key", "value", "timestamp"))})
     parts["Columns"]["properties"]["series"]["items"] = {"$ref": "#/components/schemas/Series"}
     parts["Series"]["oneOf"] = [{"required": [name]} for name in ("values", "histogram")]
     parts["Histogram"]["properties"]["offset"] |= {"minimum": FIRST_BUCKET, "maximum": END_BUCKET - 1}
@@ -68,6 +67,15 @@ def _schema_of(kind: Any) -> Schema:
         schema = named[schema["$ref"].rpartition("/")[2]]
     schema = {name: part for name, part in schema.items() if name not in ("title", "description")}
     return {name: int(part) if isinstance(part, float) else part for name, part in schema.items()}
+
+
+def _tuples(body: type, members: Sequence[str]) -> list[Schema]:
+    """One for each length that is taken: generators of clients make a tuple type of each, and of no range."""
+    array, places = _schema_of(body), [_member(body, name, {}, {}) for name in members]
+    lengths = range(array["minItems"], array["maxItems"] + 1)
+    return [
+        {"type": "array", "prefixItems": places[:length], "minItems": length, "maxItems": length} for length in lengths
+    ]
 
 
 def _object(kept: Schema, body: type) -> Schema:

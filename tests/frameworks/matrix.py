@@ -27,7 +27,7 @@ MATRIX = {
     "flask": ("flask==2.2.0 werkzeug<3", "flask"),
     "grpc": ("grpcio==1.60.0", "grpcio"),
     "httpx": ("httpx==0.24.0", "httpx"),
-    "litestar": ("litestar==2.8.0", "litestar"),
+    "litestar": ("litestar==2.14.0 sniffio", "litestar"),
     "pyramid": ("pyramid==2.0 setuptools<80", "pyramid setuptools<81"),
     "quart": ("quart==0.19.0 flask<3.1 werkzeug<3.1", "quart"),
     "requests": ("requests==2.28.0", "requests"),

@@ -1,0 +1,1 @@
+"""What an app does with a client that was generated from our description, a file a language."""
