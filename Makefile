@@ -128,7 +128,8 @@ $(VENV)/.fuzz: requirements/fuzz.txt $(VENV)/.dev
 $(GENERATORS)/.done: requirements/generators.txt
 	@$(PYTHON) requirements/environment.py $(GENERATORS)
 	@$(GENERATORS)/bin/$(INSTALL) --require-hashes -r requirements/generators.txt || $(OFFLINE)
-	@if command -v npm > /dev/null; then npm install --prefix $(GENERATORS) --no-package-lock --no-fund --no-audit --silent $(NODE_GENERATORS); \
+	@if command -v npm > /dev/null; then npm install --prefix $(GENERATORS) --no-package-lock --no-fund --no-audit --silent $(NODE_GENERATORS) \
+	    || echo "npm could not install (above: why): no client for TypeScript is made"; \
 	  else echo "npm is not on this machine: no client for TypeScript is made"; fi
 	@touch $@
 

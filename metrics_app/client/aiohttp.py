@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from time import perf_counter
 from typing import Any
 
-from metrics_app.client.outgoing import Key, host_key
+from metrics_app.client.outgoing import Key, host_key, safely
 from metrics_app.client.routes import BELOW, request_key, with_status
 from metrics_app.client.timer import MS, Recorder
 
@@ -58,7 +58,7 @@ def timing_trace(client: Recorder, *, key: Key = host_key) -> Any:
         context.started = perf_counter()
 
     async def ended(session: object, context: Any, params: Any) -> None:
-        client.record(key(params.method, str(params.url)), (perf_counter() - context.started) * MS)
+        client.record(safely(key, params.method, str(params.url)), (perf_counter() - context.started) * MS)
 
     trace = TraceConfig()
     trace.on_request_start.append(started)

@@ -5,7 +5,9 @@ Called by `aiohttp` and apps.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import wraps
 from inspect import iscoroutinefunction
 from time import perf_counter
@@ -24,10 +26,18 @@ def host_key(method: str, url: str) -> str:
     return request_key(method, urlsplit(url).netloc.rpartition("@")[2])
 
 
+def safely(key: Key, method: str, url: str) -> str:
+    """The key of a request; that without a host where the function fails, as nothing of this may fail the request."""
+    try:
+        return key(method, url)
+    except Exception:
+        return request_key(method, None)
+
+
 def time_sending(sender: Sender, client: Recorder, *, key: Key = host_key) -> Sender:
     """Times each request of a `requests.Session`, an `httpx.Client` or an `httpx.AsyncClient`, failed ones too.
 
-    Until the body of the last reply is there, or its headers where it is streamed.
+    Until the body of the last reply is there, or its headers where it is streamed. With its redirects a request is one.
 
     >>> session = time_sending(requests.Session(), client)
     """
@@ -37,27 +47,32 @@ def time_sending(sender: Sender, client: Recorder, *, key: Key = host_key) -> Se
 
 
 def _timed(send: Callable[..., Any], client: Recorder, key: Key) -> Callable[..., Any]:
-    def record(request: Any, started: float) -> None:
-        client.record(key(request.method, str(request.url)), (perf_counter() - started) * MS)
+    following = ContextVar("following", default=False)  # requests sends again for each redirect
+
+    @contextmanager
+    def timing(request: Any) -> Iterator[None]:
+        if following.get():
+            yield
+            return
+        started, token = perf_counter(), following.set(True)
+        try:
+            yield
+        finally:
+            following.reset(token)
+            client.record(safely(key, request.method, str(request.url)), (perf_counter() - started) * MS)
 
     if iscoroutinefunction(send):
 
         @wraps(send)
         async def sent_later(request: Any, **options: Any) -> Any:
-            started = perf_counter()
-            try:
+            with timing(request):
                 return await send(request, **options)
-            finally:
-                record(request, started)
 
         return sent_later
 
     @wraps(send)
     def sent(request: Any, **options: Any) -> Any:
-        started = perf_counter()
-        try:
+        with timing(request):
             return send(request, **options)
-        finally:
-            record(request, started)
 
     return sent

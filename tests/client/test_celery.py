@@ -21,11 +21,13 @@ APP = """
 import os
 from celery import Celery
 from metrics_app import MetricsClient, Options
+from metrics_app.client.celery import time_tasks
 
 app = Celery("jobs", broker="filesystem://")
 app.conf.broker_transport_options = {"data_folder_in": "queue", "data_folder_out": "queue", "control_folder": "control"}
 app.conf.update(worker_hijack_root_logger=False, broker_connection_retry_on_startup=True)
 client = MetricsClient(os.environ["URL"], Options(interval_s=60, exit_timeout_s=20, connect_timeout_s=10))
+time_tasks(client)
 
 @app.task
 def work():
@@ -51,9 +53,10 @@ def test_children_of_celery_that_end_after_some_tasks_send_what_they_have(collec
             time.sleep(0.2)
         worker.send_signal(signal.SIGTERM)
         worker.wait(60)
-        while collector.counted("job") < 400 and time.monotonic() < until:
+        while (collector.counted("job") < 400 or collector.counted("jobs.work") < 20) and time.monotonic() < until:
             time.sleep(0.1)  # Celery does not wait for children that are ending
     finally:
         worker.kill()
         worker.wait()
     assert (collector.counted("job"), collector.missing("job")) == (400, 0), (tmp_path / "log").read_text()
+    assert collector.counted("jobs.work") == 20, "each task is timed in the child that ran it"

@@ -1,4 +1,4 @@
-"""A small HTTP server that answers with the path it was asked for."""
+"""A small HTTP server that answers with the path it was asked for, and of /moved says that it is elsewhere."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from metrics_app.client.outgoing import host_key
 class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         body = self.path.encode()
-        self.send_response(404 if self.path == "/missing" else 200)
+        self.send_response({"/missing": 404, "/moved": 302}.get(self.path, 200))
+        if self.path == "/moved":
+            self.send_header("Location", "/users/3")
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)

@@ -13,6 +13,7 @@ from tests.frameworks.sending import Ledger
 
 SENT = {
     "sync": "GET 127.0.0.1",
+    "redirected": "GET 127.0.0.1",
     "async": "GET 127.0.0.1",
     "nobody there": "GET 127.0.0.1",
     "nobody there, async": "GET 127.0.0.1",
@@ -22,6 +23,7 @@ SENT = {
 def run(ledger: Ledger) -> None:
     with Answering() as server, time_sending(httpx.Client(), ledger, key=server.key) as client:
         assert client.get(f"{server.url}/users/3").text == "/users/3"
+        assert client.get(f"{server.url}/moved", follow_redirects=True).text == "/users/3"
         assert asyncio.run(_asked(server, ledger)) == "/users/3"
         server.close()
         with suppress(httpx.ConnectError):
