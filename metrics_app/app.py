@@ -13,6 +13,7 @@ import asyncio
 import logging
 import math
 import ssl
+from importlib.metadata import version
 from itertools import chain
 from typing import Any, Literal
 
@@ -34,6 +35,8 @@ from metrics_app.kafka.watch import TopicsWatch
 from metrics_app.query import views as query
 from metrics_app.query.keys import PATH as KEYS_PATH
 from metrics_app.settings import Settings
+from metrics_app.system import views as system
+from metrics_app.system.meter import Meter
 from metrics_app.telemetry import Telemetry
 
 logger = logging.getLogger(__name__)
@@ -157,13 +160,18 @@ def create_app(settings: Settings, role: Role) -> MetricsApp:
         app.before_kafka.append(publisher)
     if role == "collector":
         problems.register(app, "GET", (KEYS_PATH, *query.PATHS), "aggregator", settings.aggregator_url)
+        reader, router = None, None
     else:
         parts = aggregator.register(app, settings, telemetry, app.health, watch)
-        app.trusted = query.register(app, settings, telemetry, parts.reader, parts.owners).peers.tls
+        reader, router = parts.reader, query.register(app, settings, telemetry, parts.reader, parts.owners)
+        app.trusted = router.peers.tls
         app.before_kafka.extend(parts.before_kafka)
         app.after_tables.extend(parts.services)
         app.committable = parts.committable
-    app.before_kafka += [watch, LoopDelay(telemetry)]
+    meter = Meter(telemetry, settings.data_dir)
+    here = system.Here(settings, role, version("metrics-app"), telemetry, app.health, meter, reader)
+    system.register(app, here, router)
+    app.before_kafka += [watch, LoopDelay(telemetry), meter]
     if access.tokens is not None:
         app.health.warnings["tokens"] = access.tokens.problem
         app.before_kafka.append(TokensWatch(access.tokens))

@@ -17,6 +17,8 @@ from msgspec import defstruct
 
 from metrics_app.settings import Settings
 from metrics_app.stats.scale6 import END_BUCKET, FIRST_BUCKET
+from metrics_app.system.capacity import Capacity
+from metrics_app.system.condition import SystemState
 from metrics_app.wire.columnar_body import Columnar, HistogramBody, SeriesBody
 from metrics_app.wire.gathering import LISTED
 from metrics_app.wire.json_body import Pair, Sample, Timestamp, Value
@@ -55,6 +57,7 @@ def written() -> str:
     parts["Series"]["oneOf"] = [{"required": [name]} for name in ("values", "histogram")]
     parts["Histogram"]["properties"]["offset"] |= {"minimum": FIRST_BUCKET, "maximum": END_BUCKET - 1}
     parts["Receipt"]["properties"]["rejected"]["maxItems"] = LISTED
+    parts |= msgspec.json.schema_components([SystemState, Capacity], ref_template="#/components/schemas/{name}")[1]
     document["components"]["parameters"]["Limit"]["schema"]["maximum"] = Settings.model_fields["max_page"].default
     return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
 

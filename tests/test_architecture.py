@@ -35,7 +35,8 @@ ALLOWED = {
     "aggregator": VOCABULARY | {"faust_runtime", "http", "kafka", "stats", "wire"},
     "query": VOCABULARY | {"http", "stats", "wire"},
     "verify": {"cli", "credentials", "errors", "kafka", "settings"},
-    "app": VOCABULARY | {"aggregator", "collector", "faust_runtime", "http", "kafka", "query"},
+    "system": {"errors", "holdings", "http", "settings", "telemetry"},
+    "app": VOCABULARY | {"aggregator", "collector", "faust_runtime", "http", "kafka", "query", "system"},
     "serving": {"app", "errors", "kafka", "logs", "process", "settings"},
     "worker": {"app", "kafka", "settings"},
 }

@@ -16,7 +16,21 @@ from metrics_app.errors import BrokerError
 from metrics_app.kafka.topics import LateBrokerError
 from metrics_app.process import EXIT_CRASHED, EXIT_UNUSABLE
 
-COMMANDS = ["up", "kafka", "collector", "aggregator", "all", "send", "query", "keys", "load", "drill", "settings"]
+COMMANDS = [
+    "up",
+    "kafka",
+    "collector",
+    "aggregator",
+    "all",
+    "send",
+    "query",
+    "keys",
+    "load",
+    "drill",
+    "settings",
+    "status",
+    "capacity",
+]
 HEAVY = {"faust", "numpy", "aiohttp", "aiokafka"}
 DOCUMENT = Path(__file__).parents[2] / "docs" / "cli.md"
 NOBODY = "http://127.0.0.1:1"

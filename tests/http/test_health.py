@@ -17,6 +17,7 @@ from metrics_app.http.problems import HEADERS, PROBLEM, Health, finished
 from metrics_app.query import views as query
 from metrics_app.query.keys import PATH as KEYS_PATH
 from metrics_app.stats.summary import parse_stat
+from metrics_app.system.views import PATHS as SYSTEM_PATHS
 from metrics_app.telemetry import Telemetry
 from metrics_app.wire.bodies import BodyLimits, parse
 from metrics_app.wire.chunk import VALUE_MAX
@@ -130,7 +131,7 @@ async def test_description_is_served(url: str, description: Any) -> None:
 
 
 def test_description_has_every_public_path(description: Any) -> None:
-    assert set(description["paths"]) == {"/samples", *OTLP_PATHS, KEYS_PATH, *query_paths(), *PATHS}
+    assert set(description["paths"]) == {"/samples", *OTLP_PATHS, KEYS_PATH, *query_paths(), *PATHS, *SYSTEM_PATHS}
 
 
 def query_paths() -> set[str]:

@@ -1,0 +1,53 @@
+"""/system and /capacity of two real workers: either says the same of both."""
+
+from __future__ import annotations
+
+import time
+
+import msgspec
+import pytest
+
+from metrics_app.system.capacity import Capacity
+from metrics_app.system.condition import SystemState
+
+from .asking import curl
+
+MEASURED_WITHIN_S = 60.0
+
+pytestmark = pytest.mark.kafka
+
+
+def system_of(url: str) -> SystemState:
+    return msgspec.json.decode(curl(f"curl -s {url}/system"), type=SystemState)
+
+
+def test_either_worker_tells_of_both_and_each_partition_has_one_owner(asked: list[str]) -> None:
+    told = [system_of(url) for url in asked]
+    for system in told:
+        assert {each.url for each in system.workers} == set(asked)
+        assert system.unanswered == []
+        assert all(each.owner in asked for each in system.partitions)
+        assert {worker.url: worker.checks for worker in system.workers} == {url: {} for url in asked}
+    assert told[0].partitions[0].owner == told[1].partitions[0].owner
+
+
+def test_counters_are_those_of_metrics_summed_over_the_workers(asked: list[str]) -> None:
+    system = system_of(asked[0])
+    shown = [
+        float(line.rpartition(" ")[2])
+        for url in asked
+        for line in curl(f"curl -s {url}/metrics").splitlines()
+        if line.startswith("metrics_app_accepted_values_total ")
+    ]
+    assert system.totals["accepted_values"] == sum(shown) > 0
+    assert all(worker.memory_bytes > 2**20 and worker.disk_free_bytes > 0 for worker in system.workers)
+
+
+def test_the_busyness_of_every_worker_is_measured(asked: list[str]) -> None:
+    end = time.monotonic() + MEASURED_WITHIN_S
+    while not all(worker.load.busy > 0 for worker in system_of(asked[1]).workers):
+        assert time.monotonic() < end
+        time.sleep(0.2)
+    capacity = msgspec.json.decode(curl(f"curl -s {asked[1]}/capacity"), type=Capacity)
+    assert {each.url for each in capacity.workers} == set(asked)
+    assert capacity.forecast
