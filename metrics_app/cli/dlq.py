@@ -67,15 +67,16 @@ def replay(
 def _where_kafka_is() -> Settings:
     """Our settings, with the Kafka that `up` started in the data folder unless METRICS_KAFKA names one."""
     from metrics_app import settings
-    from metrics_app.kafka.storage import Storage
+    from metrics_app.kafka.storage import found_in
 
     ours = settings.load()
-    address = Storage(ours.data_dir / "kafka").address()
-    if address is None or settings.origins()["kafka"] != "default":
+    addresses = [address for storage in found_in(ours.data_dir) if (address := storage.address())]
+    if not addresses or settings.origins()["kafka"] != "default":
         say(f"asking Kafka at {ours.kafka}")
         return ours
-    say(f"asking the Kafka of {ours.data_dir} at {address.bootstrap}; METRICS_KAFKA names another")
-    return ours.model_copy(update={"kafka": address.bootstrap, "kafka_cluster_id": address.broker.cluster_id})
+    kafka = ",".join(address.bootstrap for address in addresses)
+    say(f"asking the Kafka of {ours.data_dir} at {kafka}; METRICS_KAFKA names another")
+    return ours.model_copy(update={"kafka": kafka, "kafka_cluster_id": addresses[0].broker.cluster_id})
 
 
 def _described(letter: Letter) -> dict[str, Any]:

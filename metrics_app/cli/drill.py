@@ -35,6 +35,7 @@ EXAMPLES = examples(
     "metrics-app drill",
     "metrics-app drill --data-dir /var/lib/metrics --kills 3 --rate 5000",
     "metrics-app drill --fresh",
+    "metrics-app drill --fresh --brokers 3",
 )
 REQUESTS_A_SECOND = 20
 MOST_IN_A_REQUEST = 100
@@ -74,6 +75,7 @@ def drill(
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Start an installation for the drill alone, in a temporary folder.")
     ] = False,
+    brokers: Annotated[int, typer.Option(min=1, max=9, help="With --fresh: brokers of its Kafka.")] = 1,
     token_file: TokenFile = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
@@ -91,13 +93,15 @@ def drill(
     from metrics_app.verify.private_up import PrivateUp
 
     chosen = _kinds(faults)
+    if brokers > 1 and not fresh:
+        raise typer.BadParameter("an installation that runs has the brokers it has; say --fresh", param_hint="brokers")
     if fresh and (data_dir or url):
         raise typer.BadParameter(
             "an installation of its own has no --data-dir or --url to be given", param_hint="fresh"
         )
     seed = random.randrange(1 << 30) if seed is None else seed
     with ExitStack() as stack:
-        private = stack.enter_context(PrivateUp(FRESH_WORKERS)) if fresh else None
+        private = stack.enter_context(PrivateUp(FRESH_WORKERS, brokers)) if fresh else None
         folder = private.folder if private else settings.load(data_dir=data_dir).data_dir
         scene = find(folder, chosen, tuple(url or ()), is_explicit=faults is not None)
         plan = _plan(scene, rate, keys, seed, NO_CREDENTIALS if fresh else shown(token_file))

@@ -29,6 +29,9 @@ def kafka(
         typer.Option(help="Folder of Kafka's log; when not given the folder kafka in METRICS_DATA_DIR."),
     ] = None,
     avoid: Annotated[list[int], typer.Option(hidden=True, help="Ports not to be chosen.")] = [],  # noqa: B006
+    node: Annotated[int, typer.Option(hidden=True, help="Number among several, from 1 on.")] = 1,
+    controller_port: Annotated[list[int], typer.Option(hidden=True, help="Second port of each of several.")] = [],  # noqa: B006
+    cluster_id: Annotated[str, typer.Option(hidden=True, help="Which several share.")] = "",
     heap_mb: Annotated[int, typer.Option(min=128, help="Bound of the Java heap, in MiB.")] = 384,
 ) -> None:
     """Run a Kafka of our own: one node, data kept on disk, on the loopback address.
@@ -38,10 +41,12 @@ def kafka(
     from metrics_app import settings
     from metrics_app.errors import BrokerDiedError
     from metrics_app.kafka.embedded import DEFAULT_PORT, EmbeddedKafka
+    from metrics_app.kafka.properties import Member
 
     folder = settings.load(data_dir=data_dir).data_dir
     folder = folder if data_dir else folder / "kafka"
-    broker = EmbeddedKafka(folder, port, avoid=avoid, heap_mb=heap_mb)
+    member = Member(node, tuple(controller_port), cluster_id)
+    broker = EmbeddedKafka(folder, port, avoid=avoid, heap_mb=heap_mb, member=member)
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupt)
     try:

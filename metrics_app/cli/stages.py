@@ -5,31 +5,28 @@ Called by `up`.
 
 from __future__ import annotations
 
-import asyncio
 import ssl
-import sys
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from pathlib import Path
 
 import msgspec
 
+from metrics_app.cli import brokers
+from metrics_app.cli.brokers import HOPELESS, OURSELVES
 from metrics_app.cli.child import Probe, Program
 from metrics_app.errors import SettingsError
 from metrics_app.kafka import belonging
-from metrics_app.kafka.ports import broker_at, is_free
+from metrics_app.kafka.ports import is_free
 from metrics_app.kafka.storage import Storage
-from metrics_app.process import EXIT_SETTINGS, EXIT_UNUSABLE
 from metrics_app.settings import Settings
 
 PROBE_TIMEOUT_S = 5.0
-HOPELESS = (EXIT_UNUSABLE, EXIT_SETTINGS)
-OURSELVES = (sys.executable, "-m", "metrics_app")
 ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 
 
-def plan(settings: Settings, workers: int, embedded: bool) -> list[list[Program]]:
-    """The programs, by stage: Kafka, if it is ours, then the workers.
+def plan(settings: Settings, workers: int, embedded: bool, count: int = 1) -> list[list[Program]]:
+    """The programs, by stage: Kafka, if it is ours, of `count` brokers, then the workers.
 
     Raises:
         SettingsError: a port is taken, or there is no such port; or more replicas are asked for than our Kafka has; or
@@ -41,26 +38,17 @@ def plan(settings: Settings, workers: int, embedded: bool) -> list[list[Program]
     if not embedded:
         share_note(folder, workers)
         return [[worker(settings, folder, i, workers) for i in range(workers)]]
-    if settings.replication > 1:
+    if settings.replication > count:
         problem = (
             f"METRICS_REPLICATION: {settings.replication} replicas need as many brokers, and the embedded Kafka is"
         )
-        raise SettingsError([f"{problem} one: set it to 1, or name a Kafka of that size in METRICS_KAFKA"])
-    storage = Storage(folder / "kafka")
-    return [[kafka(storage, ports)], [worker(settings, folder, i, workers, storage) for i in range(workers)]]
+        raise SettingsError([f"{problem} of {count}: see --brokers, or name a Kafka of that size in METRICS_KAFKA"])
+    kafka = brokers.storages(folder, count)
+    return [brokers.programs(kafka, ports), [worker(settings, folder, i, workers, kafka) for i in range(workers)]]
 
 
-def kafka(storage: Storage, avoid: Sequence[int]) -> Program:
-    """The embedded Kafka; it takes a port that is free, and writes down which."""
-    avoided = [option for port in avoid for option in ("--avoid", str(port))]
-    command = (*OURSELVES, "kafka", *avoided, "--data-dir", str(storage.folder))
-    return Program(
-        "kafka", command, is_ready=kafka_answers(storage), is_alive=kafka_is_alive(storage), hopeless=HOPELESS
-    )
-
-
-def worker(settings: Settings, folder: Path, i: int, workers: int, storage: Storage | None = None) -> Program:
-    """Worker number i, with a port and a data folder of its own, at the Kafka of a folder or that of the settings."""
+def worker(settings: Settings, folder: Path, i: int, workers: int, kafka: Sequence[Storage] = ()) -> Program:
+    """Worker number i, with a port and a data folder of its own, at the Kafka of folders or that of the settings."""
     port, name = settings.port + i, f"worker-{i}"
     command = (*OURSELVES, "all", "--host", settings.host, "--port", str(port), "--data-dir", str(folder / name))
     # one URL for all of them would send every query to one
@@ -69,7 +57,9 @@ def worker(settings: Settings, folder: Path, i: int, workers: int, storage: Stor
         common["METRICS_CLUSTER_TOKEN"] = secret
 
     def environment() -> Mapping[str, str]:
-        return common | ({"METRICS_KAFKA": settings.kafka} if storage is None else at_kafka(storage))
+        if not kafka:
+            return common | {"METRICS_KAFKA": settings.kafka}
+        return common | {"METRICS_REPLICATION": str(settings.replication)} | brokers.address_of(kafka)
 
     from metrics_app.http import tls
 
@@ -78,18 +68,6 @@ def worker(settings: Settings, folder: Path, i: int, workers: int, storage: Stor
     shown = False if settings.tls_client_ca_file is None else tls.unchecking(settings)
     ready, alive = (answers(f"{base}{path}", shown) for path in ("/readyz", "/livez"))
     return Program(name, command, ready, alive, environment, HOPELESS)
-
-
-def at_kafka(storage: Storage) -> dict[str, str]:
-    """The settings that connect a worker to the embedded Kafka of a folder, and not to another one on its port."""
-    address = storage.address()
-    if address is None:
-        return {}
-    return {
-        "METRICS_KAFKA": address.bootstrap,
-        "METRICS_KAFKA_CLUSTER_ID": address.broker.cluster_id,
-        "METRICS_KAFKA_PROTOCOL": "PLAINTEXT",
-    }
 
 
 def share_note(folder: Path, workers: int) -> None:
@@ -105,30 +83,6 @@ def base_url(settings: Settings, port: int) -> str:
     host = ANY_ADDRESS.get(settings.host, settings.host)
     scheme = "http" if settings.tls_cert_file is None else "https"
     return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
-
-
-def kafka_answers(storage: Storage) -> Probe:
-    """A probe: does the Kafka of that folder run, and answer? Another one that answers in its place is not it."""
-
-    async def probe(_pid: int) -> bool:
-        address = storage.address()
-        return (
-            storage.runs()
-            and address is not None
-            and await asyncio.to_thread(broker_at, address.port) == address.broker
-        )
-
-    return probe
-
-
-def kafka_is_alive(storage: Storage) -> Probe:
-    """A probe: as `kafka_answers`, but true while no Kafka runs yet, as it may still be downloading."""
-    answers_now = kafka_answers(storage)
-
-    async def probe(pid: int) -> bool:
-        return not storage.runs() or await answers_now(pid)
-
-    return probe
 
 
 def answers(url: str, shown: ssl.SSLContext | bool = False) -> Probe:

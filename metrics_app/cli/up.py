@@ -29,6 +29,7 @@ from metrics_app.settings import Settings
 EXAMPLES = examples(
     "metrics-app up",
     "metrics-app up --workers 2 --port 9000 --data-dir /var/lib/metrics",
+    "metrics-app up --brokers 3",
     "METRICS_KAFKA=kafka-1:9092,kafka-2:9092 metrics-app up",
 )
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -44,6 +45,10 @@ def up(
         typer.Option(help="Port of the first worker; worker i has port + i.", show_default="METRICS_PORT, else 8080"),
     ] = None,
     workers: Annotated[int, typer.Option(min=1, max=64, help="Number of workers.")] = 1,
+    brokers: Annotated[
+        int,
+        typer.Option(min=1, max=9, help="Number of brokers of the embedded Kafka; each value is kept on 3 of them."),
+    ] = 1,
     data_dir: Annotated[
         Path | None, typer.Option(help="Folder of everything that is kept.", show_default="METRICS_DATA_DIR, else data")
     ] = None,
@@ -60,14 +65,18 @@ def up(
     from metrics_app.cli.stages import plan
     from metrics_app.http.access import check_settings
     from metrics_app.kafka import jars
+    from metrics_app.kafka.durability import SAFE_REPLICATION
 
     effective = _with_secret(settings.load(port=port, data_dir=data_dir, host=host))
     check_settings(effective, "all")
-    embedded = settings.origins()["kafka"] == "default"
+    origins = settings.origins()
+    embedded = origins["kafka"] == "default"
+    if origins["replication"] == "default" and embedded:
+        effective = effective.model_copy(update={"replication": min(brokers, SAFE_REPLICATION)})
     if embedded:
         jars.install()  # here rather than in Kafka's own process: its progress is seen, and a failure is said once
     with sole_use(effective.data_dir):
-        stages = plan(effective, workers, embedded)
+        stages = plan(effective, workers, embedded, brokers)
         asyncio.run(_run(stages, effective, verbose))
 
 

@@ -1,6 +1,6 @@
 """The folder of one embedded Kafka: who uses it, whether its contents are ours, and the files Kafka is configured by.
 
-Called by `embedded`, and by `cli.dlq` and `cli.stages`, which look up where it listens.
+Called by `embedded`, and by `cli.dlq`, `cli.brokers` and `cli.stages`, which look up where it listens.
 
     <folder>/log/                Kafka's log: topics, metadata, meta.properties
     <folder>/kafka.pid           process id while it runs; locked by whoever started it
@@ -187,6 +187,12 @@ class Storage:
         """Put the formatted log in its place."""
         self.unfinished.rename(self.log)
         (self.folder / "format.properties").unlink()
+
+
+def found_in(folder: Path) -> list[Storage]:
+    """The folders of the Kafka of an installation: its own, or one for each of several nodes."""
+    nodes = sorted((folder / "kafka").glob("node-*"))
+    return [Storage(node) for node in nodes] or [Storage(folder / "kafka")]
 
 
 def new_cluster_id() -> str:

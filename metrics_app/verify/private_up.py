@@ -29,15 +29,17 @@ STOP_S = 60.0
 class PrivateUp:
     """Started when entered, stopped when left. Its folder, with all logs, is then deleted unless `is_kept`."""
 
-    def __init__(self, workers: int) -> None:
+    def __init__(self, workers: int, brokers: int = 1) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="metrics-app-"))
         self.is_kept = True
         self._workers = workers
+        self._brokers = brokers
         self._up: RunningProcess | None = None
         self._said: IO[bytes] | None = None
 
     def __enter__(self) -> Self:
-        say(f"starting an installation of {self._workers} workers and a Kafka in {self.folder}")
+        brokers = "a Kafka" if self._brokers == 1 else f"a Kafka of {self._brokers} brokers"
+        say(f"starting an installation of {self._workers} workers and {brokers} in {self.folder}")
         try:
             # a group of its own: its Kafka may be at the default address, where workers of others may look for theirs
             name = {f"{PREFIX}NAME": f"private-{os.getpid()}"}
@@ -62,7 +64,16 @@ class PrivateUp:
         port = free_from(FIRST_PORT + os.getpid() % PORTS_TRIED * PORTS_TRIED, self._workers)
         if port is None:
             raise SettingsError([f"no {self._workers} free ports in a row"])
-        flags = ["--workers", str(self._workers), "--port", str(port), "--data-dir", str(self.folder)]
+        flags = [
+            "--workers",
+            str(self._workers),
+            "--brokers",
+            str(self._brokers),
+            "--port",
+            str(port),
+            "--data-dir",
+            str(self.folder),
+        ]
         return [sys.executable, "-m", "metrics_app", "up", *flags]
 
     def _await_ready(self, up: RunningProcess) -> None:

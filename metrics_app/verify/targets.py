@@ -89,8 +89,8 @@ def find(folder: Path) -> list[Target]:
     files = sorted((folder / "run").glob("*.pid"))
     if not files:
         raise DrillError(f"nothing runs in {folder}: start it with `metrics-app up`, or name another --data-dir")
-    workers = [_worker(folder, file) for file in files if file.stem != Kind.KAFKA]
-    return [*workers, *(_kafka(folder) for file in files if file.stem == Kind.KAFKA)]
+    kafka = [file for file in files if file.stem.partition("-")[0] == Kind.KAFKA]
+    return [*(_worker(folder, file) for file in files if file not in kafka), *(_kafka(folder, file) for file in kafka)]
 
 
 def _worker(folder: Path, file: Path) -> Target:
@@ -100,9 +100,12 @@ def _worker(folder: Path, file: Path) -> Target:
     return Target(file.stem, Kind.WORKER, folder, file, url_of(command), role)
 
 
-def _kafka(folder: Path) -> Target:
+def _kafka(folder: Path, file: Path) -> Target:
+    """A Kafka, or of several the one with the number in the name of its file."""
+    _, several, number = file.stem.partition("-")
+    own = folder / "kafka" / f"node-{number}" if several else folder / "kafka"
     # not run/kafka.pid: that is the process that watches the JVM, and its death would stop Kafka in good order
-    target = Target("kafka", Kind.KAFKA, folder, folder / "kafka" / "kafka.pid")
+    target = Target(file.stem, Kind.KAFKA, folder, own / "kafka.pid")
     prove(pid_in(target.pid_file), target)
     return target
 
@@ -149,7 +152,9 @@ def command_of(pid: int) -> list[str]:
 def is_ours(command: Sequence[str], kind: Kind, folder: Path) -> bool:
     """Whether a command is that of a worker, or of a Kafka, of the installation in `folder`."""
     if kind is Kind.KAFKA:
-        return "kafka.Kafka" in command and _is_same(command[-1], folder / "kafka" / "server.properties")
+        kafka = folder / "kafka"
+        ours = [kafka, *kafka.glob("node-*")]
+        return "kafka.Kafka" in command and any(_is_same(command[-1], own / "server.properties") for own in ours)
     data = option(command, "--data-dir")
     return _role(command) is not None and _is_absolute(data) and folder.resolve() in Path(data).resolve().parents
 

@@ -21,6 +21,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 from typer.testing import CliRunner
 
+from metrics_app.cli.child import Program
 from metrics_app.cli.main import app
 from metrics_app.cli.stages import answers, base_url, plan
 from metrics_app.cli.supervisor import sole_use
@@ -75,6 +76,51 @@ def test_each_worker_has_a_port_and_a_folder_of_its_own(tmp_path: Path) -> None:
     commands = [" ".join(worker.command) for worker in workers]
     assert [f"--port {port + i} --data-dir {tmp_path}/worker-{i}" in commands[i] for i in (0, 1)] == [True, True]
     assert f"--avoid {port} --avoid {port + 1}" in " ".join(kafka.command)
+
+
+def test_each_of_several_brokers_has_ports_and_a_folder_of_its_own_and_knows_the_others(tmp_path: Path) -> None:
+    kafka, (worker,) = plan(load(port=unused_port(), data_dir=tmp_path, replication=3), 1, embedded=True, count=3)
+    assert [broker.name for broker in kafka] == ["kafka-1", "kafka-2", "kafka-3"]
+    shared = [command[command.index("--cluster-id") : command.index("--data-dir")] for command in map(as_list, kafka)]
+    assert shared[0] == shared[1] == shared[2]
+    assert shared[0].count("--controller-port") == 3
+    ports = {command[command.index("--port") + 1] for command in map(as_list, kafka)}
+    assert len(ports | set(shared[0][5::2])) == 6
+    assert {command[-1] for command in map(as_list, kafka)} == {f"{tmp_path}/kafka/node-{n}" for n in (1, 2, 3)}
+    assert worker.environment() == {"METRICS_REPLICATION": "3"}, "no broker has said where it is"
+
+
+def as_list(program: Program) -> list[str]:
+    return list(program.command)
+
+
+@pytest.mark.parametrize(
+    ("there", "asked", "said"),
+    [
+        (["kafka"], 3, "of 1 broker, not of 3: say --brokers 1"),
+        (["kafka/node-1", "kafka/node-2", "kafka/node-3"], 1, "of 3 brokers, not of 1: say --brokers 3"),
+        (["kafka/node-1"], 1, "of 1 broker, not of 1"),
+        (["kafka/node-1", "kafka/node-2", "kafka/node-3"], 2, "of 3 brokers, not of 2: say --brokers 3"),
+    ],
+)
+def test_a_folder_that_holds_a_kafka_of_another_number_of_brokers_is_refused(
+    tmp_path: Path, there: list[str], asked: int, said: str
+) -> None:
+    for name in there:
+        (tmp_path / name / "log").mkdir(parents=True)
+    with pytest.raises(SettingsError, match=said):
+        plan(load(port=unused_port(), data_dir=tmp_path), 1, embedded=True, count=asked)
+
+
+@pytest.mark.kafka
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_three_brokers_come_up_and_each_of_them_is_killed_by_a_drill() -> None:
+    command = [sys.executable, "-m", "metrics_app", "drill", "--fresh", "--brokers", "3", "--yes", "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert re.search(r"sent (\d+) counted \1 lost 0 double 0", done.stderr)
+    assert {"kafka-1", "kafka-2", "kafka-3"} <= set(re.findall(r"kafka-\d", done.stdout))
 
 
 def test_several_workers_do_not_share_an_advertised_url(tmp_path: Path) -> None:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
 import kubernetes_validate
 import pytest
+import yaml
 
-from tests.deploy.manifests import KUBERNETES, Manifest, documents, kubernetes, understood
+from tests.deploy.manifests import KUBERNETES, ROOT, Manifest, documents, kubernetes, understood
 
+VERSION = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
 VERSIONS = ("1.31", "1.34", kubernetes_validate.latest_version())
 # objects of operators, whose schemas are theirs: not in the API server's
 OPERATORS = {"Kafka", "KafkaNodePool"}
@@ -107,3 +111,17 @@ def test_a_pod_is_nobody_drains_before_it_stops_and_keeps_its_name(workload: Man
 def test_the_command_of_a_pod_is_one_of_ours(workload: Manifest) -> None:
     command = [sys.executable, "-m", "metrics_app", *container(workload)["args"], "--help"]
     assert subprocess.run(command, capture_output=True, check=False, cwd=Path("/")).returncode == 0
+
+
+@pytest.mark.parametrize("folder", ["base", "strimzi"])
+def test_kustomize_makes_objects_of_one_namespace_with_the_image_of_one_place(folder: str) -> None:
+    program = shutil.which("kustomize")
+    if program is None:
+        pytest.skip("needs kustomize, which neither PyPI nor Debian has")
+    made = subprocess.run([program, "build", KUBERNETES / folder], capture_output=True, text=True, check=True).stdout
+    for one in yaml.safe_load_all(made):
+        assert one["kind"] == "Namespace" or one["metadata"]["namespace"] == "metrics"
+        if one["kind"] not in OPERATORS:
+            kubernetes_validate.validate(one, VERSIONS[0], strict=True)
+        if one["kind"] in ("Deployment", "StatefulSet"):
+            assert container(one)["image"] == f"registry.example.com/metrics-app:{VERSION}"

@@ -5,15 +5,19 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import shutil
 import signal
+import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from metrics_app.kafka.cluster import EmbeddedCluster
 from metrics_app.kafka.embedded import EmbeddedKafka
-from tests.faults.installation import Fault, Installation, assert_exact
+from tests.faults.installation import Fault, Installation, assert_exact, eventually
+from tests.faults.test_full_disk import fill
 from tests.kafka.leaders import leaders, until_led_by
 
 pytestmark = [pytest.mark.kafka, pytest.mark.slow, pytest.mark.timeout(600)]
@@ -93,6 +97,21 @@ async def restart_one_after_another(installation: Installation) -> None:
     await installation.fresh()
 
 
+async def lose_a_disk(installation: Installation) -> None:
+    """A broker is killed and comes back with nothing: it reads all that it had from the others."""
+    cluster = nodes(installation)
+    await asyncio.to_thread(cluster.nodes[1].kill)
+    shutil.rmtree(cluster.nodes[1].storage.folder)
+    await goes_on_without(installation, 1)
+    await asyncio.to_thread(cluster.nodes[1].start)
+    await installation.fresh()
+    for gone in (2, 3):  # what they know is on the new disk too by now, or nothing is accepted
+        await asyncio.to_thread(cluster.nodes[gone].kill)
+        await goes_on_without(installation, gone)
+        await asyncio.to_thread(cluster.nodes[gone].start)
+        await installation.fresh()
+
+
 async def freeze_the_leader(installation: Installation) -> None:
     """SIGSTOP: a broker that is alive to its peers' sockets, and so slow that it answers nobody for 15 s."""
     cluster = nodes(installation)
@@ -111,7 +130,14 @@ async def freeze_the_leader(installation: Installation) -> None:
 
 @pytest.mark.parametrize(
     "fault",
-    [kill_the_leader, kill_the_controller, kill_two_of_three, restart_one_after_another, freeze_the_leader],
+    [
+        kill_the_leader,
+        kill_the_controller,
+        kill_two_of_three,
+        restart_one_after_another,
+        lose_a_disk,
+        freeze_the_leader,
+    ],
     ids=lambda fault: fault.__name__,
 )
 async def test_nothing_is_lost_or_counted_twice(tmp_path: Path, fault: Fault) -> None:
@@ -121,3 +147,33 @@ async def test_nothing_is_lost_or_counted_twice(tmp_path: Path, fault: Fault) ->
         assert_exact(run)
         assert installation.prober is not None
         assert installation.prober.wrong() == []
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """A small one of its own for the first broker."""
+    folder = tmp_path / "kafka" / "node-1"
+    folder.mkdir(parents=True)
+    mount = ["mount", "-t", "tmpfs", "-o", "size=256m", "tmpfs", str(folder)]
+    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True, check=False).returncode != 0:
+        pytest.skip("only root mounts a small disk")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+async def test_a_broker_whose_disk_is_full_ends_and_nothing_is_lost_or_counted_twice(
+    tmp_path: Path, disk: Path
+) -> None:
+    async def fill_the_disk(installation: Installation) -> None:
+        node = nodes(installation).nodes[1]
+        with (disk / "ballast").open("wb") as file:
+            fill(file.fileno())
+        print(f"ended {await eventually(lambda: node.pid is None, 60):.1f} s after its disk was full")
+        await goes_on_without(installation, 1)
+        (disk / "ballast").unlink()
+        await asyncio.to_thread(node.start)
+        await installation.fresh()
+
+    with Installation(tmp_path, {"a": "all", "b": "all"}, SETTINGS, brokers=3) as installation:
+        run = await installation.under_load(fill_the_disk, installation.plan(rate=2000))
+        assert_exact(run)

@@ -11,7 +11,7 @@ from metrics_app.kafka.cluster import EmbeddedCluster
 from tests.conftest import MakeSettings
 from tests.kafka.leaders import leaders, until_led_by
 
-pytestmark = pytest.mark.kafka
+pytestmark = [pytest.mark.kafka, pytest.mark.slow]  # tests/collector/test_lost_broker.py kills one in every run
 
 
 async def test_topics_have_three_replicas_and_a_node_that_is_killed_comes_back(
