@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from importlib.metadata import distributions, version
 from pathlib import Path
 
 import pytest
@@ -16,7 +19,7 @@ import urllib3
 from metrics_app.kafka.embedded import EmbeddedKafka
 from metrics_app.kafka.ports import free_port
 from tests.deploy import image
-from tests.deploy.manifests import understood
+from tests.deploy.manifests import ROOT, understood
 from tests.faults.pace import stretched
 
 HADOLINT = shutil.which("hadolint", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
@@ -43,6 +46,19 @@ def test_the_build_sees_what_it_copies_and_no_more(tmp_path: Path) -> None:
     names = [name for names in copied for name in names]
     assert [name for name in names if not (seen / name).exists()] == []
     assert {path.name for path in seen.iterdir()} == {name.split("/")[0] for name in names}
+    assert sorted(path.name for path in (seen / "requirements").iterdir()) == ["sbom.py", "server.txt"]
+
+
+def test_the_bill_of_materials_names_everything_that_is_installed_once() -> None:
+    script = ROOT / "requirements" / "sbom.py"
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True)
+    document = json.loads(done.stdout)
+    assert (document["bomFormat"], document["specVersion"]) == ("CycloneDX", "1.6")
+    names = [one["name"] for one in document["components"]]
+    assert len(names) == len(set(names))
+    assert set(names) == {re.sub(r"[-_.]+", "-", one.metadata["Name"]).lower() for one in distributions()}
+    purls = {one["purl"] for one in document["components"]}
+    assert f"pkg:pypi/aiokafka@{version('aiokafka')}" in purls
 
 
 @pytest.mark.kafka

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import socket
 from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
@@ -323,3 +324,14 @@ async def test_a_server_that_does_not_speak_tls_ends_the_wait_at_once(make_setti
         port = server.sockets[0].getsockname()[1]
         with pytest.raises(BrokerError, match=r"no TLS connection: .*METRICS_KAFKA_PROTOCOL"):
             await reaching.wait(make_settings(kafka=f"127.0.0.1:{port}", kafka_protocol="SSL"), print)
+
+
+@pytest.mark.kafka
+async def test_a_server_that_says_nothing_holds_up_nobody_who_could_ask_another(
+    kafka: EmbeddedKafka, settings: MakeSettings
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        here = settings(kafka=f"127.0.0.1:{mute.getsockname()[1]},{kafka.bootstrap}")
+        for _ in range(5):  # in whatever order they are asked
+            async with asyncio.timeout(3):
+                assert await reaching.meet(here) == kafka.bootstrap
