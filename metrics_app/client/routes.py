@@ -69,11 +69,12 @@ def _taken(scope: Mapping[str, Any]) -> object | None:
 
     From 0.140 on FastAPI keeps routers that were included as they are: what it notes beside them has the whole path.
     """
-    route = scope.get("route") or scope.get("endpoint")
-    included = (scope.get("fastapi") or {}).get("effective_route_context")
-    if included is not None and (included.original_route is route or hasattr(route, "effective_route_contexts")):
-        return included  # type: ignore[no-any-return]  # FastAPI's own
-    return route
+    endpoint: object | None = scope.get("endpoint")
+    included: object | None = (scope.get("fastapi") or {}).get("effective_route_context")
+    original = getattr(included, "original_route", None)  # of an app that is mounted within, not what was taken
+    if endpoint is not None and getattr(original, "endpoint", None) is endpoint:
+        return included
+    return scope.get("route") or endpoint
 
 
 class _Place:
@@ -97,8 +98,8 @@ def _places(routes: Iterable[Any], wanted: object, mounts: str = "") -> Iterator
         shown = getattr(route, "starlette_route", None) or route  # of one in such a router: with the prefixes before it
         path, inner = getattr(shown, "path", ""), getattr(shown, "routes", None)
         if wanted is route or wanted is getattr(route, "endpoint", None):
-            yield _Place(mounts, path if inner is None else f"{path}{BELOW}")
+            yield _Place(mounts, path) if inner is None else _Place(f"{mounts}{path}", BELOW)
         elif inner is not None and wanted is getattr(shown, "app", None):
-            yield _Place(mounts, f"{path}{BELOW}")
+            yield _Place(f"{mounts}{path}", BELOW)
         else:
             yield from _places(inner or (), wanted, f"{mounts}{path}")

@@ -219,6 +219,45 @@ async def test_an_asgi_response_is_timed_until_its_end_and_no_longer() -> None:
     assert 80 < ms < whole_ms - 290, "the background task took 300 ms more"
 
 
+@pytest.mark.parametrize(("line", "status_class"), [("204 No Content", "2xx"), ("teapot", "5xx"), ("999 Odd", "5xx")])
+def test_the_class_of_a_wsgi_status_is_one_of_five(line: str, status_class: str) -> None:
+    ledger = Ledger()
+
+    def app(environ: Any, start: Any) -> Iterable[bytes]:
+        start(line, [])
+        return [b""]
+
+    response: Any = WsgiTiming(app, ledger, status_class=True)({"REQUEST_METHOD": "GET"}, start)
+    response.close()
+    assert ledger.keys == [f"GET * {status_class}"]
+
+
+async def test_a_request_without_a_reply_is_a_5xx_and_a_key_of_the_app_gets_the_class_too() -> None:
+    ledger = Ledger()
+
+    async def fails(scope: Any, receive: Any, send: Any) -> None:
+        raise RuntimeError("on purpose")
+
+    with pytest.raises(RuntimeError, match="on purpose"):
+        await call(AsgiTiming(fails, ledger, key=lambda scope: "mine", status_class=True), "/")
+    assert ledger.keys == ["mine 5xx"]
+
+
+async def test_an_app_may_note_its_route_itself() -> None:
+    ledger = Ledger()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        scope["metrics_app.route"] = "/users/{id}"
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    await call(AsgiTiming(app, ledger), "/users/4711")
+    environ = {"REQUEST_METHOD": "GET", "SCRIPT_NAME": "/shop", "metrics_app.route": "/users/<id>"}
+    response: Any = WsgiTiming(lambda environ, start: [b""], ledger)(environ, start)
+    response.close()
+    assert ledger.keys == ["GET /users/{id}", "GET /shop/users/<id>"]
+
+
 async def test_what_is_no_http_request_passes_untimed() -> None:
     ledger = Ledger()
 

@@ -4,7 +4,9 @@ from pathlib import Path
 from typing import Any
 
 from fastapi import APIRouter, FastAPI
+from fastapi.responses import PlainTextResponse
 from fastapi.staticfiles import StaticFiles
+from starlette.requests import Request
 
 from metrics_app.client.asgi import TimingMiddleware
 from tests.frameworks.sending import Ledger, over_asgi
@@ -19,10 +21,15 @@ SENT = {
     "GET /left/a/shared/3": "GET /left/{tenant}/shared/{number} 2xx",
     "GET /left/a/more/shared/3": "GET /left/{tenant}/more/shared/{number} 2xx",
     "GET /right/shared/3": "GET /right/shared/{number} 2xx",
-    "GET /right/nowhere": "GET * 4xx",
+    "GET /api/v1/raw/3": "GET /api/v1/raw/{number} 2xx",
+    "GET /api/v1/nowhere": "GET * 4xx",
     "GET /static/fastapi.py": "GET /static/* 2xx",
     "GET /nowhere/4711": "GET * 4xx",
 }
+
+
+async def raw(request: Request) -> PlainTextResponse:
+    return PlainTextResponse("raw")
 
 
 async def number_of(number: int) -> int:
@@ -34,6 +41,7 @@ def app_of(ledger: Ledger) -> Any:
     users.get("/users/{number}")(number_of)
     within.get("/deep/{number}")(number_of)
     shared.get("/shared/{number}")(number_of)
+    users.add_route("/raw/{number}", raw)
     users.include_router(within)
     mounted.get("/shared/{number}")(number_of)
     mounted.include_router(shared, prefix="/more")

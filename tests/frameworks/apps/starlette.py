@@ -16,6 +16,8 @@ SENT = {
     "GET /tenants/a/users/3": "GET /tenants/{tenant}/users/{number:int}",
     "GET /left/users/3": "GET /left/users/{number:int}",
     "GET /right/a/users/3": "GET /right/{tenant}/users/{number:int}",
+    "GET /left/nowhere": "GET /left/*",
+    "GET /right/a/nowhere": "GET /right/{tenant}/*",
     "GET /static/starlette.py": "GET /static/*",
     "GET /nowhere/4711": "GET *",
 }
