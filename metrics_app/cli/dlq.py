@@ -1,6 +1,6 @@
 """`metrics-app dlq`: the records that could not be folded, and how they are brought back.
 
-Called by `main`.
+Called by `main`; `doctor` asks it where Kafka is.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def list_letters(
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """List the dead letters that were not replayed: where each record was, and why it could not be folded."""
-    letters = asyncio.run(_open_letters(_where_kafka_is()))
+    letters = asyncio.run(_open_letters(where_kafka_is()))
     shown = letters[-limit:]
     if json:
         print_json([_described(letter) for letter in shown])
@@ -56,7 +56,7 @@ def replay(
 
     However often it is run or interrupted, each sample counts once: samples without an id get one from their origin.
     """
-    done = asyncio.run(_replay(_where_kafka_is(), only, dry_run))
+    done = asyncio.run(_replay(where_kafka_is(), only, dry_run))
     if json:
         print_json({"dry_run": dry_run, **{name: done[name] for name in ("replayed", "unreadable", "other")}})
         return
@@ -64,7 +64,7 @@ def replay(
     say(f"{done['replayed']:,} {verb}, {done['unreadable']:,} cannot be read and stay, {done['other']:,} not asked for")
 
 
-def _where_kafka_is() -> Settings:
+def where_kafka_is() -> Settings:
     """Our settings, with the Kafka that `up` started in the data folder unless METRICS_KAFKA names one."""
     from metrics_app import settings
     from metrics_app.kafka.storage import found_in

@@ -19,7 +19,7 @@ except ModuleNotFoundError:  # an app that only sends
         "error: only the client is installed, and the command line comes with the service\n  see metrics-app[server]"
     )
 
-from metrics_app.cli import capacity, dlq, drill, kafka, load, query, roles, send, settings, status, token, up
+from metrics_app.cli import capacity, dlq, doctor, drill, kafka, load, query, roles, send, settings, status, token, up
 from metrics_app.cli.terminal import examples, print_line, say
 from metrics_app.errors import (
     BrokerDiedError,
@@ -109,6 +109,7 @@ for name, command, panel, epilog in (
     ("query", query.query, USE, query.EXAMPLES),
     ("keys", query.keys, USE, query.KEYS_EXAMPLES),
     ("status", status.status, USE, status.EXAMPLES),
+    ("doctor", doctor.doctor, USE, doctor.EXAMPLES),
     ("capacity", capacity.capacity, USE, capacity.EXAMPLES),
     ("load", load.load, USE, load.EXAMPLES),
     ("drill", drill.drill, USE, drill.EXAMPLES),

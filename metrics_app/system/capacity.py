@@ -18,9 +18,10 @@ class WorkerCapacity(msgspec.Struct):
 
     Attributes:
         values_per_s: what it takes now.
-        busy: share of one core that its event loop has or waits for, now.
+        busy: share of one core that its event loop has now.
         us_per_value: what one more value costs it, in microseconds; of these, folding.
-        breaks_at_values_per_s: where its event loop has no more to give; None while too little comes to tell.
+        breaks_at_values_per_s: where its event loop needs a whole core, all that a thread can have; None while
+            too little comes to tell.
         times: the same as a multiple of now.
         disk_full_in_days: when its disk is full at the rate of the last minutes; None when it does not fill.
     """

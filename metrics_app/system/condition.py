@@ -19,7 +19,7 @@ class Load(msgspec.Struct):
     Attributes:
         window_s: seconds it was measured over; 0 before there is anything to say.
         values_per_s: values read from bodies or folded, whichever were more.
-        busy: share of one core, 0 to 1, that its event loop had or waited for.
+        busy: share of one core, 0 to 1, that its event loop had.
         fold_busy: the part of it that was spent folding.
         idle_busy, busy_per_value: the line through what was measured: busy = idle_busy + busy_per_value * values_per_s.
         lag_per_s: by how many records a second its lag grew.
@@ -45,7 +45,7 @@ class Condition(msgspec.Struct):
 
     Attributes:
         role: collector, aggregator or all.
-        started: epoch seconds.
+        started, told: epoch seconds by its clock: of its start, and of these words.
         checks: readiness checks that fail, with the reason; empty when it is ready.
         roles: of each partition it holds a copy of: active, standby or recovering.
         lags: records not folded yet of each partition that it owns.
@@ -59,6 +59,7 @@ class Condition(msgspec.Struct):
     version: str
     pid: int
     started: float
+    told: float
     checks: dict[str, str]
     warnings: dict[str, str]
     roles: dict[int, str]

@@ -2,18 +2,15 @@
 
 Called by `views`, which starts it.
 
-The event loop is what ends first: one thread does nearly all. How busy it is, is the time it ran or waited for a core,
-as the kernel counts it: also on a machine that it shares, it has no more to give at 1.
+The event loop is what ends first: one thread does nearly all. How busy it is, is the share of a core that it had.
 """
 
 from __future__ import annotations
 
 import shutil
-import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
@@ -37,7 +34,7 @@ class Measurement(NamedTuple):
 
     Attributes:
         at: monotonic seconds.
-        busy_s: seconds the thread of the event loop ran, or waited for a core.
+        busy_s: seconds that the thread of the event loop had a core.
     """
 
     at: float
@@ -53,23 +50,18 @@ class Measurement(NamedTuple):
 
 
 class Meter(mode.Service):
-    """Notes `Measurement` every two seconds, of the thread that starts it."""
+    """Notes a `Measurement` every two seconds, in the thread of the event loop."""
 
     def __init__(self, telemetry: Telemetry, folder: Path, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__()
         self._telemetry = telemetry
         self._folder = folder
         self._clock = clock
-        self._thread = threading.get_native_id()
         self._noted: deque[Measurement] = deque(maxlen=KEPT)
 
     def load(self) -> Load:
         """What was measured so far."""
         return load_of([*self._noted])
-
-    async def on_start(self) -> None:
-        """Begins to watch the thread it is called in."""
-        self._thread = threading.get_native_id()
 
     @mode.Service.task
     async def _measure(self) -> None:
@@ -81,7 +73,7 @@ class Meter(mode.Service):
         told = self._telemetry
         return Measurement(
             self._clock(),
-            busy_s(self._thread),
+            time.thread_time(),
             _sum(told.received),
             _sum(told.folded),
             _sum(told.fold_time),
@@ -105,14 +97,6 @@ def disk(folder: Path) -> Disk:
     there = next((path for path in (folder, *folder.absolute().parents) if path.exists()), Path("/"))
     usage = shutil.disk_usage(there)
     return Disk(usage.total, usage.free)
-
-
-def busy_s(thread: int) -> float:
-    """Seconds a thread of ours ran or waited for a core; where the kernel does not say, those of the process."""
-    with suppress(OSError, ValueError):
-        ran_ns, waited_ns, _ = Path(f"/proc/self/task/{thread}/schedstat").read_text().split()
-        return (int(ran_ns) + int(waited_ns)) / 1e9
-    return time.process_time()
 
 
 def load_of(noted: list[Measurement]) -> Load:

@@ -131,6 +131,7 @@ def condition(here: Here) -> Condition:
         version=here.version,
         pid=os.getpid(),
         started=STARTED_S,
+        told=time.time(),
         checks=here.health.problems(),
         warnings=here.health.warned(),
         roles=held,

@@ -30,6 +30,7 @@ COMMANDS = [
     "settings",
     "status",
     "capacity",
+    "doctor",
 ]
 HEAVY = {"faust", "numpy", "aiohttp", "aiokafka"}
 DOCUMENT = Path(__file__).parents[2] / "docs" / "cli.md"

@@ -12,8 +12,8 @@ from metrics_app.system.condition import Condition, Load, SystemState, joined, t
 
 def worker(url: str, load: Load | None = None, **others: object) -> Condition:
     known = {
-        "url": url, "role": "all", "version": "1", "pid": 1, "started": 0.0, "checks": {}, "warnings": {}, "roles": {},
-        "lags": {}, "recovering": [], "totals": {}, "by": {}, "load": load or Load(), "memory_bytes": 1,
+        "url": url, "role": "all", "version": "1", "pid": 1, "started": 0.0, "told": 0.0, "checks": {}, "warnings": {},
+        "roles": {}, "lags": {}, "recovering": [], "totals": {}, "by": {}, "load": load or Load(), "memory_bytes": 1,
         "descriptors": 1, "descriptors_max": 9, "disk_free_bytes": 1000, "disk_bytes": 2000,
     }  # fmt: skip
     return Condition(**{**known, **others})  # type: ignore[arg-type]
