@@ -8,8 +8,19 @@ from datetime import UTC, datetime
 
 from metrics_client import Client
 from metrics_client.api.collection import record_samples
-from metrics_client.api.query import list_keys, read_day, read_hour, share_in_day
-from metrics_client.models import Answer, Columns, DayAnswer, DayShare, DaySummary, Problem, Receipt, Sample
+from metrics_client.api.process import counters, live, ready
+from metrics_client.api.query import compare_day, export_day, list_keys, read_day, read_hour, share_in_day
+from metrics_client.models import (
+    Answer,
+    Columns,
+    DayAnswer,
+    DayComparison,
+    DayShare,
+    DaySummary,
+    Problem,
+    Receipt,
+    Sample,
+)
 
 KEY = "python /users/{id}"  # a key that must be escaped in a path
 
@@ -48,6 +59,12 @@ def ask(client: Client, now: datetime) -> None:
     share = share_in_day.sync(KEY, now.date(), client=client, ms=35.0)
     assert isinstance(share, DayShare)
     assert share.value == 3 / 7
+    histogram = export_day.sync(KEY, now.date(), client=client)
+    assert sum(bucket.count for bucket in histogram.buckets) == 7
+    same = compare_day.sync(KEY, now.date(), client=client, with_=now.date())
+    assert isinstance(same, DayComparison)
+    assert (live.sync(client=client).status, ready.sync(client=client).status) == ("alive", "ready")
+    assert "accepted_values_total" in counters.sync(client=client)
     assert KEY in list_keys.sync(client=client, prefix="python").keys
     absent = read_hour.sync("absent", "max", now.date(), "0", client=client)
     assert isinstance(absent, Problem)
