@@ -49,6 +49,11 @@ def loss_of(losses: Iterable[Loss], first: int, end: int) -> Loss | None:
     return found
 
 
+def sum_known(lost: list[int]) -> int | None:
+    """How many records are lost in all; None when it is not known of one loss, which counts as 0."""
+    return sum(lost) if all(lost) else None
+
+
 class FoundRow(NamedTuple):
     """One row, and how complete it is.
 
@@ -90,6 +95,49 @@ class Stretch(NamedTuple):
     end: bytes | None
 
 
+class Look(NamedTuple):
+    """Which rows are glanced at, and for which quantile.
+
+    Attributes:
+        prefix, contains: what a key begins with, and what it has in it; empty for any.
+        q: 0.0 to 1.0; 1.0 is the greatest value.
+    """
+
+    prefix: bytes
+    contains: bytes
+    q: float
+
+    def takes(self, key: bytes) -> bool:
+        """Whether a key is one of those looked for."""
+        return key.startswith(self.prefix) and self.contains in key
+
+
+class Glance(NamedTuple):
+    """What can be seen of a row without decoding it.
+
+    Attributes:
+        number: of values.
+        most: a bound that the quantile looked for is not above.
+    """
+
+    key: bytes
+    hour: int
+    number: int
+    most: float
+
+
+class Glances(NamedTuple):
+    """Glances at rows that follow each other.
+
+    Attributes:
+        found: those that count values, in ascending order of keys.
+        end: the last key looked at, after which one can go on; None: the hour has no more of them.
+    """
+
+    found: list[Glance]
+    end: bytes | None
+
+
 class SummaryReader(Protocol):
     """The rows this process holds; synchronous, and consistent between two awaits."""
 
@@ -117,11 +165,32 @@ class SummaryReader(Protocol):
         """Keys with a prefix that have a row in memory in one of these hours; to be asked before `stored_keys`."""
 
     def stored_keys(
-        self, partition: int, hour: int, prefix: bytes, after: bytes, upto: bytes | None, most: int
+        self,
+        partition: int,
+        hour: int,
+        prefix: bytes,
+        after: bytes,
+        upto: bytes | None,
+        most: int,
+        contains: bytes = b"",
     ) -> Stretch:
-        """Keys with a prefix and a row in the store in an hour, ascending, above `after`, not above `upto`.
+        """Keys with a row in the store in an hour, ascending, above `after`, not above `upto`.
 
-        No more than `most` are wanted. It takes two milliseconds at most, whatever there is to be looked at.
+        They have a prefix, and something else in them. No more than `most` are wanted. It takes two milliseconds at
+        most, whatever there is to be looked at.
+
+        Raises:
+            OwnerUnavailableError: as `read`.
+        """
+
+    def recent_glances(self, partition: int, hours: range, look: Look) -> list[Glance]:
+        """Glances at the rows in memory in these hours, in no order; to be asked before `stored_glances`.
+
+        They are newer than those at the same rows in the store. Keys may be among both that are not valid today.
+        """
+
+    def stored_glances(self, partition: int, hour: int, look: Look, after: bytes) -> Glances:
+        """Glances at rows in the store in an hour, above `after`; it takes two milliseconds at most.
 
         Raises:
             OwnerUnavailableError: as `read`.

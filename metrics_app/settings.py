@@ -187,6 +187,7 @@ class Settings(BaseSettings):
     # query
     unit: str = Field("ms", max_length=16, description="Unit of the values, repeated in every answer.")
     query_deadline_s: float = Field(2.0, gt=0, le=60, description="Longest wait for other workers' answers, then 503.")
+    ranking_deadline_s: float = Field(30.0, gt=0, le=600, description="Longest time to rank all keys, then 503.")
     max_range_hours: int = Field(744, ge=1, le=100_000, description="Most hours in one question; beyond: 400.")
     max_page: int = Field(1000, ge=1, le=10_000, description="Most hours, or keys, listed in one answer.")
     connect_timeout_s: float = Field(0.2, gt=0, le=10, description="Longest time to connect to another worker.")

@@ -19,6 +19,7 @@ from typing import Protocol
 import faust
 import rocksdict
 
+from metrics_app.aggregator import glancing
 from metrics_app.aggregator import row as rows
 from metrics_app.aggregator.fold import PartitionFold
 from metrics_app.aggregator.partitions import Partitions
@@ -26,7 +27,18 @@ from metrics_app.aggregator.row import Row
 from metrics_app.aggregator.store import HourStore
 from metrics_app.aggregator.table import HourlyTable
 from metrics_app.errors import NotYetError, OwnerUnavailableError, Progress
-from metrics_app.holdings import ACTIVE, FINAL_AFTER_S, RECOVERING, STANDBY, FoundRow, Loss, Stretch
+from metrics_app.holdings import (
+    ACTIVE,
+    FINAL_AFTER_S,
+    RECOVERING,
+    STANDBY,
+    FoundRow,
+    Glance,
+    Glances,
+    Look,
+    Loss,
+    Stretch,
+)
 from metrics_app.wire.metric_key import fault_of
 
 
@@ -113,7 +125,14 @@ class TableReader:
             return recent_keys(self.partitions.of(partition).fold, hours.start, hours.stop, prefix)
 
     def stored_keys(
-        self, partition: int, hour: int, prefix: bytes, after: bytes, upto: bytes | None, most: int
+        self,
+        partition: int,
+        hour: int,
+        prefix: bytes,
+        after: bytes,
+        upto: bytes | None,
+        most: int,
+        contains: bytes = b"",
     ) -> Stretch:
         """Keys with a row in the store in an hour, ascending; what the arguments mean is in the protocol.
 
@@ -123,7 +142,25 @@ class TableReader:
         if self.holds(partition) is None:
             raise OwnerUnavailableError(f"partition {partition} is not held here now")
         with self._readable(partition):
-            return stored_keys(self.table.store, partition, hour, prefix, after, upto, most)
+            return stored_keys(self.table.store, partition, hour, prefix, after, upto, most, contains)
+
+    def recent_glances(self, partition: int, hours: range, look: Look) -> list[Glance]:
+        """Glances at the rows in memory in these hours; other copies than the active one have none there."""
+        if self.holds(partition) != ACTIVE:
+            return []
+        with self._readable(partition):
+            return glancing.recent(self.partitions.of(partition).fold, hours, look)
+
+    def stored_glances(self, partition: int, hour: int, look: Look, after: bytes) -> Glances:
+        """Glances at rows in the store in an hour; what the arguments mean is in the protocol.
+
+        Raises:
+            OwnerUnavailableError: not held here now, or the disk cannot be read.
+        """
+        if self.holds(partition) is None:
+            raise OwnerUnavailableError(f"partition {partition} is not held here now")
+        with self._readable(partition):
+            return glancing.stored(self.table.store, partition, hour, look, after)
 
     def behind(self, partition: int) -> str | None:
         """Why the copy here may lack what was accepted a moment ago; None for an active one that has been shown not to.
@@ -189,13 +226,21 @@ def recent_keys(fold: PartitionFold, first: int, end: int, prefix: bytes) -> set
 
 
 def stored_keys(
-    store: HourStore, partition: int, hour: int, prefix: bytes, after: bytes, upto: bytes | None, most: int
+    store: HourStore,
+    partition: int,
+    hour: int,
+    prefix: bytes,
+    after: bytes,
+    upto: bytes | None,
+    most: int,
+    contains: bytes = b"",
 ) -> Stretch:
     """Keys with a prefix that have a row in the store in an hour, ascending.
 
     Args:
         after: greater ones only.
         upto: none above it; None for no such bound.
+        contains: what else a key has in it.
         most: it ends after so many keys, and after STRETCH_ROWS rows, of which not all may have one.
     """
     db = store.held(partition)
@@ -206,12 +251,14 @@ def stored_keys(
     with store.sound(partition):
         each = db.iter()
         each.seek(max(begin, rows.hour_key(hour, after + b"\0")))
-        stretch = _stretch(each, begin, skipped, upto, most)
+        stretch = _stretch(each, begin, skipped, upto, most, contains)
         each.status()  # at a damaged block an iterator just ends
     return stretch
 
 
-def _stretch(each: rocksdict.RdictIter, begin: bytes, skipped: int, upto: bytes | None, most: int) -> Stretch:
+def _stretch(
+    each: rocksdict.RdictIter, begin: bytes, skipped: int, upto: bytes | None, most: int, contains: bytes
+) -> Stretch:
     found: list[bytes] = []
     key = b""
     for _ in range(STRETCH_ROWS):
@@ -220,7 +267,7 @@ def _stretch(each: rocksdict.RdictIter, begin: bytes, skipped: int, upto: bytes 
         key = row_key[skipped:]
         if upto is not None and key > upto:
             return Stretch(found, None)
-        if rows.counts_values(each.value()) and fault_of(key) is None:
+        if contains in key and rows.counts_values(each.value()) and fault_of(key) is None:
             found.append(key)
         each.next()
     return Stretch(found, key)

@@ -235,6 +235,21 @@ def counts_values(value: bytes) -> bool:
     Raises:
         FormatError: not an hour row.
     """
+    return len(value) - _CRC.size - _start_of_summary(value) > _EMPTY_SUMMARY_BYTES
+
+
+def glance(value: bytes, q: float) -> tuple[int, float]:
+    """How many values an hour row has counted, and a bound that their quantile `q` is not above, from its bytes.
+
+    Raises:
+        FormatError: damaged, or not an hour row.
+    """
+    if zlib.crc32(memoryview(value)[: -_CRC.size]) != int.from_bytes(value[-_CRC.size :], "little"):
+        raise FormatError("row", "checksum does not match")
+    return codec.glance(value[_start_of_summary(value) : -_CRC.size], q)
+
+
+def _start_of_summary(value: bytes) -> int:
     try:
         at = _HEADER.size
         *_, senders = _COUNTS.unpack_from(value, at)
@@ -244,7 +259,7 @@ def counts_values(value: bytes) -> bool:
             at += _SENDER.size + 16 * ranges
     except struct.error as error:
         raise FormatError("row", str(error)) from error
-    return len(value) - _CRC.size - at > _EMPTY_SUMMARY_BYTES
+    return at
 
 
 def encode_ids(epoch: int, offset: int, claims: Mapping[bytes, Ranges]) -> bytes:

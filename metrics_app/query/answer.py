@@ -1,6 +1,6 @@
 """Makes the document of an answer of a question and the rows found for it. Pure: no clock, no I/O.
 
-Called by `compared`, `exported`, `statistics` and `views`.
+Called by `compared`, `exported`, `orders`, `statistics` and `views`.
 
 A window is final when the copy that answers has folded everything up to some seconds past its end: as long as what was
 accepted in it may need into Kafka. A final answer may still be corrected by late samples; its ETag then changes.
@@ -8,7 +8,7 @@ accepted in it may need into Kafka. A final answer may still be corrected by lat
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from fractions import Fraction
 from typing import Any, NamedTuple
@@ -60,7 +60,7 @@ def measure_of(stat: str, unit: str) -> Measure:
         InvalidQueryError: part "stat".
     """
     if stat == SUMMARY:
-        return Measure(stat, unit, _all, {})
+        return Measure(stat, unit, lambda summary: several(summary, STATS), {})
     parse_stat(stat)
     return Measure(stat, COUNT_UNIT if stat == COUNT else unit, lambda summary: _one(summary, stat), {})
 
@@ -151,8 +151,9 @@ def _measured(got: Answer, ci95: Document | None) -> Measured:
     return Measured({"value": got.value}, quality)
 
 
-def _all(summary: HourlySummary) -> Measured:
-    got = {stat: value_of(summary, stat) for stat in STATS}
+def several(summary: HourlySummary, stats: Iterable[str]) -> Measured:
+    """Some statistics by name, and the bounds of each."""
+    got = {stat: value_of(summary, stat) for stat in stats}
     bounds = {
         stat: {"lo": each.lo, "hi": each.hi, "exact": each.exact, "ci95": _ci95(summary, stat)}
         for stat, each in got.items()

@@ -1,6 +1,6 @@
 """Is this hour slower than that one? `/<key>/compare/<date>/<hour>?with=<date>/<hour>`, and so for days and ranges.
 
-Called by `views`.
+Called by `orders` and `views`.
 
 The window of the path is judged, the one that `with` names is its baseline: as long, and of the same key, so that one
 worker has both.
@@ -8,9 +8,11 @@ worker has both.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, NamedTuple, Self
 
 from metrics_app.errors import InvalidQueryError
+from metrics_app.holdings import FoundRow
 from metrics_app.query import hours
 from metrics_app.query.answer import Document, answering, counts, is_final, when
 from metrics_app.query.question import SHOWN, Policy, Question, Window
@@ -55,23 +57,38 @@ class Compared(NamedTuple):
         """Makes the comparison; raises NoDataError also when the baseline has no values."""
         window = self.question.window
         base, found = (await rows.read(self.baseline)).whole, (await rows.read(window)).whole
-        final = is_final(found, window) and is_final(base, self.baseline)
-        as_of, stale = min(found.as_of, base.as_of), found.stale or base.stale
-        answer = {
-            "key": self.question.key,
-            "stat": COMPARE,
-            **when(window),
-            **_judged(compare(found.summary, base.summary)),
-            "unit": self.unit,
-            "count": found.summary.count,
-            "window": window.bounds,
-            "baseline": {"count": base.summary.count, "window": self.baseline.bounds, **counts(base)},
-            "final": final,
-            "exact": found.summary.exact and base.summary.exact,
-            **counts(found),
-            **answering(found._replace(as_of=as_of, stale=stale)),
-        }
-        return Sheet(answer, lambda: _table(answer), final and not stale)
+        sides = Sides(window, found, self.baseline, base)
+        judged = compare(found.summary, base.summary)
+        answer = comparison(self.question.key, COMPARE, self.unit, sides, judged_of(judged))
+        return Sheet(answer, lambda: table([answer]), answer["final"] and not answer["stale"])
+
+
+class Sides(NamedTuple):
+    """What is compared, and what is known of both."""
+
+    window: Window
+    found: FoundRow
+    baseline: Window
+    base: FoundRow
+
+
+def comparison(key: str, stat: str, unit: str, sides: Sides, judged: Document) -> Document:
+    """The answer with what has been judged of two times of a key."""
+    window, found, baseline, base = sides
+    return {
+        "key": key,
+        "stat": stat,
+        **when(window),
+        **judged,
+        "unit": unit,
+        "count": found.summary.count,
+        "window": window.bounds,
+        "baseline": {"count": base.summary.count, "window": baseline.bounds, **counts(base)},
+        "final": is_final(found, window) and is_final(base, baseline),
+        "exact": found.summary.exact and base.summary.exact,
+        **counts(found),
+        **answering(found._replace(as_of=min(found.as_of, base.as_of), stale=found.stale or base.stale)),
+    }
 
 
 def _baseline(question: Question) -> Window:
@@ -89,7 +106,8 @@ def _baseline(question: Question) -> Window:
     return Window(first, first + window.end - window.first, window.form)
 
 
-def _judged(found: Comparison) -> Document:
+def judged_of(found: Comparison) -> Document:
+    """What a comparison says."""
     return {
         "verdict": found.verdict,
         "reason": found.reason,
@@ -116,10 +134,11 @@ def _interval(interval: Interval | None) -> Document | None:
     return None if interval is None else interval._asdict()
 
 
-def _table(answer: Document) -> Table:
+def table(answers: Iterable[Document]) -> Table:
+    """The lines of several comparisons, one a quantile."""
     yield COLUMNS
-    window, base = answer["window"], answer["baseline"]
-    for each in answer["shifts"]:
+    for answer, each in ((one, shift) for one in answers for shift in one["shifts"]):
+        window, base = answer["window"], answer["baseline"]
         line: dict[str, Any] = {**answer, **window, **each, "baseline_count": base["count"]}
         line |= {f"baseline_{name}": moment for name, moment in base["window"].items()}
         for name in ("shift", "ratio"):

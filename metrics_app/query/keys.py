@@ -20,72 +20,75 @@ from aiohttp import web
 from faust.web import View
 
 from metrics_app.errors import UNREADABLE, InvalidQueryError, OwnerUnavailableError
-from metrics_app.holdings import ACTIVE, BEST_FIRST, SummaryReader, loss_of
+from metrics_app.holdings import ACTIVE, BEST_FIRST, SummaryReader, loss_of, sum_known
 from metrics_app.http.access import caller_of
 from metrics_app.http.not_admitted import ForbiddenError
 from metrics_app.http.problems import json_reply
 from metrics_app.http.proof import ROLE
-from metrics_app.query import hours
-from metrics_app.query.question import DAY_HOURS, FORMAT, SHOWN, Policy, one_of, parameters, whole_number
+from metrics_app.query.answer import when
+from metrics_app.query.key_choice import TIMES, check_answered, limit_of, part_of_key, window_of
+from metrics_app.query.question import DAY_HOURS, FORMAT, SHOWN, Policy, Window, one_of, parameters
+from metrics_app.query.ranked_keys import COPIES, RANKING_PARAMETERS, SORT, RankedKeys
 from metrics_app.query.reading import LongQuestions
-from metrics_app.query.reply import CSV, FORMATS, Sheet, format_of, respond
+from metrics_app.query.reply import FORMATS, Sheet, format_of, respond
 from metrics_app.query.routing import Router
 from metrics_app.turns import turn
-from metrics_app.wire.metric_key import key_bytes
 
-PARAMETERS = ("prefix", "date", "limit", "after", FORMAT)
-USUAL_LIMIT = 100
+PARAMETERS = ("prefix", "contains", *TIMES, "limit", "after", FORMAT)
 
 
 class Listing(NamedTuple):
     """Which keys are asked for.
 
     Attributes:
-        first: the first hour of the day.
+        window: a day or an hour.
+        contains: what a key has in it.
         after: the last key of the page before; empty for the first page.
     """
 
-    first: int
+    window: Window
     prefix: str
+    contains: str
     after: str
     limit: int
     format: str
 
     @classmethod
-    def of(cls, raw_query: str, accept: str, policy: Policy, now_s: float) -> Self:
-        """The listing of a query string, of today unless it says otherwise.
+    def of(cls, given: dict[str, str], accept: str, policy: Policy, now_s: float) -> Self:
+        """The listing that parameters ask for, of today unless they say otherwise.
 
         Raises:
             InvalidQueryError: naming the parameter.
         """
-        given = parameters(raw_query, PARAMETERS)
-        first = hours.of_date(given["date"]) if "date" in given else hours.of(now_s) // DAY_HOURS * DAY_HOURS
-        limit = (
-            whole_number("limit", given["limit"], policy.page) if "limit" in given else min(USUAL_LIMIT, policy.page)
-        )
         if FORMAT in given:
             one_of(FORMAT, given[FORMAT], FORMATS)
-        prefix, after = (_part_of_key(part, given.get(part, "")) for part in ("prefix", "after"))
-        return cls(first, prefix, after, limit, format_of(given, accept))
+        prefix, contains, after = (part_of_key(part, given.get(part, "")) for part in ("prefix", "contains", "after"))
+        window, limit = window_of(given, now_s), limit_of(given, policy)
+        return cls(window, prefix, contains, after, limit, format_of(given, accept))
 
     @property
-    def date(self) -> str:
-        """The day, YYYY-MM-DD."""
-        return hours.start(self.first).date().isoformat()
+    def times(self) -> dict[str, Any]:
+        """The day, YYYY-MM-DD, and the hour if it is about one."""
+        return when(self.window)
+
+    @property
+    def identity(self) -> str:
+        """What tells it from a listing of another time, on every worker alike."""
+        return str(self.window)
 
 
 class Held(msgspec.Struct):
     """What one worker holds.
 
     Attributes:
-        date: as it understood the question.
+        of: the time, as it understood the question.
         roles: of each partition it can answer for.
         keys: by partition the least keys, up to one more than a page of all of them together.
         behind: partitions of whose keys some may still be on their way into the copy.
         lost: partitions with records that may have held keys of the day and are gone: how many; 0 when nobody knows.
     """
 
-    date: str
+    of: str
     roles: dict[int, str]
     keys: dict[int, list[str]]
     behind: list[int] = []
@@ -117,16 +120,16 @@ async def held(listing: Listing, reader: SummaryReader, partitions: int) -> Held
     """
     roles = {number: role for number in range(partitions) if (role := reader.holds(number)) is not None}
     after, prefix, most = listing.after.encode(), listing.prefix.encode(), listing.limit + 1
-    day = range(listing.first, listing.first + DAY_HOURS)
+    day, contains = range(listing.window.first, listing.window.end), listing.contains.encode()
     least: dict[bytes, int] = {}
     for partition in roles:
-        recent = {key for key in reader.recent_keys(partition, day, prefix) if key > after}
+        recent = {key for key in reader.recent_keys(partition, day, prefix) if key > after and contains in key}
         least = _least({**least, **dict.fromkeys(recent, partition)}, most)
         for hour in day:
             at: bytes | None = after
             while at is not None:
                 upto = max(least) if len(least) == most else None
-                stored, at = reader.stored_keys(partition, hour, prefix, at, upto, most)
+                stored, at = reader.stored_keys(partition, hour, prefix, at, upto, most, contains)
                 least = _least({**least, **dict.fromkeys(stored, partition)}, most)
                 await turn()
     if any(reader.holds(partition) != role for partition, role in roles.items()):
@@ -137,7 +140,7 @@ async def held(listing: Listing, reader: SummaryReader, partitions: int) -> Held
     behind = [partition for partition in roles if reader.behind(partition)]
     losses = {partition: loss_of(reader.losses(partition), day.start, day.stop) for partition in roles}
     lost = {partition: loss.records for partition, loss in losses.items() if loss is not None}
-    return Held(listing.date, roles, by_partition, behind, lost)
+    return Held(listing.identity, roles, by_partition, behind, lost)
 
 
 def _least(keys: dict[bytes, int], most: int) -> dict[bytes, int]:
@@ -152,7 +155,7 @@ def read_held(reply: web.Response | None, listing: Listing) -> Held | None:
         found = msgspec.json.decode(reply.body, type=Held)
     except UNREADABLE:
         return None
-    return found if found.date == listing.date else None  # at midnight two workers may differ in what today is
+    return found if found.of == listing.identity else None  # at midnight two workers may differ in what today is
 
 
 def joined(listing: Listing, told: list[Held], partitions: int) -> FoundKeys:
@@ -164,7 +167,7 @@ def joined(listing: Listing, told: list[Held], partitions: int) -> FoundKeys:
         more=len(keys) > listing.limit,
         unanswered=[partition for partition in range(partitions) if partition not in best],
         stale=any(role != ACTIVE or at in copy.behind for at, (role, copy) in best.items()),
-        lost=_sum_known([copy.lost[at] for at, (_, copy) in best.items() if at in copy.lost]),
+        lost=sum_known([copy.lost[at] for at, (_, copy) in best.items() if at in copy.lost]),
     )
 
 
@@ -186,20 +189,6 @@ def _best(told: list[Held], partition: int) -> tuple[str, Held] | None:
     return next(((role, copies[role]) for role in BEST_FIRST if role in copies), None)
 
 
-def _sum_known(lost: list[int]) -> int | None:
-    """How many records are lost; None when it is not known of one loss, which counts as 0."""
-    return sum(lost) if all(lost) else None
-
-
-def _part_of_key(part: str, text: str) -> str:
-    try:
-        if text:
-            key_bytes(text)
-    except ValueError as error:
-        raise InvalidQueryError(part, text[:SHOWN], str(error).removeprefix("expected ")) from None
-    return text
-
-
 PATH = "/keys"
 
 
@@ -211,11 +200,18 @@ class KeysView(View):
     policy: ClassVar[Policy]
     long_questions: ClassVar[LongQuestions]
     partitions: ClassVar[int]
+    ranked: ClassVar[RankedKeys]
 
     async def get(self, request: Any) -> Any:
         """A page of keys; to another worker, what this one holds."""
-        accept = request.headers.get("Accept", "")
-        listing = Listing.of(request.rel_url.raw_query_string, accept, self.policy, time.time())
+        between = (COPIES,) if self.router.peers.sent(request) else ()
+        allowed = (*PARAMETERS, *RANKING_PARAMETERS, *between)
+        given = parameters(request.rel_url.raw_query_string, allowed)
+        if SORT in given:
+            return await self.ranked.get(request, given)
+        if surplus := [name for name in given if name in RANKING_PARAMETERS]:
+            raise InvalidQueryError(surplus[0], given[surplus[0]][:SHOWN], f"{SORT} beside it")
+        listing = Listing.of(given, request.headers.get("Accept", ""), self.policy, time.time())
         if self.router.peers.sent(request):
             return await self._local(listing)
         prefixes = caller_of(request).within(listing.prefix)
@@ -242,23 +238,20 @@ class KeysView(View):
         return json_reply(msgspec.to_builtins(here, str_keys=True), headers={ROLE: ACTIVE})
 
     def _reply(self, request: web.Request, listing: Listing, found: FoundKeys) -> web.Response:
-        if len(found.unanswered) == self.partitions:
-            raise OwnerUnavailableError("no worker can answer for any partition now")
-        if found.unanswered and listing.format == CSV:
-            raise OwnerUnavailableError(
-                f"no worker can answer for partitions {found.unanswered}, and a table of keys cannot say so; JSON can"
-            )
+        check_answered(found.unanswered, self.partitions, listing.format)
         last = found.keys[-1] if found.more else None
         page = {
-            "date": listing.date,
+            **listing.times,
             "limit": listing.limit,
             "prefix": listing.prefix,
+            "contains": listing.contains,
             "after": last,
             FORMAT: listing.format,
         }
         document = {
-            "date": listing.date,
+            **listing.times,
             "prefix": listing.prefix,
+            "contains": listing.contains,
             "keys": found.keys,
             "next": last,
             "complete": not found.unanswered,

@@ -71,9 +71,12 @@ class Rows:
                 get them yet, or other long questions were before this one for too long.
         """
         async with self.long_questions.admitted(window.end - window.first):
-            return await self._read(window, each, cell)
+            return await self.read_admitted(window, each, cell)
 
-    async def _read(self, window: Window, each: range, cell: Cell) -> WindowReading:
+    async def read_admitted(
+        self, window: Window, each: range = range(0), cell: Cell = lambda hour, found: None
+    ) -> WindowReading:
+        """The same, for whoever has been admitted with all that he is going to read."""
         whole: FoundRow | None = None
         unsure: NotYetError | None = None
         cells = []
@@ -129,6 +132,7 @@ def _joined(whole: FoundRow | None, found: FoundRow) -> FoundRow:
 
 LONG_HOURS = 2  # a question for more is a long one
 AT_ONCE = 2
+RANKINGS_AT_ONCE = 1  # one of a million keys takes seconds; the other questions have places of their own
 MOST_WAITING = 16  # a day takes about 25 ms, a month half a second; who would wait longer is told at once
 
 
@@ -141,9 +145,9 @@ class LongQuestions:
         waiting: how many wait for one.
     """
 
-    def __init__(self, patience_s: float) -> None:
+    def __init__(self, patience_s: float, at_once: int = AT_ONCE) -> None:
         self.patience_s = patience_s
-        self.free = asyncio.Semaphore(AT_ONCE)
+        self.free = asyncio.Semaphore(at_once)
         self.waiting = 0
 
     @asynccontextmanager

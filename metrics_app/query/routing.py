@@ -71,20 +71,27 @@ class Router:
             raise search.failure()
         return found
 
-    async def gather(self, request: web.Request, local: Local) -> dict[str, web.Response | None]:
+    async def gather(
+        self, request: web.Request, local: Local, most_s: float | None = None
+    ) -> dict[str, web.Response | None]:
         """Asks every worker of the group; the answers by base URL, None for one that did not answer in time.
 
         For questions about all partitions: every worker is asked at once, this one through `local`, and each reply
         must carry the header ROLE. A request that another worker sent is asked here only.
+
+        Args:
+            most_s: longest time, if not that of any answer.
         """
         own = self.owners.url
         urls = {own} if self.peers.sent(request) else {own, *self.owners.members()}
         search = _Search(self, request, local, strong=False)
-        replies = await asyncio.gather(*(search.one(url, self._time_for(request)) for url in urls))
+        within_s = self._time_for(request, most_s)
+        replies = await asyncio.gather(*(search.one(url, within_s) for url in urls))
         return dict(zip(urls, replies, strict=True))
 
-    def _time_for(self, request: web.Request) -> float:
-        return self.peers.time_for(request, self.deadline_s) if self.peers.sent(request) else self.deadline_s
+    def _time_for(self, request: web.Request, most_s: float | None = None) -> float:
+        most_s = self.deadline_s if most_s is None else most_s
+        return self.peers.time_for(request, most_s) if self.peers.sent(request) else most_s
 
     def _candidates(self, partition: int) -> tuple[list[str], list[str]]:
         """The workers that should hold the partition, by the map and by what is held here, and all other workers."""

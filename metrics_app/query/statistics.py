@@ -1,12 +1,13 @@
 """Answers with a statistic, all of them, or the share under a threshold, of an hour, a day or a range.
 
-Called by `views`.
+Called by `orders` and `views`.
 
 A day lists its 24 hours, a range its hours page by page; both give the whole beside them.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, NamedTuple, Self
 from urllib.parse import urlencode
 
@@ -68,7 +69,7 @@ class Statistic(NamedTuple):
             last = hours.iso(hours.start(self.each.stop - 1)) if left else None
             answer |= {"hours": got.cells, "next": last}
             following = urlencode({**self.paging, "after": last}) if last else None
-        return Sheet(answer, lambda: _table(answer), answer["final"] and not answer["stale"], following)
+        return Sheet(answer, lambda: table([answer]), answer["final"] and not answer["stale"], following)
 
 
 class Share(Statistic):
@@ -113,8 +114,14 @@ def _listed(question: Question, policy: Policy) -> range:
     return range(first, min(first + limit, window.end))
 
 
-def _table(answer: Document) -> Table:
+def table(answers: Iterable[Document]) -> Table:
+    """The lines of several answers, one an hour and statistic."""
     yield COLUMNS
+    for answer in answers:
+        yield from _lines(answer)
+
+
+def _lines(answer: Document) -> Table:
     shared = (answer["key"], answer["stat"], answer.get("threshold"))
     for each in answer.get("hours") or [{**answer, "start": answer["window"]["start"]}]:
         for stat, member in _by_stat(answer, each):

@@ -27,7 +27,9 @@ from metrics_app.query.keys import KeysView
 from metrics_app.query.members import Members
 from metrics_app.query.peers import Peers, most_bytes
 from metrics_app.query.question import FORMAT, Policy, Question, one_of, question_of
-from metrics_app.query.reading import LongQuestions, Rows
+from metrics_app.query.ranked_keys import RankedKeys
+from metrics_app.query.ranking import HeldCopies
+from metrics_app.query.reading import RANKINGS_AT_ONCE, LongQuestions, Rows
 from metrics_app.query.reply import FORMATS, Sheet, format_of, respond
 from metrics_app.query.routing import CONSISTENCY, Router
 from metrics_app.query.statistics import Share, Statistic
@@ -105,7 +107,10 @@ def register(app: faust.App, settings: Settings, telemetry: Telemetry, reader: S
     members: dict[str, Any] = {"router": router, "reader": reader, "policy": policy, "partitions": settings.partitions}
     members["long_questions"] = LongQuestions(settings.query_deadline_s)
     members["telemetry"] = telemetry
-    app.page(KEYS_PATH)(type("BoundKeysView", (KeysView,), members))
+    rankings = LongQuestions(settings.query_deadline_s, RANKINGS_AT_ONCE)
+    held = HeldCopies(reader, settings.partitions, rankings)
+    ranked = RankedKeys(router, policy, held, settings.ranking_deadline_s)
+    app.page(KEYS_PATH)(type("BoundKeysView", (KeysView,), {**members, "ranked": ranked}))
     for path in PATHS:
         app.page(path)(type("BoundKeyView", (KeyView,), members))
     return router

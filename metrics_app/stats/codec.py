@@ -31,6 +31,7 @@ _HISTOGRAM = 1
 _VALUE_MAX = 2.0**44
 _COUNT_MAX = 2**63 - 1
 _HEAD = struct.Struct("<BBBI")
+_VALUE = struct.Struct("<d")
 _MOMENTS = struct.Struct("<ddQQ24s36sbB")  # the sums have room for 2**63 values of 2**44
 _UNITS_BYTES = 24
 _SQUARES_BYTES = 36
@@ -70,6 +71,32 @@ def decode(buffer: bytes | memoryview, exact_distinct: int) -> HourlySummary:
     except struct.error as error:
         raise FormatError("summary", str(error)) from error
     raise FormatError("summary", f"kind {kind}")
+
+
+def glance(buffer: bytes | memoryview, q: float) -> tuple[int, float]:
+    """How many values encoded bytes hold, and a bound that their quantile `q` is not above; without decoding them.
+
+    Also of several summaries together: their quantile is not above the greatest of their bounds.
+
+    Args:
+        buffer: what `decode` takes; of other bytes anything may come out.
+        q: 0.0 to 1.0.
+
+    Raises:
+        FormatError: truncated.
+    """
+    try:
+        _, kind, width, entries = _HEAD.unpack_from(buffer)
+        if kind == EXACT and not width:
+            at = min(entries - 1, int(q * (entries - 1)) + 1) if q < 1.0 else entries - 1
+            return entries, _VALUE.unpack_from(buffer, _HEAD.size + 8 * at)[0] if entries else 0.0
+        times = struct.unpack_from(f"<{entries}{_CODES[width]}", buffer, len(buffer) - width * entries) if width else ()
+        if kind == EXACT:
+            return sum(times), _VALUE.unpack_from(buffer, _HEAD.size + 8 * (entries - 1))[0]
+        _, high, zeros, tiny, *_ = _MOMENTS.unpack_from(buffer, _HEAD.size)
+        return zeros + tiny + (sum(times) if width else entries), high
+    except (struct.error, KeyError) as error:
+        raise FormatError("summary", str(error)) from error
 
 
 def _decode_exact(body: memoryview, width: int, entries: int, exact_distinct: int) -> HourlySummary:

@@ -1,6 +1,6 @@
 """Compares the values of two times: are those of one slower? Quantiles against quantiles, and a verdict.
 
-Called by `query.compared`.
+Called by `query.compared` and `query.ranking`.
 
 For p50, p95 and p99 each side gets an interval from order statistics (`intervals.py`), of a confidence such that all
 six hold at once with 95 %: 12 tails of 0.05 / 12 each (Bonferroni). Then the true shift of a quantile, and its ratio,
@@ -38,6 +38,7 @@ MARGIN = 0.10
 SAME, SLOWER, FASTER, UNCLEAR = "same", "slower", "faster", "unclear"
 
 _TAIL = FALSE_ALARM / (2 * 2 * len(COMPARED))
+LEAST_COUNT = math.ceil(-math.log2(_TAIL))  # with fewer values not even the median has an interval
 
 
 class Shift(NamedTuple):
@@ -83,8 +84,24 @@ class Comparison(NamedTuple):
 
 def compare(summary: HourlySummary, baseline: HourlySummary) -> Comparison:
     """How a summary differs from a baseline; both hold values."""
-    shifts = [_shift(stat, summary, baseline) for stat in COMPARED]
+    shifts = shifts_of(summary, baseline)
     return Comparison(shifts, distance(summary, baseline), *_verdict(shifts))
+
+
+def shifts_of(summary: HourlySummary, baseline: HourlySummary) -> list[Shift]:
+    """How each of the quantiles compared differs."""
+    return [_shift(stat, summary, baseline) for stat in COMPARED]
+
+
+def sure_factor(shifts: list[Shift]) -> float:
+    """By what factor a quantile has surely changed, up or down, the one that has most; 1.0 when none has.
+
+    It is the end of the ratio's interval that is nearer to 1, so few values make no great change.
+    """
+    ratios = [each.ratio_interval for each in shifts if each.ratio_interval is not None]
+    risen = max((ratio.lo for ratio in ratios), default=1.0)
+    fallen = max((1.0 / ratio.hi for ratio in ratios if ratio.hi > 0.0), default=1.0)
+    return max(1.0, risen, fallen)
 
 
 def distance(a: HourlySummary, b: HourlySummary) -> Distance:

@@ -7,8 +7,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from metrics_app.aggregator import reader
+from metrics_app.aggregator import glancing, reader
 from metrics_app.aggregator import row as rows
 from metrics_app.aggregator.deduplication import EVERYTHING
 from metrics_app.aggregator.fold import FoldLimits, PartitionFold
@@ -16,8 +18,12 @@ from metrics_app.aggregator.partitions import Partitions
 from metrics_app.aggregator.ranges import Ranges
 from metrics_app.aggregator.reader import TableReader, recent_keys, stored_keys
 from metrics_app.aggregator.row import NO_CHECKPOINT, Row
+from metrics_app.aggregator.small_row import SmallRow
 from metrics_app.errors import FormatError, OwnerUnavailableError
-from metrics_app.stats.summary import HourlySummary
+from metrics_app.holdings import Look
+from metrics_app.query.orders import SLACK
+from metrics_app.stats.statistic import parse_stat
+from metrics_app.stats.summary import HourlySummary, value_of
 
 HOUR = 490_000
 KEYS = [b"a", b"a b", b"aa", b"ab", b"b", b"\xc3\xa9"]
@@ -126,3 +132,78 @@ def test_partition_that_is_not_held_is_not_taken_for_an_empty_one(table):
     with pytest.raises(OwnerUnavailableError):
         reader.stored_keys(3, HOUR, b"", b"", None, 9)
     assert reader.recent_keys(3, range(HOUR, HOUR + 24), b"") == set()
+
+
+# glances
+
+
+def glances(table: Any, look: Look, after: bytes = b"") -> list[tuple[bytes, int, float]]:
+    found, end = glancing.stored(table.store, 1, HOUR, look, after)
+    assert end is None
+    return [(each.key, each.number, each.most) for each in found]
+
+
+def test_rows_of_an_hour_are_glanced_at_in_the_order_of_their_keys(table):
+    more = [(rows.hour_key(HOUR, b"aaa"), rows.encode_row(row_of(duplicates=4)))]
+    more += [(rows.hour_key(HOUR, b"ab"), rows.encode_row(row_of(*range(100))))]
+    table.store.write(table.changelog_tp(1), more, 2)
+
+    assert [each[0] for each in glances(table, Look(b"", b"", 1.0))] == sorted(KEYS + NO_KEYS)
+    assert glances(table, Look(b"a", b"b", 1.0)) == [(b"a\x00b", 1, 1.0), (b"a b", 1, 1.0), (b"ab", 100, 99.0)]
+    assert glances(table, Look(b"a", b"b", 1.0), b"a b") == [(b"ab", 100, 99.0)]
+    assert 50.0 <= glances(table, Look(b"ab", b"", 0.5))[0][2] <= 51.0
+
+
+def test_glances_end_after_so_many_rows_and_go_on_there(table, monkeypatch):
+    monkeypatch.setattr(glancing, "STRETCH_GLANCES", 2)
+    found: list[bytes] = []
+    at: bytes | None = b""
+    while at is not None:
+        stretch = glancing.stored(table.store, 1, HOUR, Look(b"", b"", 1.0), at)
+        assert len(stretch.found) <= 2
+        found, at = [*found, *(each.key for each in stretch.found)], stretch.end
+
+    assert found == sorted(KEYS + NO_KEYS)
+
+
+def test_a_damaged_row_is_not_passed_over(table):
+    value = bytearray(rows.encode_row(row_of(5.0)))
+    value[-8] ^= 1
+    with pytest.raises(FormatError):
+        rows.glance(bytes(value), 1.0)
+
+
+def test_rows_in_memory_are_glanced_at_by_hour():
+    fold = PartitionFold(lambda _: None, FoldLimits(), NO_CHECKPOINT)
+    small = SmallRow(0)
+    small.values = [1.0, 7.0]
+    fold.cache[rows.hour_key(HOUR, b"small")] = small
+    fold.cache[rows.hour_key(HOUR, b"large")] = row_of(*range(100))
+    fold.cache[rows.hour_key(HOUR, b"empty")] = row_of(duplicates=1)
+    fold.cache[rows.hour_key(HOUR + 1, b"small")] = row_of(1.0)
+
+    found = sorted(glancing.recent(fold, range(HOUR, HOUR + 1), Look(b"", b"", 0.5)))
+    assert found == [(b"large", HOUR, 100, 99.0), (b"small", HOUR, 2, 7.0)]
+
+
+@given(
+    parts=st.lists(
+        st.lists(st.one_of(st.integers(0, 40).map(float), st.floats(0.0, 2.0**44)), min_size=1, max_size=60),
+        min_size=1,
+        max_size=4,
+    ),
+    stat=st.sampled_from(["p0", "p7", "median", "p90", "p99.9", "p100", "average", "stddev", "min", "max"]),
+    exact_distinct=st.sampled_from([0, 5, 1000]),
+)
+def test_no_value_of_rows_taken_together_is_above_the_greatest_bound(parts, stat, exact_distinct):
+    whole = HourlySummary(exact_distinct)
+    glanced = []
+    for values in parts:
+        row = Row(HourlySummary(exact_distinct))
+        row.summary.add(np.array(values))
+        whole.merge(row.summary)
+        q = parse_stat(stat).q
+        glanced.append(rows.glance(rows.encode_row(row), 1.0 if q is None else float(q)))
+
+    assert sum(number for number, _ in glanced) == whole.count
+    assert value_of(whole, stat).value <= max(most for _, most in glanced) * SLACK

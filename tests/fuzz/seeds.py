@@ -131,6 +131,7 @@ QUESTIONS = [
     b"/checkout/compare/2026-11-23/20?with=2026-11-23/19",
     b"/checkout/histogram/2026-11-23/20?format=prometheus-native",
     b"/keys?prefix=ch&date=2026-11-23&limit=10&after=checkout&format=json",
+    b"/keys?sort=p99&hour=3&contains=eck&stats=count,p50&cursor=12.5:checkout",
 ]
 HEADERS = [
     b"overflow=120, value=3",
@@ -143,7 +144,9 @@ REPLIES = [
     b'{"accepted":2,"rejected":[{"index":1,"reason":"hour","detail":"too old"}]}',
     b'{"type":"about:blank","title":"x","status":503,"detail":"later","recovering":'
     b'[{"partition":1,"done":2,"total":3,"eta_s":null}]}',
-    b'{"date":"2026-11-23","roles":{"0":"active"},"keys":{"0":["a","b"]},"behind":[0],"lost":{"0":7}}',
+    b'{"of":"the day from 2026-11-23T00:00:00Z","roles":{"0":"active"},"keys":{"0":["a","b"]},"behind":[0],'
+    b'"lost":{"0":7}}',
+    b'{"of":"x","roles":{"0":"standby","1":"active"},"keys":{"0":[{"key":"a","value":1.5,"answer":{}}]},"behind":[1]}',
 ]
 LETTERS = [b"topic\0samples\0partition\x001\0offset\x007\0reason\0record: bad\0timestamp\x001795464000000"]
 

@@ -32,8 +32,8 @@ from metrics_app.collector.views import idempotency_key
 from metrics_app.errors import FormatError, InvalidBodyError, InvalidQueryError, MetricsError, SettingsError
 from metrics_app.http.proof import ROLE
 from metrics_app.http.tokens import Tokens
-from metrics_app.query import keys
-from metrics_app.query.question import Policy, question_of
+from metrics_app.query import keys, ranked_keys, ranking
+from metrics_app.query.question import Policy, parameters, question_of
 from metrics_app.query.reply import format_of
 from metrics_app.query.statistics import Statistic
 from metrics_app.query.views import ALWAYS, WORDS, KeyQuestion
@@ -174,7 +174,15 @@ def read_question(data: bytes) -> None:
             assert 0 <= window.first < window.end
             assert window.bounds
     with suppress(InvalidQueryError):
-        assert keys.Listing.of(query, "", POLICY, NOW_S).date
+        _read_listing(parameters(query, (*keys.PARAMETERS, *ranked_keys.RANKING_PARAMETERS)))
+
+
+def _read_listing(given: dict[str, str]) -> None:
+    if "sort" in given:
+        asked = ranked_keys.Ranking.of(given, "", POLICY, NOW_S).asked(None)
+        assert all(0 <= span.start < span.stop for span in asked.order.spans)
+    else:
+        assert keys.Listing.of(given, "", POLICY, NOW_S).times
 
 
 def read_header(data: bytes) -> None:
@@ -194,10 +202,13 @@ def read_reply(data: bytes) -> None:
     """What a collector says to a client, and a worker to another one, is used or passed over."""
     said = transport._read(data)
     assert said.accepted is None or isinstance(said.accepted, int)
-    listing = keys.Listing.of("date=2026-11-23", "", POLICY, NOW_S)
+    listing = keys.Listing.of({"date": "2026-11-23"}, "", POLICY, NOW_S)
     held = keys.read_held(web.Response(body=data, headers={ROLE: "active"}), listing)
     if held is not None:
         keys.joined(listing, [held], partitions=4)
+    ranked = ranked_keys.read_ranked(web.Response(body=data, headers={ROLE: "active"}))
+    if ranked is not None:
+        ranking.joined([ranked], 2, partitions=4)
 
 
 def read_letter(data: bytes) -> None:

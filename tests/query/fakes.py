@@ -8,6 +8,7 @@ import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import Any
 from unittest.mock import patch
 
@@ -18,7 +19,7 @@ from aiohttp.test_utils import TestServer
 from yarl import URL
 
 from metrics_app.errors import OwnerUnavailableError
-from metrics_app.holdings import ACTIVE, STANDBY, FoundRow, Loss, Stretch
+from metrics_app.holdings import ACTIVE, STANDBY, FoundRow, Glance, Glances, Look, Loss, Stretch
 from metrics_app.http import tls
 from metrics_app.http.access import Access
 from metrics_app.http.problems import Gate, problem_middleware
@@ -57,6 +58,7 @@ class FakeReader:
     roles: dict[int, str] | None = None
     in_memory: set[bytes] = field(default_factory=set)
     looked_at: int = 0
+    read_rows: int = 0
     stretch: int = 1000
     why_behind: str | None = None
     lost: list[Loss] = field(default_factory=list)
@@ -69,7 +71,14 @@ class FakeReader:
         return {key for key in recorded if key.startswith(prefix) and partition_of(key, PARTITIONS) == partition}
 
     def stored_keys(
-        self, partition: int, hour: int, prefix: bytes, after: bytes, upto: bytes | None, most: int
+        self,
+        partition: int,
+        hour: int,
+        prefix: bytes,
+        after: bytes,
+        upto: bytes | None,
+        most: int,
+        contains: bytes = b"",
     ) -> Stretch:
         if self.moved or self.holds(partition) is None:
             raise self.unavailable(partition)
@@ -83,11 +92,35 @@ class FakeReader:
             if at == self.stretch:
                 return Stretch(found, left[at - 1])
             self.looked_at += 1
-            if self.rows[key, hour].summary.count:
+            if contains in key and self.rows[key, hour].summary.count:
                 found.append(key)
         return Stretch(found, None)
 
+    def recent_glances(self, partition: int, hours: range, look: Look) -> list[Glance]:
+        return [
+            each
+            for hour in hours
+            for each in self._glances(partition, hour, look)
+            if each.key in self.in_memory and self.holds(partition) == ACTIVE
+        ]
+
+    def stored_glances(self, partition: int, hour: int, look: Look, after: bytes) -> Glances:
+        if self.moved or self.holds(partition) is None:
+            raise self.unavailable(partition)
+        stored = [each for each in self._glances(partition, hour, look) if each.key not in self.in_memory]
+        left = [each for each in stored if each.key > after]
+        self.looked_at += len(left[: self.stretch])
+        return Glances(left[: self.stretch], left[self.stretch - 1].key if len(left) > self.stretch else None)
+
+    def _glances(self, partition: int, hour: int, look: Look) -> list[Glance]:
+        return [
+            Glance(key, hour, found.summary.count, found.summary.max)
+            for (key, at), found in sorted(self.rows.items(), key=itemgetter(0))
+            if at == hour and found.summary.count and look.takes(key) and partition_of(key, PARTITIONS) == partition
+        ]
+
     def read(self, partition: int, key: bytes, hour: int) -> FoundRow | None:
+        self.read_rows += 1
         if self.moved or self.holds(partition) is None:
             raise self.unavailable(partition)
         return self.rows.get((key, hour))
@@ -145,7 +178,7 @@ async def worker(
     telemetry, known = Telemetry(), FakeOwners(chosen.url, [*owners])
     app = web_app(telemetry, chosen.port, tls.server_side(chosen), Access(chosen))
     long_questions = LongQuestions(chosen.query_deadline_s)
-    with patch.object(views, "LongQuestions", return_value=long_questions):
+    with patch.object(views, "LongQuestions", side_effect=[long_questions, LongQuestions(chosen.query_deadline_s)]):
         router = views.register(app, chosen, telemetry, reader, known)
     async with app.web:
         yield Worker(chosen.url, reader, known, telemetry, router, long_questions)

@@ -11,7 +11,7 @@ from aiohttp import web
 
 from metrics_app.holdings import ACTIVE, RECOVERING, STANDBY, Loss
 from metrics_app.http.problems import PROBLEM
-from metrics_app.query.keys import USUAL_LIMIT
+from metrics_app.query.key_choice import USUAL_LIMIT
 from metrics_app.stats.summary import HourlySummary
 from metrics_app.wire.partition import partition_of
 
@@ -67,6 +67,7 @@ async def test_keys_of_a_day_come_in_order_with_what_is_known_of_the_answer(one:
     assert reply.json == {
         "date": "2025-11-23",
         "prefix": "",
+        "contains": "",
         "keys": KEYS,
         "next": None,
         "complete": True,
@@ -237,7 +238,7 @@ async def test_partitions_that_nobody_answers_for_are_named_and_never_passed_ove
         return web.Response(body=b"[]", headers={"X-Metrics-Role": ACTIVE})
 
     async def other_day(_: web.Request) -> web.StreamResponse:
-        told = {"date": "2025-11-24", "roles": {"1": ACTIVE}, "keys": {"1": ["x"]}}
+        told = {"of": "the day from 2025-11-24T00:00:00Z", "roles": {"1": ACTIVE}, "keys": {"1": ["x"]}}
         return web.json_response(told, headers={"X-Metrics-Role": ACTIVE})
 
     async with (
