@@ -173,7 +173,7 @@ class Telemetry:
             "flush_failures", "Flushes that Kafka did not acknowledge; their rows go out with the next one."
         )
         self.fold_time = aggregator.counter(
-            "fold_seconds", "Time of the event loop in which records were read and merged into rows."
+            "fold_seconds", "CPU time of the event loop in which records were read and merged into rows."
         )
         self.freshness = aggregator.histogram(
             "freshness_seconds",

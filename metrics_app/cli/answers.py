@@ -1,6 +1,6 @@
 """Prints answers of the service for people: the value with its unit first, then how good and how complete it is.
 
-Called by `query`.
+Called by `query`, `top` and `tail`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,10 @@ from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
 
+from metrics_app.cli.sparks import bar
+
 Answer = dict[str, Any]
+PLOT_WIDTH = 20  # characters of the longest bar
 
 
 def pretty(answer: Answer) -> RenderableType:
@@ -54,11 +57,15 @@ def _values(answer: Answer) -> dict[str, Any]:
 def _hours(answer: Answer) -> Table:
     table = Table(box=None, header_style="dim")
     names = list(_values(answer))
-    for name in ("hour", *names, "values"):
-        table.add_column(name, justify="left" if name == "hour" else "right")
+    plotted = names[0] if len(names) == 1 else None
+    most = max((each["value"] for each in answer["hours"] if each["count"]), default=0.0) if plotted else 0.0
+    for name in ("hour", *names, "values", *([""] if plotted else [])):
+        table.add_column(name, justify="left" if name in ("hour", "") else "right")
     for each in filter(lambda each: each["count"], answer["hours"]):
         values = each.get("values") or {names[0]: each["value"]}
-        table.add_row(each["start"], *(shown(name, values[name], answer) for name in names), f"{each['count']:,}")
+        plot = [bar(each["value"], most, PLOT_WIDTH)] if plotted else []
+        numbers = [shown(name, values[name], answer) for name in names]
+        table.add_row(each["start"], *numbers, f"{each['count']:,}", *plot)
     if answer.get("next"):
         table.caption = f"and more after {answer['next']}"
     return table

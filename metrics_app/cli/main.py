@@ -19,7 +19,23 @@ except ModuleNotFoundError:  # an app that only sends
         "error: only the client is installed, and the command line comes with the service\n  see metrics-app[server]"
     )
 
-from metrics_app.cli import capacity, dlq, doctor, drill, kafka, load, query, roles, send, settings, status, token, up
+from metrics_app.cli import (
+    capacity,
+    dlq,
+    doctor,
+    drill,
+    kafka,
+    load,
+    query,
+    roles,
+    send,
+    settings,
+    status,
+    tail,
+    token,
+    top,
+    up,
+)
 from metrics_app.cli.terminal import examples, print_line, say
 from metrics_app.errors import (
     BrokerDiedError,
@@ -108,6 +124,8 @@ for name, command, panel, epilog in (
     ("send", send.send, USE, send.EXAMPLES),
     ("query", query.query, USE, query.EXAMPLES),
     ("keys", query.keys, USE, query.KEYS_EXAMPLES),
+    ("top", top.top, USE, top.EXAMPLES),
+    ("tail", tail.tail, USE, tail.EXAMPLES),
     ("status", status.status, USE, status.EXAMPLES),
     ("doctor", doctor.doctor, USE, doctor.EXAMPLES),
     ("capacity", capacity.capacity, USE, capacity.EXAMPLES),

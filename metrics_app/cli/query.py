@@ -1,6 +1,6 @@
 """`metrics-app query`: what was recorded for one key in an hour, a day or a range.
 
-Called by `load`, `main`, `send`, `status` and `capacity`.
+Called by `load`, `main`, `send`, `status`, `capacity`, `top` and `tail`.
 
 `metrics-app keys`: the keys recorded on a day, one a line.
 

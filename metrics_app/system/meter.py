@@ -107,12 +107,12 @@ def load_of(noted: list[Measurement]) -> Load:
     took_s = last.at - first.at
     points = [_point(one, next_) for one, next_ in pairwise(noted) if next_.at > one.at]
     idle, per_value = line(points)
-    recent = points[-RECENT:]
+    recent, since = points[-RECENT:], noted[-RECENT - 1 :][0]
     return Load(
         window_s=took_s,
         values_per_s=sum(rate for rate, _ in recent) / len(recent),
         busy=sum(busy for _, busy in recent) / len(recent),
-        fold_busy=(last.fold_s - first.fold_s) / took_s,
+        fold_busy=(last.fold_s - since.fold_s) / (last.at - since.at),
         idle_busy=idle,
         busy_per_value=per_value,
         lag_per_s=(last.lag - first.lag) / took_s,

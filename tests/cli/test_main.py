@@ -31,6 +31,8 @@ COMMANDS = [
     "status",
     "capacity",
     "doctor",
+    "top",
+    "tail",
 ]
 HEAVY = {"faust", "numpy", "aiohttp", "aiokafka"}
 DOCUMENT = Path(__file__).parents[2] / "docs" / "cli.md"

@@ -109,7 +109,7 @@ async def test_a_day_is_printed_with_the_hours_that_have_data() -> None:
     hours[7] |= {"value": 1234.5, "count": 6543}
     result = await Service(200, {**ANSWER, "hours": hours, "next": None}).run("query", "a", "median", "2026-11-23")
     assert [line.split() for line in result.stdout.splitlines() if "T" in line and "to" not in line.split()][-1] == [
-        "2026-11-23T07:00:00Z", "1,234.5", "ms", "6,543",
+        "2026-11-23T07:00:00Z", "1,234.5", "ms", "6,543", "█" * 20,
     ]  # fmt: skip
     assert "T08:00" not in result.stdout
 

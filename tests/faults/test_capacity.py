@@ -16,7 +16,7 @@ from metrics_app.verify.plan import Form
 from metrics_app.verify.run import perform
 from tests.faults.installation import Installation
 
-RATES = (1_000, 4_000)  # values a second, well below what a worker takes
+RATES = (2_000, 8_000)  # values a second, well below what a worker takes
 BATCH = 10
 STEP_S = 30.0
 OVERLOAD_S = 20.0
