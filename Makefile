@@ -167,5 +167,8 @@ dist: setup-dev ## build the sdist, and from it the wheel, into dist/
 	@rm -rf dist
 	@SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct 2>/dev/null || echo 315532800) $(BIN)/uv build --quiet --offline --no-build-isolation --python $(BIN)/python && ls dist
 
+screenshots: setup-dev ## the pictures of the page in docs/screenshots, by the tests of the page (needs Debian's chromium)
+	@mkdir -p docs/screenshots && SCREENSHOTS=$(CURDIR)/docs/screenshots $(BIN)/pytest tests/ui -k pictures
+
 clean: ## remove the environment, caches and local data
 	rm -rf .venv .venv-* .mypy_cache .ruff_cache .pytest_cache .hypothesis .schemathesis build dist *.egg-info data

@@ -38,6 +38,7 @@ from metrics_app.settings import Settings
 from metrics_app.system import views as system
 from metrics_app.system.meter import Meter
 from metrics_app.telemetry import Telemetry
+from metrics_app.ui import pages
 
 logger = logging.getLogger(__name__)
 
@@ -159,9 +160,10 @@ def create_app(settings: Settings, role: Role) -> MetricsApp:
         app.health.checks["kafka"] = publisher.problem  # it knows more than the gate: also outages after the start
         app.before_kafka.append(publisher)
     if role == "collector":
-        problems.register(app, "GET", (KEYS_PATH, *query.PATHS), "aggregator", settings.aggregator_url)
+        problems.register(app, "GET", (*pages.PAGES, KEYS_PATH, *query.PATHS), "aggregator", settings.aggregator_url)
         reader, router = None, None
     else:
+        pages.register(app)
         parts = aggregator.register(app, settings, telemetry, app.health, watch)
         reader, router = parts.reader, query.register(app, settings, telemetry, parts.reader, parts.owners)
         app.trusted = router.peers.tls

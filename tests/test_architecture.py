@@ -34,9 +34,10 @@ ALLOWED = {
     "collector": VOCABULARY - {"holdings"} | {"faust_runtime", "http", "kafka", "sources", "wire"},
     "aggregator": VOCABULARY | {"faust_runtime", "http", "kafka", "stats", "wire"},
     "query": VOCABULARY | {"http", "stats", "wire"},
+    "ui": {"errors", "http"},
     "verify": {"cli", "credentials", "errors", "kafka", "settings"},
     "system": {"errors", "holdings", "http", "settings", "telemetry"},
-    "app": VOCABULARY | {"aggregator", "collector", "faust_runtime", "http", "kafka", "query", "system"},
+    "app": VOCABULARY | {"aggregator", "collector", "faust_runtime", "http", "kafka", "query", "system", "ui"},
     "serving": {"app", "errors", "kafka", "logs", "process", "settings"},
     "worker": {"app", "kafka", "settings"},
 }

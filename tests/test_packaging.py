@@ -18,7 +18,6 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 UNIMPORTED = {
     "cramjam",  # aiokafka's lz4
     "flit-core",  # builds the editable install
-    "jinja2",  # the page's
     "promql-parser",  # the Prometheus query API's
 }
 # of apps that the client times: loaded only when an app asks for that, as tests/client/test_imports.py shows

@@ -9,6 +9,7 @@ Handlers look at keys themselves: `caller_of` says whose request it is.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Literal
 
@@ -28,6 +29,9 @@ NONCE = web.RequestKey(
 )  # of a question that another worker has proved; empty: it has shown the token itself
 
 LIVE, READY = "/livez", "/readyz"
+# the page for people, without any data: what it shows it asks for
+PAGE_KEYS, PAGE_KEY, PAGE_SYSTEM, PAGE_FILE = "/", "/ui/key", "/ui/system", re.compile(r"/ui/static/[^/]+")
+PAGES = {PAGE_KEYS, PAGE_KEY, PAGE_SYSTEM}
 ANY_SCOPE = frozenset({"/metrics", "/openapi.json"})
 SEND = {("POST", path) for path in ("/samples", "/v1/traces", "/v1/metrics")}
 ADMIN_PATHS = "/admin/"
@@ -155,7 +159,7 @@ class Access:
 
     def _caller(self, request: web.Request, tokens: Tokens) -> Caller:
         path = request.path
-        if path == LIVE:
+        if path == LIVE or is_of_page(request.method, path):
             return NOBODY
         if NONCE in request:
             caller: Caller | None = WORKER
@@ -168,6 +172,11 @@ class Access:
         if path != READY and path not in ANY_SCOPE:
             caller.check(_scope_of(request.method, path))
         return caller
+
+
+def is_of_page(method: str, path: str) -> bool:
+    """Whether a request is for a file of the page, which anybody may have; not for a key that is called "ui"."""
+    return method in READS and (path in PAGES or PAGE_FILE.fullmatch(path) is not None)
 
 
 def _scope_of(method: str, path: str) -> Scope:

@@ -446,8 +446,10 @@ def test_a_worker_shows_its_life_to_anybody_and_the_rest_to_whoever_has_a_token(
     assert get(guarded, "/readyz", Authorization="Bearer x").status == 401
     for path in ("/metrics", "/openapi.json"):
         assert (get(guarded, path).status, get(guarded, path, **file.bearer("app")).status) == (401, 200)
-    for path in ("/nothing", "/keys", f"/a/{PATH}"):
+    for path in ("/nothing", "/keys", f"/a/{PATH}", f"/ui/{PATH}", f"/ui/static/{PATH}", "/ui/p99", "/ui", "/ui/"):
         assert get(guarded, path).status == 401
+    for path in ("/", "/ui/key", "/ui/system", "/ui/static/app.css"):  # the page, which has no data in it
+        assert get(guarded, path).status == 200
     for path in ("/livez", "/metrics", "/nothing"):
         assert get(guarded, path).headers.items() >= HEADERS.items()
 

@@ -1,0 +1,203 @@
+"""The page in a real Chromium, on a real worker and a real Kafka: what a reader finds, by mouse and by keyboard."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import quote_plus
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from metrics_app.http.tokens import new_token
+from tests.faults.installation import Installation
+from tests.faults.pace import stretched
+
+CHROMIUM = shutil.which("chromium")
+pytestmark = [
+    pytest.mark.kafka,
+    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine: apt-get install chromium"),
+]
+
+SLOW, FAST = "search GET /search", "shop GET /"
+HOSTILE = ["<img src=x onerror=alert(1)>", "\"'`${7*7}&amp;</td><script>alert(2)</script>", "..", "a/b?c#d%41"]
+HOUR_S = 3600
+PATIENCE_MS = 1000 * stretched(20)
+HOURS = 30
+A_REQUEST = 5_000
+
+
+def send(url: str) -> None:
+    """Values of more than a day; the slow key is twice as slow in the last hours as it was the day before."""
+    chosen, now = random.Random(7), int(time.time())
+    samples = []
+    for back in range(HOURS):
+        start = (now // HOUR_S - back) * HOUR_S
+        for key, middle in ((SLOW, 200 if back < 6 else 100), (FAST, 10)):
+            samples += [
+                {"key": key, "value": middle * chosen.lognormvariate(0, 0.3), "timestamp": start + 1}
+                for _ in range(200)
+            ]
+    for key, middle in (("shop POST /orders", 60), ("shop GET /orders/{id}", 25), ("auth POST /login", 60)):
+        values = [middle * chosen.lognormvariate(0, 0.5) for _ in range(400)]
+        samples += [{"key": key, "value": value, "timestamp": now // HOUR_S * HOUR_S + 1} for value in values]
+    samples += [{"key": key, "value": 5, "timestamp": now // HOUR_S * HOUR_S + 1} for key in HOSTILE]
+    for at in range(0, len(samples), A_REQUEST):
+        part = samples[at : at + A_REQUEST]
+        request = urllib.request.Request(
+            f"{url}/samples", json.dumps(part).encode(), {"Content-Type": "application/json"}
+        )
+        with urllib.request.urlopen(request, timeout=20) as reply:
+            assert json.load(reply)["accepted"] == len(part)
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with Installation(tmp_path_factory.mktemp("ui"), {"a": "all"}) as installation:
+        worker = installation.workers["a"]
+        send(worker.url)
+        yield worker.url
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(chromium: Browser) -> Iterator[Page]:
+    """A page; nothing may run that is not ours, and no script may fail."""
+    page = chromium.new_page(viewport={"width": 1280, "height": 1000}, timezone_id="Europe/Berlin")
+    page.set_default_timeout(PATIENCE_MS)
+    expect.set_options(timeout=PATIENCE_MS)
+    faults: list[str] = []
+    page.on("pageerror", lambda error: faults.append(str(error)))
+    page.on("dialog", lambda dialog: faults.append(dialog.message))
+    page.on("console", lambda said: faults.append(said.text) if "Content Security Policy" in said.text else None)
+    yield page
+    page.close()
+    assert faults == []
+
+
+def test_a_reader_finds_the_slowest_key_and_since_when_it_is_slow_and_copies_the_curl(
+    url: str, page: Page, chromium: Browser
+) -> None:
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page.goto(url)
+    first = page.locator("#table tbody tr").first
+    expect(first.locator("td").first).to_have_text(SLOW)
+    expect(first).to_contain_text("slower")
+    expect(first.locator("svg.spark")).to_be_visible()
+    first.get_by_role("link").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text(SLOW)
+    expect(page.locator("#bands canvas")).to_be_visible()
+    expect(page.locator("#shape canvas")).to_be_visible()
+    expect(page.locator("#verdict")).to_contain_text("Slower than the same hour of the day before")
+    expect(page.locator("#share")).to_contain_text("% of the values")
+    page.locator("#curl").click()
+    expect(page.locator("#curl")).to_have_text("Copied")
+    copied = page.evaluate("navigator.clipboard.readText()")
+    assert copied.startswith(f"curl '{url}/search%20GET%20%2Fsearch/summary?from=")
+    with urllib.request.urlopen(copied.removeprefix("curl '").removesuffix("'"), timeout=20) as reply:
+        assert json.load(reply)["key"] == SLOW
+
+
+def test_hostile_names_are_texts_everywhere(url: str, page: Page) -> None:
+    page.goto(f"{url}/?sort=count")
+    names = page.locator("#table tbody td:first-child")
+    expect(names).to_have_count(len(HOSTILE) + 5)
+    assert set(names.all_text_contents()) > {SLOW, FAST, *HOSTILE}
+    for key in HOSTILE:
+        page.goto(f"{url}/ui/key?key={quote_plus(key)}")
+        expect(page.get_by_role("heading", level=1)).to_have_text(key)
+        said = ("#state", "No browser can ask") if key == ".." else ("#hour-said", "1 values, exact")
+        expect(page.locator(said[0])).to_contain_text(said[1])
+
+
+def test_what_is_chosen_is_in_the_address_and_comes_back_with_it(url: str, page: Page) -> None:
+    page.goto(url)
+    page.get_by_label("Contains").fill("shop GET /orders")
+    page.keyboard.press("Enter")
+    expect(page.locator("#table tbody tr")).to_have_count(1)
+    assert "contains=shop+GET" in page.url
+    page.reload()
+    expect(page.locator("#table tbody tr")).to_have_count(1)
+    page.get_by_label("Contains").fill("no such key")
+    page.keyboard.press("Enter")
+    expect(page.locator("#state")).to_have_text("No key has values then.")
+    page.go_back()
+    expect(page.locator("#table tbody tr")).to_have_count(1)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("path", ["/", f"/ui/key?key={quote_plus(SLOW)}", "/ui/system"])
+def test_it_can_be_read_by_everybody_in_light_and_dark(url: str, page: Page, path: str, scheme: str) -> None:
+    page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
+    page.goto(url + path)
+    expect(page.locator("table tbody tr").first).to_be_visible()
+    found = Axe().run(page)
+    serious = [each for each in found.response["violations"] if each["impact"] in ("serious", "critical")]
+    assert serious == [], found.generate_report()
+
+
+def test_the_system_page_says_how_this_worker_is(url: str, page: Page) -> None:
+    page.goto(f"{url}/ui/system")
+    expect(page.locator("#state")).to_contain_text("Ready, process")
+    expect(page.locator("#checks")).to_contain_text("kafka")
+    expect(page.locator("#flow")).to_contain_text("accepted")
+
+
+def test_it_fits_a_phone(url: str, page: Page) -> None:
+    page.set_viewport_size({"width": 390, "height": 800})
+    for path in ("/", f"/ui/key?key={quote_plus(SLOW)}", "/ui/system"):
+        page.goto(url + path)
+        expect(page.locator("table tbody tr").first).to_be_visible()
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+PICTURES = {
+    "keys": ("/", "light", 760, "#table svg.spark"),
+    "key": (f"/ui/key?key={quote_plus(SLOW)}", "light", 1500, "#shifts tbody tr"),
+    "key-dark": (f"/ui/key?key={quote_plus(SLOW)}&days=7", "dark", 1500, "#shifts tbody tr"),
+    "system": ("/ui/system", "light", 860, "#flow tbody tr"),
+}
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_pictures_of_every_view(url: str, page: Page, tmp_path: Path, name: str) -> None:
+    """`make screenshots` keeps them in docs/screenshots."""
+    path, scheme, height, drawn = PICTURES[name]
+    page.set_viewport_size({"width": 1200, "height": height})
+    page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
+    page.goto(url + path)
+    expect(page.locator(drawn).first).to_be_visible()
+    page.wait_for_load_state("networkidle")
+    picture = Path(os.environ.get("SCREENSHOTS", tmp_path)) / f"{name}.png"
+    page.screenshot(path=picture)
+    assert picture.stat().st_size > 20_000  # an empty page has less
+
+
+def test_where_tokens_are_needed_it_asks_for_one(tmp_path: Path, page: Page) -> None:
+    token, line = new_token("ann", ["query", "ingest"], [])
+    tokens = tmp_path / "tokens.json"
+    tokens.touch(0o600)
+    tokens.write_text(line)
+    settings = {"METRICS_TOKENS_FILE": str(tokens), "METRICS_CLUSTER_TOKEN": "x" * 40}
+    with Installation(tmp_path / "run", {"a": "all"}, settings) as installation:
+        page.goto(installation.workers["a"].url)
+        page.get_by_label("Token").fill("wrong")
+        page.keyboard.press("Enter")
+        expect(page.get_by_text("This token is not known")).to_be_visible()
+        page.get_by_label("Token").fill(token)
+        page.keyboard.press("Enter")
+        expect(page.locator("#state")).to_have_text("No key has values then.")
