@@ -12,7 +12,7 @@ from functools import lru_cache
 from metrics_app.errors import InvalidQueryError
 
 HOUR_S = 3600
-DATE_EXPECTED = "a date YYYY-MM-DD, from 1970-01-01 to 9999-12-31"
+DATE_EXPECTED = "a date YYYY-MM-DD, from 1970-01-01 to 9999-12-31, or today, yesterday, now (without an hour)"
 HOUR_EXPECTED = "an hour 0 to 23, UTC"
 MOMENT_EXPECTED = (
     "the start of an hour from 1970 to 9999: YYYY-MM-DD, YYYY-MM-DD/H, or RFC 3339 with an offset, YYYY-MM-DDTHH:00:00Z"

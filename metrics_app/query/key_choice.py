@@ -6,8 +6,7 @@ Called by `keys` and `ranked_keys`.
 from __future__ import annotations
 
 from metrics_app.errors import InvalidQueryError, OwnerUnavailableError
-from metrics_app.query import hours
-from metrics_app.query.question import DAY_HOURS, SHOWN, Policy, Window, whole_number
+from metrics_app.query.question import SHOWN, Policy, Window, named_window, whole_number
 from metrics_app.query.reply import CSV
 from metrics_app.wire.metric_key import key_bytes
 
@@ -21,11 +20,7 @@ def window_of(given: dict[str, str], now_s: float) -> Window:
     Raises:
         InvalidQueryError: part "date" or "hour".
     """
-    first = hours.of_date(given["date"]) if "date" in given else hours.of(now_s) // DAY_HOURS * DAY_HOURS
-    if "hour" not in given:
-        return Window(first, first + DAY_HOURS, "day")
-    hour = hours.parse(hours.start(first).date().isoformat(), given["hour"])
-    return Window(hour, hour + 1, "hour")
+    return named_window({"date": "today", **given}, now_s)
 
 
 def limit_of(given: dict[str, str], policy: Policy) -> int:

@@ -5,6 +5,9 @@ Called by `answer`, `compared`, `exported`, `keys`, `reading` and others.
     /<key>/<stat>/<date>/<hour>        an hour
     /<key>/<stat>/<date>               a day, 24 hours UTC
     /<key>/<stat>?from=&to=            whole hours, `from` inclusive, `to` exclusive
+    /<key>/<stat>?last=24h             so many hours, of which the last one runs now
+
+A date may be `today` or `yesterday`, in UTC, and `now` is the hour that runs.
 
 Where it stands for a statistic, `under`, `compare` or `histogram` asks something else of the same hours. Paths of one
 segment belong to the service (/samples, /keys, /metrics), those of two to four to keys, so no key hides or is hidden.
@@ -26,6 +29,9 @@ from metrics_app.wire.metric_key import key_bytes
 
 DAY_HOURS = 24
 RANGE = ("from", "to")
+LAST = "last"
+NOW = "now"
+DAYS_BACK = {"today": 0, "yesterday": 1}
 
 Form = Literal["hour", "day", "range"]
 
@@ -92,21 +98,24 @@ class Question(NamedTuple):
 
 
 def question_of(
-    raw_path: str, raw_query: str, segments: Mapping[str, str], allowed: Collection[str], policy: Policy
+    raw_path: str, raw_query: str, segments: Mapping[str, str], allowed: Collection[str], policy: Policy, now_s: float
 ) -> Question:
     """The question of a path.
 
     Args:
         segments: stat and, where the path has them, date and hour, decoded.
         allowed: parameters that belong to what is asked, besides those of a range.
+        now_s: epoch seconds, for times that are named from now.
 
     Raises:
         InvalidQueryError: naming the part: key, date, hour or a parameter.
     """
     key = key_of(raw_path)
     in_path = "date" in segments
-    given = parameters(raw_query, {*allowed} if in_path else {*allowed, *RANGE})
-    window = _in_path(segments) if in_path else _of_range(given, policy)
+    given = parameters(raw_query, {*allowed} if in_path else {*allowed, *RANGE, LAST})
+    if LAST in given:
+        given = _from_now(given, now_s)
+    window = named_window(segments, now_s) if in_path else _of_range(given, policy)
     return Question(key, segments["stat"], window, given)
 
 
@@ -125,21 +134,49 @@ def key_of(raw_path: str) -> str:
     return key
 
 
-def _in_path(segments: Mapping[str, str]) -> Window:
-    if "hour" in segments:
-        hour = hours.parse(segments["date"], segments["hour"])
+def named_window(named: Mapping[str, str], now_s: float) -> Window:
+    """The day of a date, or its hour where that is named too; dates may be named from now.
+
+    Raises:
+        InvalidQueryError: part "date" or "hour".
+    """
+    date, this_hour = named["date"], hours.of(now_s)
+    if date == NOW and "hour" not in named:
+        return Window(this_hour, this_hour + 1, "hour")
+    if date in DAYS_BACK:
+        date = hours.start(this_hour - DAY_HOURS * DAYS_BACK[date]).date().isoformat()
+    if "hour" in named:
+        hour = hours.parse(date, named["hour"])
         return Window(hour, hour + 1, "hour")
-    first = hours.of_date(segments["date"])
+    first = hours.of_date(date)
     return Window(first, first + DAY_HOURS, "day")
+
+
+def _from_now(given: dict[str, str], now_s: float) -> dict[str, str]:
+    """The parameters with `from` and `to` in the place of `last`: so many hours, of which the last one runs now."""
+    found, end = _LAST.fullmatch(given[LAST]), hours.of(now_s) + 1
+    number = int(found[1]) * (DAY_HOURS if found[2] == "d" else 1) if found else 0
+    if set(given) & set(RANGE) or not 0 < number <= end:
+        raise InvalidQueryError(LAST, given[LAST][:SHOWN], "hours or days up to now: 1h, 24h, 7d; no from, no to")
+    times = {"from": hours.iso(hours.start(end - number)), "to": hours.iso(hours.start(end))}
+    return {name: text for name, text in given.items() if name != LAST} | times
 
 
 def _of_range(given: Mapping[str, str], policy: Policy) -> Window:
     # a + that stood for itself, as in +01:00, has come out as a space
-    first, end = (hours.of_moment(part, given.get(part, "").replace(" ", "+")) for part in RANGE)
+    first, end = (_moment(part, given.get(part, "").replace(" ", "+")) for part in RANGE)
     if not 0 < end - first <= policy.range_hours:
         limit = f"a moment after from, at most {policy.range_hours:,} hours after it"
         raise InvalidQueryError("to", given["to"], limit)
     return Window(first, end, "range")
+
+
+def _moment(part: str, text: str) -> int:
+    """The hour at a moment; milliseconds, as Grafana has them, may lie within an hour, all of which is then taken."""
+    if not _MILLISECONDS.fullmatch(text):
+        return hours.of_moment(part, text)
+    hour, within = divmod(int(text), hours.HOUR_S * 1000)
+    return hour + 1 if within and part == "to" else hour
 
 
 FORMAT = "format"
@@ -149,6 +186,8 @@ UTF_8 = "percent-encoded UTF-8"
 
 _BAD_ESCAPE = re.compile("%(?![0-9A-Fa-f]{2})")
 _WHOLE = re.compile("[0-9]{1,9}")
+_LAST = re.compile("([0-9]{1,6})([hd])")
+_MILLISECONDS = re.compile("[0-9]{11,14}")  # since 1970-01-01T00Z, up to the year 5138
 
 
 def decode(part: str, raw: str) -> str:

@@ -84,7 +84,7 @@ def understood(request: web.Request, segments: dict[str, str], policy: Policy) -
     kind: type[KeyQuestion] = WORDS.get(segments["stat"], Statistic)
     allowed = (*ALWAYS, *kind.parameters("date" in segments, policy))
     raw_path, raw_query = request.rel_url.raw_path, request.rel_url.raw_query_string
-    question = question_of(raw_path, raw_query, segments, allowed, policy)
+    question = question_of(raw_path, raw_query, segments, allowed, policy, time.time())
     if FORMAT in question.given:
         one_of(FORMAT, question.given[FORMAT], EXPORT_FORMATS if kind is Exported else FORMATS)
     return Understood(kind.of(question, policy), format_of(question.given, request.headers.get("Accept", "")))

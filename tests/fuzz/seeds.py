@@ -131,6 +131,9 @@ QUESTIONS = [
     b"/checkout/compare/2026-11-23/20?with=2026-11-23/19",
     b"/checkout/histogram/2026-11-23/20?format=prometheus-native",
     b"/keys?prefix=ch&date=2026-11-23&limit=10&after=checkout&format=json",
+    b"/checkout/p99/yesterday/3",
+    b"/checkout/p99?last=24h",
+    b"/checkout/p99?from=1795464000000&to=1795467600001",
     b"/keys?sort=p99&hour=3&contains=eck&stats=count,p50&cursor=12.5:checkout",
 ]
 HEADERS = [

@@ -170,7 +170,7 @@ def read_question(data: bytes) -> None:
         kind: type[KeyQuestion] = WORDS.get(named["stat"], Statistic)
         allowed = (*ALWAYS, *kind.parameters("date" in named, POLICY))
         with suppress(InvalidQueryError):
-            window = kind.of(question_of(path, query, named, allowed, POLICY), POLICY).question.window
+            window = kind.of(question_of(path, query, named, allowed, POLICY, NOW_S), POLICY).question.window
             assert 0 <= window.first < window.end
             assert window.bounds
     with suppress(InvalidQueryError):
