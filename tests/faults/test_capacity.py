@@ -21,14 +21,17 @@ BATCH = 10
 STEP_S = 30.0
 OVERLOAD_S = 20.0
 CONNECTIONS = 256
-WITHIN = 0.3
+CAREFUL, BOLD = 0.4, 1.3  # shares of what a worker takes that the forecast may be
 
 pytestmark = [pytest.mark.kafka, pytest.mark.slow, pytest.mark.timeout(600)]
 
 
 @pytest.mark.skipif(shutil.which("wrk") is None, reason="wrk, of Debian, is absent")
 async def test_a_worker_breaks_where_it_was_forecast(tmp_path: Path) -> None:
-    """A forecast is of a core of its own: Kafka and the sender leave it less here, and how much, it says itself."""
+    """A forecast is of a core of its own: Kafka and the sender leave it less here, and how much, it says itself.
+
+    It is careful: a loop that is never idle takes several requests at a turn, which makes each cheaper than before.
+    """
     with Installation(tmp_path, {"a": "all"}) as installation:
         plan = replace(installation.plan(RATES[0], batch=BATCH, form=Form.PAIRS), duration_s=STEP_S)
         for rate in RATES:
@@ -41,7 +44,7 @@ async def test_a_worker_breaks_where_it_was_forecast(tmp_path: Path) -> None:
         busy = asked(url, "/system")["workers"][0]["load"]["busy"]
     print(f"forecast {forecast}, busy {busy:.2f}, taken {taken:,.0f} values/s, p99 {driven.p99_ms} ms")
     breaks_at = forecast["workers"][0]["breaks_at_values_per_s"]
-    assert taken / busy == pytest.approx(breaks_at, rel=WITHIN)
+    assert CAREFUL <= breaks_at / (taken / busy) <= BOLD
 
 
 def body() -> bytes:
