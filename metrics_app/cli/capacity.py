@@ -14,7 +14,7 @@ from rich.table import Table
 
 from metrics_app.cli.query import DEFAULT_URL, TokenFile, shown
 from metrics_app.cli.status import Urls, ask_all
-from metrics_app.cli.terminal import examples, out, print_json
+from metrics_app.cli.terminal import examples, print_json, print_page
 
 if TYPE_CHECKING:
     from metrics_app.system.capacity import Capacity
@@ -43,7 +43,7 @@ def capacity(
     if json:
         print_json(msgspec.to_builtins(found))
     else:
-        out.print(_page(found))
+        print_page(_page(found))
 
 
 def _page(found: Capacity) -> RenderableType:

@@ -19,7 +19,7 @@ from rich.table import Table
 from metrics_app.cli.dlq import where_kafka_is
 from metrics_app.cli.query import TokenFile, shown
 from metrics_app.cli.status import Urls, ask_all, wrong
-from metrics_app.cli.terminal import examples, out, print_json
+from metrics_app.cli.terminal import examples, print_json, print_page
 from metrics_app.errors import MetricsError
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def doctor(
     if json:
         print_json([each._asdict() for each in found])
     else:
-        out.print(_page(found))
+        print_page(_page(found))
     if any(each.level == ERROR for each in found):
         raise typer.Exit(1)
 

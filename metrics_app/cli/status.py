@@ -14,7 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from metrics_app.cli.query import DEFAULT_URL, TokenFile, shown
-from metrics_app.cli.terminal import examples, out, print_json, say
+from metrics_app.cli.terminal import examples, out, print_json, print_page, say
 from metrics_app.errors import ClientError
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def status(
 
         print_json(msgspec.to_builtins(system, str_keys=True))
     else:
-        out.print(page(system))
+        print_page(page(system))
     if wrong(system):
         raise typer.Exit(1)
 

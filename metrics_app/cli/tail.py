@@ -18,7 +18,7 @@ from rich.table import Table
 from metrics_app.cli.answers import number
 from metrics_app.cli.query import DEFAULT_URL, TokenFile, Url, shown
 from metrics_app.cli.sparks import spark
-from metrics_app.cli.terminal import examples, out, print_line, say
+from metrics_app.cli.terminal import examples, out, print_line, print_page, say
 from metrics_app.cli.top import Limit, Prefix, Sort, ranking
 from metrics_app.errors import MetricsError
 
@@ -76,7 +76,7 @@ def _show(live: Any, table: Table) -> None:
     if out.is_terminal:
         live.update(table, refresh=True)
     else:
-        out.print(table)
+        print_page(table)
 
 
 def looked_at(page: dict[str, Any], history: History) -> Table:

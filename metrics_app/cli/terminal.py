@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 import msgspec
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 
@@ -21,6 +21,7 @@ class _Progress(Console):
         """Does nothing, where Rich would end the process: a closed stderr must not end the command."""
 
 
+PAGE_WIDTH = 200  # characters that no table of ours exceeds
 out = Console(highlight=False, soft_wrap=True)
 err = _Progress(stderr=True, highlight=False, soft_wrap=True)
 
@@ -35,6 +36,11 @@ def print_line(line: str) -> None:
     """One plain line of data, on stdout, flushed so that a pipe sees it at once."""
     out.print(line, markup=False)
     out.file.flush()
+
+
+def print_page(page: RenderableType) -> None:
+    """Tables and lines for people, on stdout: as wide as the window, or, into a pipe or file, as wide as they need."""
+    out.print(page, width=None if out.is_terminal else PAGE_WIDTH)
 
 
 def print_json(document: Any) -> None:

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from metrics_app.cli.answers import number
 from metrics_app.cli.query import DEFAULT_URL, TokenFile, Url, fetch, shown
-from metrics_app.cli.terminal import examples, out, print_json, say
+from metrics_app.cli.terminal import examples, print_json, print_page, say
 
 if TYPE_CHECKING:
     from metrics_app.credentials import Credentials
@@ -46,7 +46,7 @@ def top(
     if json:
         print_json(page)
     else:
-        out.print(_table(page, sort))
+        print_page(_table(page, sort))
     if not page.get("complete", True):
         say(f"not complete: nobody answered for partitions {', '.join(map(str, page['unanswered']))}; try again")
         raise typer.Exit(1)

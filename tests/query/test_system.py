@@ -6,11 +6,13 @@ import time
 
 import msgspec
 import pytest
+from typer.testing import CliRunner
 
+from metrics_app.cli.main import app
 from metrics_app.system.capacity import Capacity
 from metrics_app.system.condition import SystemState
 
-from .asking import curl
+from .asking import curl, dated
 
 MEASURED_WITHIN_S = 60.0
 
@@ -51,3 +53,21 @@ def test_the_busyness_of_every_worker_is_measured(asked: list[str]) -> None:
     capacity = msgspec.json.decode(curl(f"curl -s {asked[1]}/capacity"), type=Capacity)
     assert {each.url for each in capacity.workers} == set(asked)
     assert capacity.forecast
+
+
+@pytest.mark.parametrize(
+    ("command", "shown"),
+    [
+        (["status"], "nothing is wrong"),
+        (["capacity"], "first"),
+        (["top", "--sort", "max", "--date", dated("2026-11-23"), "--hour", "22"], "checkout"),
+        (["top", "--sort", "change", "--date", dated("2026-11-23"), "--hour", "22"], "key"),
+        (["tail", "--rounds", "2", "--every", "0.1"], "p95 since"),
+        (["query", "checkout", "p99", dated("2026-11-23")], "█"),
+    ],
+    ids=lambda each: each[0] if isinstance(each, list) else "",
+)
+def test_a_command_shows_what_two_real_workers_say(asked: list[str], command: list[str], shown: str) -> None:
+    result = CliRunner().invoke(app, [*command, "--url", asked[0]])
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert shown in result.stdout
