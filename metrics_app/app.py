@@ -33,6 +33,7 @@ from metrics_app.http.tokens import TokensWatch
 from metrics_app.kafka import connections, reaching, topics
 from metrics_app.kafka.watch import TopicsWatch
 from metrics_app.query import views as query
+from metrics_app.query.federated import PATH as FEDERATE_PATH
 from metrics_app.query.keys import PATH as KEYS_PATH
 from metrics_app.settings import Settings
 from metrics_app.system import views as system
@@ -160,7 +161,9 @@ def create_app(settings: Settings, role: Role) -> MetricsApp:
         app.health.checks["kafka"] = publisher.problem  # it knows more than the gate: also outages after the start
         app.before_kafka.append(publisher)
     if role == "collector":
-        problems.register(app, "GET", (*pages.PAGES, KEYS_PATH, *query.PATHS), "aggregator", settings.aggregator_url)
+        problems.register(
+            app, "GET", (*pages.PAGES, KEYS_PATH, FEDERATE_PATH, *query.PATHS), "aggregator", settings.aggregator_url
+        )
         reader, router = None, None
     else:
         pages.register(app)

@@ -1,6 +1,6 @@
 """The histogram itself, so that percentiles can be taken and merged elsewhere: `/<key>/histogram/<date>/<hour>`.
 
-Called by `views`.
+Called by `federated` and `views`.
 
     json               buckets with their bounds, and how good the answer is
     csv                the same, a line a bucket
@@ -146,7 +146,7 @@ HELP = "Response times."
 
 def classic(key: str, unit: str, window: Window, found: FoundRow, buckets: Buckets) -> bytes:
     """The text format, version 0.0.4; a bound at both ends of every bucket in use."""
-    name, label = name_of(unit), f'key="{_escaped(key)}"'
+    name, label = name_of(unit), f'key="{escaped(key)}"'
     lines = [f"# HELP {name} {HELP}", f"# TYPE {name} histogram"]
     lines += [f'{name}_bucket{{{label},le="{le!r}"}} {number}' for le, number in cumulative(buckets)]
     lines += [f'{name}_bucket{{{label},le="+Inf"}} {found.summary.count}']
@@ -176,7 +176,8 @@ def name_of(unit: str) -> str:
     return f"response_time_{suffix}" if suffix else "response_time"
 
 
-def _escaped(key: str) -> str:
+def escaped(key: str) -> str:
+    """A key as the value of a label."""
     return key.replace("\\", r"\\").replace('"', r"\"")  # a key has no line feed
 
 

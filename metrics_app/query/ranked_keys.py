@@ -1,6 +1,6 @@
 """Keys in the order of a statistic or of their change, from all workers: `GET /keys?sort=p99`.
 
-Called by `keys` and `views`.
+Called by `federated`, `keys` and `views`.
 
 Every worker ranks what it owns; partitions that no owner answered for are asked for once more, of any copy. So each
 row is looked at once, by its owner, as long as all workers are well.
@@ -128,11 +128,22 @@ class RankedKeys:
         ranking = Ranking.of(given, accept, self.policy, time.time())
         if self.router.peers.sent(request):
             return await self._local(ranking.asked(copies))
+        return self._reply(request, ranking, await self.found(request, ranking))
+
+    async def found(self, request: web.Request, ranking: Ranking) -> RankedPage:
+        """A page of those keys that the caller may know of.
+
+        Args:
+            request: the ranking as a URL, for other workers.
+
+        Raises:
+            ForbiddenError: the caller may know of none.
+        """
         prefixes = caller_of(request).within(ranking.prefix)
         if not prefixes:
             raise ForbiddenError("the token is for keys that begin otherwise")
         pages = [await self._page(request, ranking._replace(prefix=prefix)) for prefix in prefixes]
-        return self._reply(request, ranking, in_rank(pages, ranking.limit))
+        return in_rank(pages, ranking.limit)
 
     async def _page(self, request: web.Request, ranking: Ranking) -> RankedPage:
         """The ranking of the keys with a prefix, which need not be the one that was asked for."""

@@ -22,6 +22,8 @@ from metrics_app.query.answer import UNDER
 from metrics_app.query.compared import COMPARE, Compared
 from metrics_app.query.exported import FORMATS as EXPORT_FORMATS
 from metrics_app.query.exported import HISTOGRAM, Exported
+from metrics_app.query.federated import PATH as FEDERATE_PATH
+from metrics_app.query.federated import FederateView
 from metrics_app.query.keys import PATH as KEYS_PATH
 from metrics_app.query.keys import KeysView
 from metrics_app.query.members import Members
@@ -111,6 +113,7 @@ def register(app: faust.App, settings: Settings, telemetry: Telemetry, reader: S
     held = HeldCopies(reader, settings.partitions, rankings)
     ranked = RankedKeys(router, policy, held, settings.ranking_deadline_s)
     app.page(KEYS_PATH)(type("BoundKeysView", (KeysView,), {**members, "ranked": ranked}))
+    app.page(FEDERATE_PATH)(type("BoundFederateView", (FederateView,), {"ranked": ranked}))
     for path in PATHS:
         app.page(path)(type("BoundKeyView", (KeyView,), members))
     return router

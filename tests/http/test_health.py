@@ -15,6 +15,7 @@ from metrics_app.errors import InvalidQueryError
 from metrics_app.http.health import OPENAPI, PATHS, register_health
 from metrics_app.http.problems import HEADERS, PROBLEM, Health, finished
 from metrics_app.query import views as query
+from metrics_app.query.federated import PATH as FEDERATE_PATH
 from metrics_app.query.keys import PATH as KEYS_PATH
 from metrics_app.stats.summary import parse_stat
 from metrics_app.system.views import PATHS as SYSTEM_PATHS
@@ -131,7 +132,15 @@ async def test_description_is_served(url: str, description: Any) -> None:
 
 
 def test_description_has_every_public_path(description: Any) -> None:
-    assert set(description["paths"]) == {"/samples", *OTLP_PATHS, KEYS_PATH, *query_paths(), *PATHS, *SYSTEM_PATHS}
+    assert set(description["paths"]) == {
+        "/samples",
+        *OTLP_PATHS,
+        KEYS_PATH,
+        FEDERATE_PATH,
+        *query_paths(),
+        *PATHS,
+        *SYSTEM_PATHS,
+    }
 
 
 def query_paths() -> set[str]:
