@@ -119,6 +119,9 @@ class Telemetry:
 
     def _of_aggregation(self, aggregator: MetricList) -> None:
         self.folded = aggregator.counter("folded_values", "Values merged into hourly rows and durable.")
+        self.folded_by_partition = aggregator.counter(
+            "partition_values", "Values merged into hourly rows and durable, by partition.", "partition"
+        )
         self.folded_records = aggregator.counter("folded_records", "Kafka records folded.")
         self.duplicate = aggregator.counter(
             "duplicate_values", "Values already counted and left out, by fence.", "fence"

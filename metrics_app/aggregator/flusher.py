@@ -229,6 +229,7 @@ class Flusher(mode.Service):
     def _settle(self, taken: FlushPart, sent: list[Acknowledged]) -> None:
         self._count(taken.tally)
         active, checkpoint = taken.active, taken.flush.checkpoint
+        self.telemetry.folded_by_partition.labels(str(active.number)).inc(taken.tally.folded)
         if not self._is_ours(active):
             return  # moved while the acks were on their way: the changelog has the rows, whoever owns it replays
         written = [*taken.flush.rows, (rows.CHECKPOINT_KEY, rows.encode_checkpoint(checkpoint))]

@@ -63,5 +63,7 @@ def _page(found: Capacity) -> RenderableType:
             "" if most is None else f"{most:,.0f}/s ({each.times:,.1f}x)",
             "" if days is None else f"{days:,.1f} days",
         )
+    hot = f"partition {found.hottest} has {found.hottest_share:.0%} of the values; see metrics-app top --sort count"
+    hottest = [] if found.hottest is None else [hot]
     laggiest = [] if found.laggiest is None else [f"most records wait in partition {found.laggiest}"]
-    return Group(f"[bold]{escape(found.forecast)}[/bold]", "", table, *laggiest)
+    return Group(f"[bold]{escape(found.forecast)}[/bold]", "", table, *hottest, *laggiest)

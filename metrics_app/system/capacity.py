@@ -45,6 +45,8 @@ class Capacity(msgspec.Struct):
         forecast: in a sentence.
         first: URL of the worker that breaks first; None while nothing can be told.
         times: of today's rate at which it does.
+        hottest: partition with the most values since the workers started; one worker folds all of it. None without any.
+        hottest_share: of all values.
         laggiest: partition with the most records that wait; None when none does.
         unanswered: workers of which nothing is known.
     """
@@ -53,6 +55,8 @@ class Capacity(msgspec.Struct):
     forecast: str
     first: str | None
     times: float | None
+    hottest: int | None
+    hottest_share: float
     laggiest: int | None
     workers: list[WorkerCapacity]
     unanswered: list[str]
@@ -68,11 +72,16 @@ def capacity_of(system: SystemState) -> Capacity:
     first = min(told, key=lambda each: each.times or 0.0, default=None)
     waiting = [each for each in system.partitions if each.lag]
     laggiest = max(waiting, key=lambda each: each.lag or 0, default=None)
+    folded = system.by.get("partition_values", {})
+    hottest = max(folded, key=lambda each: folded[each], default=None)
+    total = sum(folded.values())
     return Capacity(
         system.at,
         _sentence(first, workers),
         first.url if first else None,
         first.times if first else None,
+        int(hottest) if hottest is not None and total else None,
+        max(folded.values()) / total if total else 0.0,
         laggiest.partition if laggiest else None,
         workers,
         system.unanswered,

@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 from metrics_app.cli.main import app
 from metrics_app.system.capacity import Capacity
 from metrics_app.system.condition import SystemState
+from metrics_app.wire.partition import partition_of
 
 from .asking import curl, dated
 
@@ -47,12 +48,19 @@ def test_counters_are_those_of_metrics_summed_over_the_workers(asked: list[str])
 
 def test_the_busyness_of_every_worker_is_measured(asked: list[str]) -> None:
     end = time.monotonic() + MEASURED_WITHIN_S
-    while not all(worker.load.busy > 0 for worker in system_of(asked[1]).workers):
+    while not is_measured(system_of(asked[1])):
         assert time.monotonic() < end
         time.sleep(0.2)
     capacity = msgspec.json.decode(curl(f"curl -s {asked[1]}/capacity"), type=Capacity)
     assert {each.url for each in capacity.workers} == set(asked)
     assert capacity.forecast
+    assert capacity.hottest == partition_of(b"checkout", len(system_of(asked[0]).partitions))
+    assert 0.5 < capacity.hottest_share <= 1.0
+
+
+def is_measured(system: SystemState) -> bool:
+    """Whether the first measurements are there, and what was recorded is flushed and so counted."""
+    return system.totals["folded_values"] > 0 and all(worker.load.busy > 0 for worker in system.workers)
 
 
 @pytest.mark.parametrize(

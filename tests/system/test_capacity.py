@@ -50,6 +50,14 @@ def test_a_disk_that_fills_and_the_partition_that_lags_most_are_named() -> None:
     assert found.workers[0].disk_full_in_days == pytest.approx(2.0)
     assert "the disk of http://a is full in 2.0 days" in found.forecast
     assert found.laggiest == 1
+    assert (found.hottest, found.hottest_share) == (None, 0.0)
+
+
+def test_the_partition_with_the_most_values_of_all_workers_is_the_hottest() -> None:
+    a = worker("http://a", by={"partition_values": {"0": 10.0, "3": 30.0}})
+    b = worker("http://b", by={"partition_values": {"3": 30.0, "1": 30.0}})
+    found = capacity_of(system(a, b))
+    assert (found.hottest, found.hottest_share) == (3, 0.6)
 
 
 def test_partitions_name_owner_copies_lag_and_recovery_and_counters_are_summed() -> None:
