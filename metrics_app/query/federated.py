@@ -22,7 +22,7 @@ from metrics_app.query.exported import escaped, name_of
 from metrics_app.query.question import parameters
 from metrics_app.query.ranked_keys import SORT, STATS, RankedKeys, Ranking
 from metrics_app.query.ranking import RankedPage
-from metrics_app.query.reply import OPEN, TEXT_TYPE
+from metrics_app.query.reply import OPEN, TEXT_TYPE, packed
 
 PATH = "/federate"
 PARAMETERS = ("prefix", "limit")
@@ -118,4 +118,4 @@ class FederateView(View):
         if len(found.unanswered) == self.ranked.held.partitions:
             raise OwnerUnavailableError("no worker can answer for any partition now")
         body = text_of(found, hour, self.ranked.policy.unit)
-        return web.Response(body=body, headers={**OPEN, "Content-Type": TEXT_TYPE})
+        return packed(request, web.Response(body=body, headers={**OPEN, "Content-Type": TEXT_TYPE}))

@@ -30,7 +30,7 @@ from metrics_app.query.key_choice import TIMES, check_answered, limit_of, part_o
 from metrics_app.query.question import DAY_HOURS, FORMAT, SHOWN, Policy, Window, one_of, parameters
 from metrics_app.query.ranked_keys import COPIES, RANKING_PARAMETERS, SORT, RankedKeys
 from metrics_app.query.reading import LongQuestions
-from metrics_app.query.reply import FORMATS, Sheet, format_of, respond
+from metrics_app.query.reply import FORMATS, Sheet, format_of, packed, respond
 from metrics_app.query.routing import Router
 from metrics_app.turns import turn
 
@@ -265,4 +265,4 @@ class KeysView(View):
             lasting=False,  # a late sample may bring a key to any day
             next=urlencode(page) if found.more else None,
         )
-        return respond(request, sheet, listing.format)
+        return packed(request, respond(request, sheet, listing.format))

@@ -38,7 +38,7 @@ from metrics_app.query.ranking import (
     ranked_here,
     unanswered,
 )
-from metrics_app.query.reply import FORMATS, Sheet, format_of, respond
+from metrics_app.query.reply import FORMATS, Sheet, format_of, packed, respond
 from metrics_app.query.routing import Router
 from metrics_app.wire.metric_key import key_bytes
 
@@ -187,7 +187,8 @@ class RankedKeys:
             "lost_records": found.lost,
         }
         following = None if cursor is None else urlencode({**request.query, **when(ranking.window), CURSOR: cursor})
-        return respond(request, Sheet(document, lambda: ranking.order.table(answers), False, following), ranking.format)
+        sheet = Sheet(document, lambda: ranking.order.table(answers), False, following)
+        return packed(request, respond(request, sheet, ranking.format))
 
 
 def read_ranked(reply: web.Response | None) -> RankedHere | None:

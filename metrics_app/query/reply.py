@@ -1,6 +1,6 @@
 """Makes an HTTP response of an answer: JSON or CSV, with an ETag, or 304 for a client that has it already.
 
-Called by `compared`, `exported`, `keys`, `statistics` and `views`.
+Called by `compared`, `exported`, `federated`, `keys`, `ranked_keys`, `statistics` and `views`.
 
 A closed window is a web resource: a strong ETag, the same from every worker and another after a late correction, and a
 minute in caches, not for ever: a correction must be seen. What is open or stale is out of date at once. `as_of`,
@@ -33,6 +33,8 @@ CSV_TYPE = "text/csv; charset=utf-8; header=present"
 VARY = {"Vary": "Accept"}
 OPEN = {"Cache-Control": "no-store"}
 CLOSED = "public, max-age=60"
+GZIP = "gzip"
+WORTH_PACKING = 1024  # bytes; a shorter one is one packet anyway
 
 _OF_THE_ANSWERING = ("as_of", "stale", "role")
 _FORMULA = ("=", "+", "-", "@", "'")
@@ -77,6 +79,16 @@ def respond(request: web.Request, sheet: Sheet, form: str) -> web.Response:
     if isinstance(body, bytes):
         return web.Response(body=body, headers={**headers, "Content-Type": TEXT_TYPE})
     return json_reply(body, headers=headers)
+
+
+def packed(request: web.Request, reply: web.Response) -> web.Response:
+    """The reply of a list of keys, gzipped if the client takes that and it is worth it; it has no tag to keep apart."""
+    reply.headers["Accept-Ranges"] = "none"
+    reply.headers["Vary"] = ", ".join(filter(None, (reply.headers.get("Vary"), "Accept-Encoding")))
+    worth = isinstance(reply.body, bytes) and len(reply.body) >= WORTH_PACKING
+    if worth and "ETag" not in reply.headers and _liking(request.headers.get("Accept-Encoding", ""), GZIP) > 0.0:
+        reply.enable_compression(web.ContentCoding.gzip)
+    return reply
 
 
 def is_known(request: web.Request, tag: str) -> bool:

@@ -274,7 +274,7 @@ async def ask(
     **headers: str,
 ) -> Reply:
     """What the server gives for a path that is sent exactly as it stands; header names with _ for -."""
-    sent = {name.replace("_", "-"): value for name, value in headers.items()}
+    sent = {"Accept-Encoding": "identity"} | {name.replace("_", "-"): value for name, value in headers.items()}
     async with (
         ClientSession(auto_decompress=False) as session,
         session.request(
@@ -285,5 +285,7 @@ async def ask(
             reply.status,
             reply.headers,
             await reply.read(),
-            await reply.json(content_type=None) if "json" in reply.content_type and method != "HEAD" else None,
+            await reply.json(content_type=None)
+            if "json" in reply.content_type and method != "HEAD" and "Content-Encoding" not in reply.headers
+            else None,
         )

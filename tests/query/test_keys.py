@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+import time
 from collections.abc import AsyncIterator
 from urllib.parse import quote
 
@@ -11,6 +13,7 @@ from aiohttp import web
 
 from metrics_app.holdings import ACTIVE, RECOVERING, STANDBY, Loss
 from metrics_app.http.problems import PROBLEM
+from metrics_app.query import hours
 from metrics_app.query.key_choice import USUAL_LIMIT
 from metrics_app.stats.summary import HourlySummary
 from metrics_app.wire.partition import partition_of
@@ -179,6 +182,23 @@ async def test_table_has_a_line_a_key_and_links_to_the_next_page(one: Worker) ->
 
     assert reply.body == b'key\r\n\'=1+1\r\n"a,b"\r\n'
     assert reply.headers["Link"].endswith('after=a%2Cb&format=csv>; rel="next"')
+
+
+@pytest.mark.parametrize("path", [f"{DATE}&limit=300", f"{DATE}&sort=max", "/federate"])
+@pytest.mark.parametrize(("accepted", "coding"), [("gzip, br", "gzip"), ("gzip;q=0", None), ("br", None)])
+async def test_a_long_list_comes_packed_to_whoever_accepts_that(
+    one: Worker, path: str, accepted: str, coding: str | None
+) -> None:
+    last = hours.of(time.time()) - 1
+    one.reader.rows |= rows_of(*KEYS, hour=last) | rows_of(*KEYS, hour=last + 1)  # type: ignore[arg-type]
+    plain = await ask(one.url, path, Accept_Encoding="identity")
+    reply = await ask(one.url, path, Accept_Encoding=accepted)
+
+    assert (reply.headers.get("Content-Encoding"), reply.headers["Accept-Ranges"]) == (coding, "none")
+    assert "Accept-Encoding" in reply.headers["Vary"]
+    body = gzip.decompress(reply.body) if coding else reply.body
+    assert body[:2000] == plain.body[:2000]
+    assert "Content-Encoding" not in plain.headers
 
 
 # several workers
