@@ -16,6 +16,7 @@ from pydantic import BeforeValidator
 TOPIC = r"^[A-Za-z0-9._-]{1,200}$"  # what Kafka takes as the name of a topic
 URL = r"^(https?://[^/?#\s]+/?)?$"  # a base URL, or none
 KEY_TEMPLATE = r"^([^{}]*\{[^{}|]+(\|[^{}|]+)*\})+[^{}]*$"  # with at least one place in it, none empty
+STATSD = r"^(udp://(\[[0-9A-Fa-f:.]+\]|[\w.-]+):\d{1,5}|unix:///.+)?$"  # a datagram socket, or none
 ORIGINS = r"^$|^ *https?://[^/?#\s,]+ *(, *https?://[^/?#\s,]+ *)*$"
 
 MAX_PORT = 65_535

@@ -22,6 +22,7 @@ import mode
 from metrics_app.aggregator import role as aggregator
 from metrics_app.collector import otlp
 from metrics_app.collector import views as collector
+from metrics_app.collector.statsd import StatsdListener
 from metrics_app.faust_runtime.app import OrderedApp
 from metrics_app.faust_runtime.group import Assignor
 from metrics_app.faust_runtime.tables import Tables
@@ -158,6 +159,10 @@ def create_app(settings: Settings, role: Role) -> MetricsApp:
     else:
         publisher, intake = collector.register(app, settings, telemetry, app.health, access, watch.problem)
         otlp.register(app, settings, intake)
+        if settings.statsd:
+            app.before_kafka.append(
+                StatsdListener(settings, telemetry, publisher)
+            )  # it stops before the publisher does
         app.health.checks["kafka"] = publisher.problem  # it knows more than the gate: also outages after the start
         app.before_kafka.append(publisher)
     if role == "collector":

@@ -19,7 +19,7 @@ from dotenv import dotenv_values
 from pydantic import AfterValidator, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, DotEnvSettingsSource, EnvSettingsSource, SettingsConfigDict
 
-from metrics_app.accepted import KEY_TEMPLATE, ORIGINS, TOPIC, URL, Named, checked_host, checked_servers
+from metrics_app.accepted import KEY_TEMPLATE, ORIGINS, STATSD, TOPIC, URL, Named, checked_host, checked_servers
 from metrics_app.errors import SettingsError
 
 logger = logging.getLogger(__name__)
@@ -69,9 +69,7 @@ class Settings(BaseSettings):
     kafka_username: str = Field("", description="SASL user name.")
     kafka_password: SecretStr = Field(SecretStr(""), description="SASL password; or METRICS_KAFKA_PASSWORD_FILE.")
     samples_topic: str = Field("samples", pattern=TOPIC, description="Topic the collectors produce to.")
-    dead_letter_topic: str = Field(
-        "samples-dead-letters", pattern=TOPIC, description="Topic for records that cannot be folded."
-    )
+    dead_letter_topic: str = Field("samples-dead-letters", pattern=TOPIC, description="Topic of unusable records.")
     partitions: int = Field(8, ge=1, le=512, description="Partitions of the samples topic; fixed once created.")
     replication: int = Field(1, ge=1, le=9, description="Replicas of each topic; 3 in production.")
     weak_kafka: Literal["warn", "refuse"] = Field(
@@ -138,7 +136,9 @@ class Settings(BaseSettings):
     max_remembered_keys: int = Field(65_536, ge=1, description="Idempotency keys whose bodies a collector remembers.")
     max_ahead_s: int = Field(300, ge=0, description="How far ahead of the clock a timestamp may be.")
 
-    # OpenTelemetry
+    # what else than POST /samples is taken
+    statsd: str = Field("", pattern=STATSD, description="Address for statsd timings: udp://host:port or unix:///path.")
+    statsd_key: str = Field("{name}", pattern=KEY_TEMPLATE, description="Key of one: its name and tags, in braces.")
     otlp_span_kinds: str = Field(
         "server,consumer",
         pattern=r"^(internal|server|client|producer|consumer)(,(internal|server|client|producer|consumer))*$",

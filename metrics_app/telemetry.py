@@ -110,6 +110,10 @@ class Telemetry:
         self.client_dropped = collector.counter(
             "client_dropped_values", "Values that clients say they could not send, by reason.", "reason"
         )
+        self.statsd_packets = collector.counter("statsd_packets", "Packets read from the socket of METRICS_STATSD.")
+        self.statsd_dropped = collector.counter(
+            "statsd_dropped_packets", "Packets that the kernel dropped because this process was too slow."
+        )
         self.produced = collector.counter("produced_records", "Kafka records acknowledged.")
         self.pending = collector.gauge("pending_bytes", "Samples held until Kafka acknowledges.")
         self.ack_latency = collector.histogram("ack_seconds", "From a gathered batch to the broker's ack.", LATENCY_S)
