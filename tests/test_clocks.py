@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from metrics_app.clocks import ClockReading, Clocks, Instant
 from metrics_app.collector import producer
 from metrics_app.collector.producer import LOG_APPEND_TIME, Connection
-from metrics_app.kafka import connections, topics
+from metrics_app.kafka import connections, reaching, topics
 from metrics_app.telemetry import Telemetry
 from tests.collector.fakes import until
 from tests.conftest import MakeSettings
@@ -106,7 +106,7 @@ async def test_a_broker_that_is_set_right_is_believed_though_only_one_partition_
     broker = Broker()
     monkeypatch.setattr(producer, "ASK_AGAIN_S", 0.01)
     monkeypatch.setattr(producer, "abandon", done)
-    monkeypatch.setattr(topics, "meet", done)
+    monkeypatch.setattr(reaching, "meet", done)
     monkeypatch.setattr(topics, "ensure", done)
     monkeypatch.setattr(connections, "producer", lambda *_, **__: broker)
     connection = Connection(make_settings(), Telemetry())

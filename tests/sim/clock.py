@@ -42,3 +42,7 @@ class Clock:
     def time(self) -> float:
         """Simulated epoch seconds."""
         return self._loop.now_s
+
+    def thread_time(self) -> float:
+        """No CPU is spent in a simulation."""
+        return 0.0
