@@ -40,7 +40,9 @@ def print_line(line: str) -> None:
 
 def print_page(page: RenderableType) -> None:
     """Tables and lines for people, on stdout: as wide as the window, or, into a pipe or file, as wide as they need."""
-    out.print(page, width=None if out.is_terminal else PAGE_WIDTH)
+    # not `width` of `print`, which is no more than that of the console
+    console = out if out.is_terminal else Console(file=out.file, highlight=False, width=PAGE_WIDTH)
+    console.print(page)
 
 
 def print_json(document: Any) -> None:

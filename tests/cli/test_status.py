@@ -32,11 +32,6 @@ ILL = joined(
 )  # fmt: skip
 
 
-@pytest.fixture(autouse=True)
-def _wide(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COLUMNS", "200")
-
-
 def served(system: SystemState) -> Service:
     return Service(200, msgspec.to_builtins(system, str_keys=True))
 
