@@ -6,7 +6,8 @@ import re
 import subprocess
 import sys
 import venv
-from importlib.metadata import Distribution, distribution
+import zipfile
+from importlib.metadata import Distribution, PathDistribution, distribution
 from pathlib import Path
 
 from packaging.requirements import Requirement
@@ -45,9 +46,8 @@ def environment(folder: Path, wheel: Path) -> Path:
     """
     venv.create(folder, with_pip=False)
     (packages,) = folder.glob("lib/python*/site-packages")
-    for needed in closure(["metrics-app[server]"]).values():
-        if needed.name != "metrics-app":
-            link(needed, packages)
+    for needed in closure(declared(wheel, "server")).values():
+        link(needed, packages)
     run(
         sys.executable,
         "-m",
@@ -60,6 +60,13 @@ def environment(folder: Path, wheel: Path) -> Path:
         wheel,
     )
     return folder / "bin"
+
+
+def declared(wheel: Path, extra: str) -> list[str]:
+    """What a wheel requires, with one of its extras: read in the wheel, whatever is installed here."""
+    (folder,) = (one for one in zipfile.Path(wheel).iterdir() if one.name.endswith(".dist-info"))
+    requires = PathDistribution(folder).requires
+    return [need for need in requires or () if _applies(Requirement(need), {extra})]
 
 
 def link(needed: Distribution, packages: Path) -> None:
