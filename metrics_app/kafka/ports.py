@@ -6,10 +6,10 @@ Called by `cluster`, `embedded`, `storage`, `cli.stages` and `verify.private_up`
 from __future__ import annotations
 
 import io
+import random
 import socket
 import struct
-from collections.abc import Container
-from contextlib import ExitStack
+from collections.abc import Container, Iterator
 from typing import NamedTuple
 
 from aiokafka.protocol.api import RequestHeader_v1
@@ -18,6 +18,7 @@ from aiokafka.protocol.metadata import MetadataRequest_v2, MetadataResponse_v2
 HOST = "127.0.0.1"
 PROBE_TIMEOUT_S = 2.0
 PORTS_TRIED = 100
+OF_SERVERS = range(10_000, 32_768)  # Linux gives clients those from 32,768 on
 MAX_REPLY_BYTES = 1 << 20  # anything may listen on a port
 
 
@@ -77,17 +78,23 @@ def _may_use(port: int, avoid: Container[int]) -> bool:
 
 
 def free_port() -> int:
-    """A port of the loopback address nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port of the loopback address nobody listens on now, below those that the kernel gives to clients.
+
+    One of theirs could be a client's own before a server listens there.
+    """
+    return next(port for port in _at_random() if is_free(port))
 
 
 def free_ports(count: int) -> list[int]:
     """So many ports of the loopback address nobody listens on now, all different."""
-    with ExitStack() as held:
-        probes = [held.enter_context(socket.socket()) for _ in range(count)]
-        for probe in probes:
-            probe.bind((HOST, 0))
-        return [probe.getsockname()[1] for probe in probes]
+    found: set[int] = set()
+    while len(found) < count:
+        found.add(free_port())
+    return list(found)
+
+
+def _at_random() -> Iterator[int]:
+    """Ports for servers, as no two processes that look at the same time choose them."""
+    chosen = random.SystemRandom()
+    while True:
+        yield chosen.choice(OF_SERVERS)

@@ -14,6 +14,7 @@ from metrics_app.collector.otlp import PATHS as OTLP_PATHS
 from metrics_app.errors import InvalidQueryError
 from metrics_app.http.health import OPENAPI, PATHS, register_health
 from metrics_app.http.problems import HEADERS, PROBLEM, Health, finished
+from metrics_app.kafka.ports import free_port
 from metrics_app.query import views as query
 from metrics_app.query.federated import PATH as FEDERATE_PATH
 from metrics_app.query.keys import PATH as KEYS_PATH
@@ -24,7 +25,7 @@ from metrics_app.wire.bodies import BodyLimits, parse
 from metrics_app.wire.chunk import VALUE_MAX
 from metrics_app.wire.gathering import LISTED
 from metrics_app.wire.metric_key import MAX_KEY_BYTES
-from tests.query.fakes import HOUR, ask, free_port, row, web_app, worker
+from tests.query.fakes import HOUR, ask, row, web_app, worker
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from metrics_app.kafka.ports import PORTS_TRIED, broker_at, free_from, free_port, is_free
+from metrics_app.kafka.ports import PORTS_TRIED, broker_at, free_from, free_port, free_ports, is_free
 
 
 def test_a_port_is_free_unless_somebody_listens_there_or_there_is_no_such_port() -> None:
@@ -33,6 +33,12 @@ def test_ports_in_a_row_do_not_span_a_taken_one() -> None:
         found = free_from(first, 3)
     assert found is not None
     assert found >= first + 3
+
+
+def test_free_ports_are_all_different_and_none_that_a_client_may_be_given() -> None:
+    found = free_ports(50)
+    assert len({*found}) == 50
+    assert all(is_free(port) and 10_000 <= port < 32_768 for port in found)
 
 
 def test_there_may_be_none() -> None:

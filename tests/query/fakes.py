@@ -23,6 +23,7 @@ from metrics_app.holdings import ACTIVE, STANDBY, FoundRow, Glance, Glances, Loo
 from metrics_app.http import tls
 from metrics_app.http.access import Access
 from metrics_app.http.problems import Gate, problem_middleware
+from metrics_app.kafka.ports import free_port
 from metrics_app.query import hours, views
 from metrics_app.query.reading import LongQuestions
 from metrics_app.query.routing import Router
@@ -199,12 +200,6 @@ def web_app(
         web_router_enabled=False,
         web_application_options={"middlewares": [problem_middleware(telemetry, gate)]},
     )
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
 
 
 def closed_url() -> str:

@@ -20,9 +20,10 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from metrics_app.holdings import ACTIVE, Loss
 from metrics_app.http.tokens import new_token
+from metrics_app.kafka.ports import free_port
 from metrics_app.query import hours
 
-from .fakes import HOUR, Worker, ask, free_port, row, worker
+from .fakes import HOUR, Worker, ask, row, worker
 
 AT_S = hours.start(HOUR + 1).timestamp() + 1234
 HOSTILE = 'a"b\\{x="1"}'
