@@ -4,8 +4,8 @@ Called by Faust's own command line.
 """
 
 from metrics_app.app import create_app
+from metrics_app.configuration import load
 from metrics_app.kafka import belonging
-from metrics_app.settings import load
 
 settings = load()
 belonging.guard(settings)

@@ -18,7 +18,8 @@ ALLOWED = {
     "credentials": set(),
     "errors": set(),
     "process": set(),
-    "settings": {"accepted", "errors"},
+    "settings": {"accepted"},
+    "configuration": {"errors", "settings"},
     "telemetry": set(),
     "turns": set(),
     "clocks": {"telemetry"},
@@ -39,7 +40,7 @@ ALLOWED = {
     "system": {"errors", "holdings", "http", "settings", "telemetry"},
     "app": VOCABULARY | {"aggregator", "collector", "faust_runtime", "http", "kafka", "query", "system", "ui"},
     "serving": {"app", "errors", "kafka", "logs", "process", "settings"},
-    "worker": {"app", "kafka", "settings"},
+    "worker": {"app", "configuration", "kafka"},
 }
 
 

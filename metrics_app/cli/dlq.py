@@ -66,12 +66,12 @@ def replay(
 
 def where_kafka_is() -> Settings:
     """Our settings, with the Kafka that `up` started in the data folder unless METRICS_KAFKA names one."""
-    from metrics_app import settings
+    from metrics_app import configuration
     from metrics_app.kafka.storage import found_in
 
-    ours = settings.load()
+    ours = configuration.load()
     addresses = [address for storage in found_in(ours.data_dir) if (address := storage.address())]
-    if not addresses or settings.origins()["kafka"] != "default":
+    if not addresses or configuration.origins()["kafka"] != "default":
         say(f"asking Kafka at {ours.kafka}")
         return ours
     kafka = ",".join(address.bootstrap for address in addresses)

@@ -88,7 +88,7 @@ def drill(
 
     The last line is `sent N counted N lost 0 double 0`. Exit code 1 when it is not, or when anything is wrong.
     """
-    from metrics_app import settings
+    from metrics_app import configuration
     from metrics_app.verify.drill_report import pretty, report
     from metrics_app.verify.private_up import PrivateUp
 
@@ -102,7 +102,7 @@ def drill(
     seed = random.randrange(1 << 30) if seed is None else seed
     with ExitStack() as stack:
         private = stack.enter_context(PrivateUp(FRESH_WORKERS, brokers)) if fresh else None
-        folder = private.folder if private else settings.load(data_dir=data_dir).data_dir
+        folder = private.folder if private else configuration.load(data_dir=data_dir).data_dir
         scene = find(folder, chosen, tuple(url or ()), is_explicit=faults is not None)
         plan = _plan(scene, rate, keys, seed, NO_CREDENTIALS if fresh else shown(token_file))
         _confirm(scene, plan, yes)

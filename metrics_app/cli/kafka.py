@@ -38,12 +38,12 @@ def kafka(
 
     Needs no Java: the first start downloads 45 MB of jars, checked against their sha256. Ctrl-C stops it cleanly.
     """
-    from metrics_app import settings
+    from metrics_app import configuration
     from metrics_app.errors import BrokerDiedError
     from metrics_app.kafka.embedded import DEFAULT_PORT, EmbeddedKafka
     from metrics_app.kafka.properties import Member
 
-    folder = settings.load(data_dir=data_dir).data_dir
+    folder = configuration.load(data_dir=data_dir).data_dir
     folder = folder if data_dir else folder / "kafka"
     member = Member(node, tuple(controller_port), cluster_id)
     broker = EmbeddedKafka(folder, port, avoid=avoid, heap_mb=heap_mb, member=member)

@@ -33,11 +33,11 @@ def serve_role(
     # read when numpy comes in: its threads would only wait for each other with products as small as ours
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
-    from metrics_app import settings
+    from metrics_app import configuration
     from metrics_app.app import create_app  # takes a second: only here
     from metrics_app.serving import serve
 
-    effective = settings.load(port=port, host=host, data_dir=data_dir)
+    effective = configuration.load(port=port, host=host, data_dir=data_dir)
     serve(create_app(effective, role), effective)
 
 

@@ -66,14 +66,15 @@ def settings(
 
 
 def effective_rows(**overrides: Any) -> list[SettingRow]:
-    """All settings in the order of their class; raises SettingsError like `settings.load`."""
-    from metrics_app import settings as source
+    """All settings in the order of their class; raises SettingsError like `configuration.load`."""
+    from metrics_app import configuration
+    from metrics_app.settings import Settings
 
-    effective = source.load(**overrides)
-    origins = source.origins(**overrides)
+    effective = configuration.load(**overrides)
+    origins = configuration.origins(**overrides)
     return [
         SettingRow(_variable(name), _shown(getattr(effective, name)), origins[name], field.description or "")
-        for name, field in source.Settings.model_fields.items()
+        for name, field in Settings.model_fields.items()
     ]
 
 

@@ -61,15 +61,15 @@ def up(
 
     Logs are in <data-dir>/logs, process ids in <data-dir>/run.
     """
-    from metrics_app import settings
+    from metrics_app import configuration
     from metrics_app.cli.stages import plan
     from metrics_app.http.access import check_settings
     from metrics_app.kafka import jars
     from metrics_app.kafka.durability import SAFE_REPLICATION
 
-    effective = _with_secret(settings.load(port=port, data_dir=data_dir, host=host))
+    effective = _with_secret(configuration.load(port=port, data_dir=data_dir, host=host))
     check_settings(effective, "all")
-    origins = settings.origins()
+    origins = configuration.origins()
     embedded = origins["kafka"] == "default"
     if origins["replication"] == "default" and embedded:
         effective = effective.model_copy(update={"replication": min(brokers, SAFE_REPLICATION)})

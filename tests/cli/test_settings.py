@@ -8,7 +8,8 @@ from typer.testing import CliRunner
 
 from metrics_app.cli.main import app
 from metrics_app.cli.settings import MASK, reference
-from metrics_app.settings import Settings, load, origins
+from metrics_app.configuration import load, origins
+from metrics_app.settings import Settings
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "settings.md"
 runner = CliRunner()

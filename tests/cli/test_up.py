@@ -25,12 +25,12 @@ from metrics_app.cli.child import Program
 from metrics_app.cli.main import app
 from metrics_app.cli.stages import answers, base_url, plan
 from metrics_app.cli.supervisor import sole_use
+from metrics_app.configuration import load
 from metrics_app.errors import SettingsError
 from metrics_app.kafka.belonging import note, noted
 from metrics_app.kafka.embedded import EmbeddedKafka
 from metrics_app.kafka.ports import is_free
 from metrics_app.kafka.storage import Storage
-from metrics_app.settings import load
 
 runner = CliRunner()
 NOTHING: Mapping[str, str] = {}

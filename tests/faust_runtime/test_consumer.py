@@ -12,9 +12,10 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.structs import ConsumerRecord
 
 from metrics_app.app import create_app
+from metrics_app.configuration import load
 from metrics_app.faust_runtime.consumer import FETCH_WAIT_MS, RUN_BYTES, RunConsumer, runs
 from metrics_app.kafka import connections
-from metrics_app.settings import Settings, load
+from metrics_app.settings import Settings
 from metrics_app.wire import record as wire
 from metrics_app.wire.chunk import Chunk
 from tests.conftest import MakeSettings

@@ -14,11 +14,11 @@ import pytest
 from aiohttp import web
 
 from metrics_app.collector.views import SampleIntake
+from metrics_app.configuration import load
 from metrics_app.faust_runtime.web_server import BoundedSite
 from metrics_app.http import tls
 from metrics_app.http.problems import HANDLER_ARGS, problem_middleware
 from metrics_app.kafka.ports import free_port
-from metrics_app.settings import load
 from metrics_app.telemetry import Telemetry
 from tests import certificates
 from tests.collector.fakes import FakeSink

@@ -12,8 +12,8 @@ from faust.transport.consumer import Fetcher
 from faust.types import TP
 
 from metrics_app.app import create_app
+from metrics_app.configuration import load
 from metrics_app.faust_runtime.consumer import RunConsumer
-from metrics_app.settings import load
 
 SAMPLES = TP("samples", 0)
 Step = int | Callable[[], Any]

@@ -17,6 +17,7 @@ from pydantic import SecretStr
 
 from metrics_app.collector import views
 from metrics_app.collector.views import SampleIntake, add_lane
+from metrics_app.configuration import load
 from metrics_app.errors import OverloadedError
 from metrics_app.faust_runtime import connection, small_requests
 from metrics_app.faust_runtime.small_requests import NOT_PLAIN, ROUTES, SmallRoute, plain_head
@@ -25,7 +26,7 @@ from metrics_app.http.access import Access
 from metrics_app.http.problems import HANDLER_ARGS, answering, problem_middleware
 from metrics_app.http.tokens import new_token
 from metrics_app.kafka.ports import free_port
-from metrics_app.settings import Settings, load
+from metrics_app.settings import Settings
 from metrics_app.telemetry import Telemetry
 from tests.collector.fakes import FakeSink, until
 

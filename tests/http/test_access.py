@@ -14,13 +14,13 @@ from typing import Any
 import pytest
 import urllib3
 
+from metrics_app.configuration import load
 from metrics_app.errors import SettingsError
 from metrics_app.http.access import check_settings
 from metrics_app.http.hosts import Hosts
 from metrics_app.http.problems import HEADERS, PROBLEM
 from metrics_app.http.tokens import Caller, Tokens, new_token
 from metrics_app.kafka.ports import free_port
-from metrics_app.settings import load
 from tests.collector.fakes import Collector, FakeSink, collector
 from tests.conftest import MakeSettings
 from tests.faults.process import Process

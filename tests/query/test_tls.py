@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from aiohttp import ClientError
 
+from metrics_app.configuration import load
 from metrics_app.errors import SettingsError
 from metrics_app.http import tls
-from metrics_app.settings import load
 from tests import certificates
 
 from .fakes import PATH, ask, row, worker

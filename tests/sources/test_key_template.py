@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
+from metrics_app.configuration import load
 from metrics_app.errors import SettingsError
-from metrics_app.settings import load
 from metrics_app.sources.key_template import KeyTemplate, MissingNameError
 
 KNOWN = {"service.name": "shop", "name": "GET /", "empty": "", "braces": "{x}"}
