@@ -31,7 +31,7 @@ class Span(NamedTuple):
 
     Attributes:
         kind: in lower case: internal, server, client, producer, consumer; empty when it does not say.
-        start_ns, end_ns: epoch nanoseconds.
+        start_ns, end_ns: epoch nanoseconds; not above 0 when it does not say.
         failed: whether its status is an error.
         attributes: of the span, else of its resource; those that the template names.
     """
@@ -107,12 +107,14 @@ def _group(span: Span, rules: SpanRules, parts: BodyParts, groups: Groups) -> No
 def _key_of(span: Span, template: KeyTemplate) -> str:
     status = ERROR if span.failed else OK
     try:
-        return template.filled({NAME: span.name, KIND: span.kind, STATUS: status, **span.attributes})
+        return template.filled({**span.attributes, NAME: span.name, KIND: span.kind, STATUS: status})
     except MissingNameError as error:
         raise UnusableSpanError("key", str(error)) from None
 
 
 def _value_of(span: Span, unit_ns: int) -> float:
+    if span.start_ns <= 0:  # an absent one is 0, and would count from 1970
+        raise UnusableSpanError("value", "duration: expected the time of the start, which the span does not tell")
     if not 0 <= span.end_ns - span.start_ns <= VALUE_MAX * unit_ns:
         taken = f"{span.start_ns} to {span.end_ns}"
         raise UnusableSpanError("value", f"duration: expected an end at or after the start, in range, got {taken}")

@@ -25,6 +25,7 @@ TIMINGS = (b"ms", b"h", b"d")
 OTHERS = (b"c", b"g", b"s", b"m", b"kv")
 NOT_METRICS = (b"_e{", b"_sc|")
 NAME = "name"
+REMEMBERED_BYTES = 512  # of tags; longer ones are read each time, so that what is remembered takes a few MiB at most
 
 
 class Timing(NamedTuple):
@@ -58,23 +59,26 @@ def _line(line: bytes, template: KeyTemplate) -> Timing | UnusableLine | None:
     texts = given.split(b":")
     if len(parts) > 1 and any(part.startswith(b"@") and _rate(part) != 1.0 for part in parts[1:]):
         return UnusableLine("sample-rate", len(texts))
-    values = _values(texts)
+    values = None if b"_" in given else _values(texts)  # Python reads 1_0 as 10
     if values is None:
         return UnusableLine("value", len(texts))
+    more = b"|".join(parts[1:])
     try:
-        return Timing(_key(template, name, b"|".join(parts[1:])), values)
+        return Timing((_known_key if len(more) <= REMEMBERED_BYTES else _key)(template, name, more), values)
     except (MissingNameError, ValueError):
         return UnusableLine("key", len(texts))
 
 
-@lru_cache(1 << 14)
 def _key(template: KeyTemplate, name: bytes, more: bytes) -> bytes:
-    """The key of a name and what follows the kind; clients repeat theirs.
+    """The key of a name and what follows the kind.
 
     Raises:
         ValueError: it is none, or a tag is missing.
     """
-    return key_bytes(template.filled({NAME: name.decode(), **_tags(more.split(b"|"))}))
+    return key_bytes(template.filled({**_tags(more.split(b"|")), NAME: name.decode()}))
+
+
+_known_key = lru_cache(1 << 14)(_key)  # clients repeat theirs
 
 
 def _rate(part: bytes) -> float:

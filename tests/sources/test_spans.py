@@ -67,8 +67,10 @@ def test_other_kinds_are_left_out_without_a_word(kind: str) -> None:
     ("change", "reason"),
     [
         ({"start_ns": END_NS + 1}, "value"),
-        ({"start_ns": -1, "end_ns": -1}, "timestamp"),
-        ({"start_ns": 0, "end_ns": 0}, "timestamp"),
+        ({"start_ns": -1}, "value"),
+        ({"start_ns": 0}, "value"),
+        ({"end_ns": 0}, "value"),
+        ({"start_ns": 1, "end_ns": 1}, "timestamp"),
         ({"start_ns": END_NS + 10**13, "end_ns": END_NS + 10**13}, "timestamp"),
         ({"trace": b""}, "id"),
         ({"trace": bytes(16)}, "id"),
@@ -100,6 +102,12 @@ def test_a_template_may_tell_kind_and_status() -> None:
     rules = RULES._replace(template=KeyTemplate.of("{kind} {status} {name}"))
     parsed = taken(SPAN, SPAN._replace(failed=True), rules=rules)
     assert [chunk.key for chunk in parsed.chunks] == [b"server ok GET /a", b"server error GET /a"]
+
+
+def test_attributes_do_not_stand_in_for_what_a_span_is() -> None:
+    rules = RULES._replace(template=KeyTemplate.of("{kind} {status} {name}"))
+    (chunk,) = taken(SPAN._replace(attributes={"kind": "x", "status": "404", "name": "pool"}), rules=rules).chunks
+    assert chunk.key == b"server ok GET /a"
 
 
 @pytest.mark.parametrize(("unit", "value"), [("ns", 1_500_000.0), ("us", 1500.0), ("s", 0.0015)])

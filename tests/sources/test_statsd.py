@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -47,6 +49,7 @@ def test_what_is_no_timing_is_left_out_without_a_word(line: bytes) -> None:
         (b"a:1e99|ms", "value", 1),
         (b"a:inf|ms", "value", 1),
         (b"a:|ms", "value", 1),
+        (b"a_b:1_0|ms", "value", 1),
         (b"a:1", "form", 1),
         (b"a|ms", "form", 1),
         (b":1|ms", "form", 1),
@@ -72,6 +75,21 @@ def test_tags_may_be_parts_of_the_key() -> None:
     assert list(lines(b"pay:1|ms|#service:", TAGGED)) == [Timing(b"service/pay", [1.0])]
     assert list(lines(b"pay:1|ms|#env:prod", TAGGED)) == [UnusableLine("key")]
     assert list(lines(b"pay:1|ms|#\xff", TAGGED)) == [UnusableLine("key")]
+
+
+def test_a_tag_called_name_does_not_stand_in_for_the_name() -> None:
+    assert list(lines(b"pay:1|ms|#name:login,service:shop", TAGGED)) == [Timing(b"shop/pay", [1.0])]
+    assert list(lines(b"pay:1|ms|#name:login", NAME)) == [Timing(b"pay", [1.0])]
+
+
+def test_long_tags_are_not_remembered() -> None:
+    tracemalloc.start()
+    try:
+        for number in range(200):
+            assert len([*lines(b"pay:1|ms|#a:%b%d" % (b"t" * 50_000, number), NAME)]) == 1
+        assert tracemalloc.get_traced_memory()[0] < 1 << 20
+    finally:
+        tracemalloc.stop()
 
 
 @given(
