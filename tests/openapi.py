@@ -10,7 +10,7 @@ import json
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 from msgspec import defstruct
@@ -19,10 +19,12 @@ from metrics_app.settings import Settings
 from metrics_app.stats.scale6 import END_BUCKET, FIRST_BUCKET
 from metrics_app.system.capacity import Capacity
 from metrics_app.system.condition import SystemState
+from metrics_app.wire.chunk import FIRST_MAX
 from metrics_app.wire.columnar_body import Columnar, HistogramBody, SeriesBody
 from metrics_app.wire.gathering import LISTED
-from metrics_app.wire.json_body import Pair, Sample, Timestamp, Value
+from metrics_app.wire.json_body import Id, Pair, Sample, Timestamp, Value
 from metrics_app.wire.metric_key import MAX_KEY_BYTES
+from metrics_app.wire.msgpack_table import TableBody
 
 ROOT = Path(__file__).parent.parent
 DOCUMENT = ROOT / "metrics_app" / "http" / "openapi.json"
@@ -35,10 +37,22 @@ DECODED: dict[tuple[type, str], Any] = {
     (SeriesBody, "values"): list[Value],
     (SeriesBody, "histogram"): HistogramBody,
     (Columnar, "series"): list[dict[str, Any]],
+    (TableBody, "keys"): list[str],
+    (TableBody, "values"): list[Value],
+    (TableBody, "index"): list[Annotated[int, msgspec.Meta(ge=0)]] | None,
+    (TableBody, "timestamps"): list[float | None] | None,
+    (TableBody, "ids"): list[Id] | None,
+    (TableBody, "numbers"): list[Annotated[int, msgspec.Meta(ge=0, le=FIRST_MAX)]] | None,
 }
 # a member that is a part of its own: what it is decoded as, and the part
 PARTS: dict[str, Any] = {"Value": Value, "Timestamp": Timestamp, "Histogram": HistogramBody}
-BODIES: dict[str, type] = {"Sample": Sample, "Series": SeriesBody, "Columns": Columnar, "Histogram": HistogramBody}
+BODIES: dict[str, type] = {
+    "Sample": Sample,
+    "Series": SeriesBody,
+    "Columns": Columnar,
+    "Histogram": HistogramBody,
+    "Table": TableBody,
+}
 KEPT = ("description", "example", "examples")
 
 

@@ -10,7 +10,7 @@ import zlib
 from collections.abc import Callable
 
 from metrics_app.errors import BodyTooLargeError, InvalidBodyError, UnsupportedTypeError
-from metrics_app.wire import columnar_body, json_body
+from metrics_app.wire import columnar_body, json_body, msgpack_table, table_rows
 from metrics_app.wire.gathering import EXPECTED, WHITESPACE, BodyLimits, BodyParts, Parsed, Rejection, Steps, shown
 
 __all__ = ["BodyLimits", "BodyParts", "Parsed", "Rejection", "Steps", "inflate", "lone_sample", "parse", "parsing"]
@@ -85,6 +85,12 @@ def _read_json(body: bytes, gathering: BodyParts) -> Steps:
     return columnar_body.read_json(body, gathering) if is_columnar else json_body.read(body, gathering)
 
 
+def _read_msgpack(body: bytes, gathering: BodyParts) -> Steps:
+    if msgpack_table.is_table(body):
+        return table_rows.gather(msgpack_table.read(body, gathering), gathering)
+    return columnar_body.read_msgpack(body, gathering)
+
+
 # what `curl -d` sends without a header is taken as JSON too
 _READERS: dict[str, Callable[[bytes, BodyParts], Steps]] = {
     "": _read_json,
@@ -92,8 +98,8 @@ _READERS: dict[str, Callable[[bytes, BodyParts], Steps]] = {
     "text/plain": _read_json,
     "application/x-www-form-urlencoded": _read_json,
     LINES: json_body.read_lines,
-    MSGPACK: columnar_body.read_msgpack,
-    "application/x-msgpack": columnar_body.read_msgpack,
+    MSGPACK: _read_msgpack,
+    "application/x-msgpack": _read_msgpack,
 }
 
 

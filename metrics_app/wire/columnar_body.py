@@ -48,6 +48,7 @@ from metrics_app.wire.gathering import (
 )
 from metrics_app.wire.metric_key import key_bytes
 from metrics_app.wire.ownership import FORBIDDEN, forbidden
+from metrics_app.wire.packed_columns import array_size, is_bytes, number_bytes
 
 EXPECTED = 'expected {"sender":"<uuid>","series":[{"key","hour","first","values" or "histogram"}]}'
 
@@ -55,11 +56,8 @@ EXPECTED = 'expected {"sender":"<uuid>","series":[{"key","hour","first","values"
 # The client's requests, of at most 50,000 items and 512 KB, stay below the limit with it.
 HISTOGRAM_ITEMS = 6
 
-_BIN = (0xC4, 0xC5, 0xC6)  # MessagePack's first byte of bytes with 8, 16, 32 bit length
-_ARRAY_SIZES = {0xDC: 2, 0xDD: 4}  # bytes of length after the first byte of its longer arrays
 _JSON_FLOATS = json.Decoder(list[float])
 _MSGPACK_FLOATS = msgpack.Decoder(list[float])
-_MSGPACK_BYTES = msgpack.Decoder(bytes)
 _JSON_SERIES = json.Decoder(list[Raw])
 _MSGPACK_SERIES = msgpack.Decoder(list[Raw])
 
@@ -178,14 +176,12 @@ def _json_values(raw: Raw, gathering: BodyParts) -> bytes:
 
 
 def _msgpack_values(raw: Raw, gathering: BodyParts) -> bytes:
-    if memoryview(raw)[0] in _BIN:
-        block = _MSGPACK_BYTES.decode(raw)
-        if len(block) % VALUE_BYTES:
-            raise ValueError(f"values: expected float64 bytes, got {len(block)} bytes, no multiple of {VALUE_BYTES}")
+    if is_bytes(raw):
+        block = number_bytes("values", raw, "<f8")
         gathering.count_in(len(block) // VALUE_BYTES)
         return block
     # counted before they become objects: one byte can be a number, and a number as an object takes 32
-    gathering.count_in(_array_size(raw))
+    gathering.count_in(array_size(raw))
     values = _MSGPACK_FLOATS.decode(raw)
     return pack(f"<{len(values)}d", *values)
 
@@ -198,16 +194,9 @@ def _json_series(raw: Raw, limit: int) -> list[Raw]:
 
 
 def _msgpack_series(raw: Raw, limit: int) -> list[Raw]:
-    if _array_size(raw) > limit:  # one byte can be a series, and looking at millions takes a minute
+    if array_size(raw) > limit:  # one byte can be a series, and looking at millions takes a minute
         raise too_many(limit)
     return _MSGPACK_SERIES.decode(raw)
-
-
-def _array_size(raw: Raw) -> int:
-    """Number of members of a MessagePack array, from its head; undefined for anything else."""
-    packed = memoryview(raw)
-    size = _ARRAY_SIZES.get(packed[0], 0)
-    return int.from_bytes(packed[1 : 1 + size], "big") if size else packed[0] & 0x0F
 
 
 class _Form(NamedTuple):

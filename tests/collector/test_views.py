@@ -59,6 +59,7 @@ async def test_what_curl_sends_without_a_header_is_accepted(running: Collector, 
             msgspec.msgpack.encode({"series": [{"key": "a", "hour": int(time.time() // 3600), "values": [1.0]}]}),
             "application/msgpack",
         ),
+        (msgspec.msgpack.encode({"keys": ["a"], "values": [1.0]}), "application/msgpack"),
     ],
 )
 @pytest.mark.parametrize("zipped", ["", "gzip", "X-GZip"])

@@ -94,7 +94,10 @@ JSON_BODIES = [
 ]
 LINES = b'["a",1]\n\n{"key":"b","value":2}\n["a",null]\n'
 CUT = {"series": [{"key": "a", "hour": HOUR, "values": bytes(12)}]}  # one value and a half
-MSGPACK_BODIES = [msgspec.msgpack.encode(value) for value in (PACKED, ONE, MANY, CUT)]
+TABLE = {"keys": ["a", "größe"], "values": struct.pack("<3d", 1.5, 0, 2), "index": [0, 1, 0]}
+NAMED = TABLE | {"timestamps": [None, HOUR * 3600.0, HOUR * 3600.5], "ids": ["x", None, "y"]}
+COUNTED = TABLE | {"timestamps": [HOUR * 3600.0] * 3, "sender": SENDER, "numbers": struct.pack("<3Q", 0, 7, 1)}
+MSGPACK_BODIES = [msgspec.msgpack.encode(value) for value in (PACKED, ONE, MANY, CUT, TABLE, NAMED, COUNTED)]
 CONTENT_TYPES = ("application/json", "application/x-ndjson", "application/msgpack", "", "text/plain; charset=utf-8")
 # byte 0: content type, whether gzipped, whether the request has an id
 BODIES = [
