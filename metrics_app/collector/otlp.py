@@ -23,6 +23,7 @@ from metrics_app.errors import MetricsError
 from metrics_app.settings import Settings
 from metrics_app.sources import otlp, spans
 from metrics_app.sources.key_template import KeyTemplate
+from metrics_app.sources.otlp_messages import MissingLibraryError
 from metrics_app.wire import bodies
 
 TRACES, METRICS = "/v1/traces", "/v1/metrics"
@@ -91,7 +92,7 @@ class OtlpView:
         form = otlp.form_of(request.headers.get("Content-Type", ""))
         try:
             parsed = await self._intake.taken(request, read)
-        except otlp.MissingLibraryError:
+        except MissingLibraryError:
             raise
         except MetricsError as error:
             refusal = otlp.refused(form, error.status, str(error))
@@ -107,6 +108,9 @@ class OtlpView:
 
 
 def _refuse_points(sent: bytes, content_type: str, parts: bodies.BodyParts) -> bodies.Steps:
-    if points := otlp.points(sent, otlp.form_of(content_type)):
+    points = 0
+    for found in spans.bounded(otlp.points(sent, otlp.form_of(content_type)), parts):
+        points += found
+        yield
+    if points:
         parts.reject(0, "otlp-metrics", NO_METRICS, points)
-    return iter(())

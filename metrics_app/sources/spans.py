@@ -1,6 +1,6 @@
 """Takes the durations of spans as samples. Pure: no protocol, no clock.
 
-Called by `otlp` and `collector.otlp`.
+Called by `otlp`, `otlp_json`, `otlp_protobuf` and `collector.otlp`.
 
 A span is a sample of the moment when it ended. Its id is made of trace and span id, so a span that comes again, from an
 exporter that tries again or from two collectors, counts once.
@@ -10,8 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from struct import pack
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
+from metrics_app.errors import BodyTooLargeError
 from metrics_app.sources.key_template import KeyTemplate, MissingNameError
 from metrics_app.wire.chunk import VALUE_MAX, Chunk
 from metrics_app.wire.gathering import HOUR_S, ITEMS_A_STEP, NO_MORE_ROWS, BodyParts, Steps, shown, why_not_then
@@ -24,6 +25,10 @@ UNITS = {"ns": 1, "us": 1_000, "µs": 1_000, "ms": 1_000_000, "s": NANOS, "min":
 TRACE_BYTES, SPAN_BYTES = 16, 8
 KIND, NAME, STATUS = "kind", "name", "status"  # what a template may name besides attributes
 OK, ERROR = "ok", "error"
+KINDS = ("", "internal", "server", "client", "producer", "consumer")  # by their numbers in OTLP
+MOST_BYTES = 256 << 10  # of a span or resource as it is encoded: what is decoded in one go
+TOO_LARGE = f"span: expected at most {MOST_BYTES:,} bytes"
+STEPS_AN_ITEM = 4  # of METRICS_MAX_ITEMS: resources, scopes and spans that a body may have, whether taken or not
 
 
 class Span(NamedTuple):
@@ -67,19 +72,44 @@ class UnusableSpanError(ValueError):
         self.reason = reason
 
 
+Spans = Iterator[Span | UnusableSpanError | None]  # None: something around the spans, after which others may go on
 Groups = dict[tuple[str, int], tuple[list[float], list[bytes]]]  # values and ids by key and hour
 
 
-def read(spans: Iterable[Span | UnusableSpanError], rules: SpanRules, parts: BodyParts) -> Steps:
+def kind_of(number: int) -> str:
+    """The name of a kind; empty when the number is none."""
+    return KINDS[number] if 0 <= number < len(KINDS) else ""
+
+
+T = TypeVar("T")
+
+
+def bounded(steps: Iterable[T], parts: BodyParts) -> Iterator[T]:
+    """The steps of reading a body, as many as one may take.
+
+    Raises:
+        BodyTooLargeError: it takes more, as one does that has next to nothing in very many parts.
+    """
+    most = STEPS_AN_ITEM * parts.limits.max_items
+    for number, step in enumerate(steps):
+        if number >= most:
+            raise BodyTooLargeError("the number of parts", most, "resources, scopes, items and fields around them")
+        yield step
+
+
+def read(spans: Iterable[Span | UnusableSpanError | None], rules: SpanRules, parts: BodyParts) -> Steps:
     """Gathers the spans that are taken, step by step.
 
     Raises:
         BodyTooLargeError: more spans, or keys and hours, than the limits.
     """
     groups: Groups = {}
-    for index, span in enumerate(spans):
-        if index % ITEMS_A_STEP == ITEMS_A_STEP - 1:
-            yield
+    index = -1
+    for span in bounded(spans, parts):
+        yield
+        if span is None:
+            continue
+        index += 1
         if isinstance(span, Span) and span.kind not in rules.kinds:
             continue
         parts.count_in(1)

@@ -17,6 +17,7 @@ from opentelemetry.proto.collector.trace.v1 import trace_service_pb2 as trace_se
 from metrics_app.collector.publisher import not_kept
 from metrics_app.sources import otlp
 from metrics_app.sources.otlp import JSON, PROTOBUF
+from metrics_app.sources.otlp_messages import MissingLibraryError
 from tests.conftest import MakeSettings
 
 from .fakes import Collector, FakeSink, collector
@@ -206,7 +207,7 @@ async def test_without_the_library_json_works_and_protobuf_is_501(
     running: Collector, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def missing() -> Callable[[], None]:
-        raise otlp.MissingLibraryError
+        raise MissingLibraryError
 
     monkeypatch.setattr(otlp, "messages", missing)
     assert (await post(running, "/v1/traces", spans(1, form=JSON), {"Content-Type": JSON}))[0] == 200

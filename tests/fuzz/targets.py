@@ -150,7 +150,7 @@ def read_spans(data: bytes) -> None:
     form = (otlp.PROTOBUF, otlp.JSON)[(data[0] if data else 0) & 1]
     parts = bodies.BodyParts(NOW_S, LIMITS)
     with suppress(InvalidBodyError):
-        otlp.points(data[1:], form)
+        sum(otlp.points(data[1:], form))
     try:
         for _ in spans.read(otlp.spans(data[1:], form, SPANS.template.names), SPANS, parts):
             pass
