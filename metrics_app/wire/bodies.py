@@ -10,12 +10,13 @@ import zlib
 from collections.abc import Callable
 
 from metrics_app.errors import BodyTooLargeError, InvalidBodyError, UnsupportedTypeError
-from metrics_app.wire import columnar_body, json_body, msgpack_table, table_rows
+from metrics_app.wire import arrow_table, columnar_body, json_body, msgpack_table, table_rows
 from metrics_app.wire.gathering import EXPECTED, WHITESPACE, BodyLimits, BodyParts, Parsed, Rejection, Steps, shown
 
 __all__ = ["BodyLimits", "BodyParts", "Parsed", "Rejection", "Steps", "inflate", "lone_sample", "parse", "parsing"]
 
 JSON, LINES, MSGPACK = "application/json", "application/x-ndjson", "application/msgpack"
+ARROW = "application/vnd.apache.arrow.stream"
 MAX_GZIP_MEMBERS = 100  # each costs a copy of what follows it
 
 _CHARSET = re.compile(r'charset *= *"?([^"; ]+)', re.IGNORECASE)
@@ -91,6 +92,10 @@ def _read_msgpack(body: bytes, gathering: BodyParts) -> Steps:
     return columnar_body.read_msgpack(body, gathering)
 
 
+def _read_arrow(body: bytes, gathering: BodyParts) -> Steps:
+    return table_rows.gather(arrow_table.read(body, gathering), gathering)
+
+
 # what `curl -d` sends without a header is taken as JSON too
 _READERS: dict[str, Callable[[bytes, BodyParts], Steps]] = {
     "": _read_json,
@@ -100,6 +105,7 @@ _READERS: dict[str, Callable[[bytes, BodyParts], Steps]] = {
     LINES: json_body.read_lines,
     MSGPACK: _read_msgpack,
     "application/x-msgpack": _read_msgpack,
+    ARROW: _read_arrow,
 }
 
 
@@ -108,7 +114,9 @@ def _reader(content_type: str) -> Callable[[bytes, BodyParts], Steps]:
     reader = _READERS.get(name.strip().lower())
     if reader is None:
         name = shown(name.strip())
-        raise UnsupportedTypeError(f"content type {name!r} is not taken; expected {JSON}, {LINES} or {MSGPACK}")
+        raise UnsupportedTypeError(
+            f"content type {name!r} is not taken; expected {JSON}, {LINES}, {MSGPACK} or {ARROW}"
+        )
     charset = _CHARSET.search(parameters)
     if charset and charset[1].lower() not in ("utf-8", "utf8", "us-ascii"):
         raise UnsupportedTypeError(f"charset {shown(charset[1])!r} is not taken; expected utf-8")

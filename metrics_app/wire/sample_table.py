@@ -1,6 +1,6 @@
 """Samples as columns, for bodies of many different keys: each key once, then a value a row and what is known of it.
 
-Called by `msgpack_table` and `table_rows`.
+Called by `arrow_table`, `msgpack_table` and `table_rows`.
 """
 
 from __future__ import annotations

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
+import pyarrow as pa
 
 from metrics_app.aggregator import row as rows
 from metrics_app.aggregator.ranges import WHOLE, Ranges
@@ -27,6 +28,7 @@ from metrics_app.holdings import Loss
 from metrics_app.stats import codec
 from metrics_app.stats.summary import HourlySummary
 from metrics_app.wire import record
+from metrics_app.wire.bodies import ARROW
 from metrics_app.wire.chunk import Chunk
 
 HOUR = 498_740
@@ -98,12 +100,39 @@ TABLE = {"keys": ["a", "größe"], "values": struct.pack("<3d", 1.5, 0, 2), "ind
 NAMED = TABLE | {"timestamps": [None, HOUR * 3600.0, HOUR * 3600.5], "ids": ["x", None, "y"]}
 COUNTED = TABLE | {"timestamps": [HOUR * 3600.0] * 3, "sender": SENDER, "numbers": struct.pack("<3Q", 0, 7, 1)}
 MSGPACK_BODIES = [msgspec.msgpack.encode(value) for value in (PACKED, ONE, MANY, CUT, TABLE, NAMED, COUNTED)]
-CONTENT_TYPES = ("application/json", "application/x-ndjson", "application/msgpack", "", "text/plain; charset=utf-8")
+CONTENT_TYPES = (
+    "application/json",
+    "application/x-ndjson",
+    "application/msgpack",
+    "",
+    "text/plain; charset=utf-8",
+    ARROW,
+)
+
+
+def _stream(**columns: pa.Array) -> bytes:
+    table, out = (
+        pa.table(columns).replace_schema_metadata({"sender": str(SENDER)} if "number" in columns else {}),
+        pa.BufferOutputStream(),
+    )
+    with pa.ipc.new_stream(out, table.schema) as writer:
+        writer.write_table(table)
+    return bytes(out.getvalue().to_pybytes())
+
+
+_KEYS, _VALUES, _IDS = pa.array(["a", "größe", "a"]), pa.array([1.5, None, 2.0]), pa.array(["x", None, "y"])
+_TIMES = pa.array([HOUR * 3600] * 3).cast(pa.timestamp("s", tz="UTC"))
+STREAMS = [
+    _stream(key=_KEYS, value=_VALUES),
+    _stream(key=_KEYS.dictionary_encode(), value=_VALUES, timestamp=_TIMES, id=_IDS),
+    _stream(key=_KEYS, value=_VALUES, timestamp=_TIMES, number=pa.array([0, 0, 1])),
+]
 # byte 0: content type, whether gzipped, whether the request has an id
 BODIES = [
     *(bytes([0]) + body for body in JSON_BODIES),
     bytes([1]) + LINES,
     *(bytes([2]) + body for body in MSGPACK_BODIES),
+    *(bytes([5]) + body for body in STREAMS),
     *(bytes([0 | 16]) + body for body in JSON_BODIES),
     bytes([0 | 8]) + gzip.compress(JSON_BODIES[0], mtime=0),
     bytes([1 | 8]) + gzip.compress(LINES[:8], mtime=0) + gzip.compress(LINES[8:], mtime=0),

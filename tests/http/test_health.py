@@ -21,7 +21,7 @@ from metrics_app.query.keys import PATH as KEYS_PATH
 from metrics_app.stats.summary import parse_stat
 from metrics_app.system.views import PATHS as SYSTEM_PATHS
 from metrics_app.telemetry import Telemetry
-from metrics_app.wire.bodies import BodyLimits, parse
+from metrics_app.wire.bodies import ARROW, MSGPACK, BodyLimits, parse
 from metrics_app.wire.chunk import VALUE_MAX
 from metrics_app.wire.gathering import LISTED
 from metrics_app.wire.metric_key import MAX_KEY_BYTES
@@ -183,7 +183,7 @@ def test_described_bodies_are_taken(description: Any) -> None:
     for content_type, text in bodies:
         parsed = parse(text.encode(), content_type, 1795464060.0, limits)
         assert (parsed.accepted > 0, parsed.rejected) == (True, [])
-    assert set(content) == {name for name, _ in bodies} | {"application/msgpack"}
+    assert set(content) == {name for name, _ in bodies} | {MSGPACK, ARROW}
 
 
 def test_described_limits_are_the_ones_kept(description: Any) -> None:
