@@ -13,6 +13,7 @@ import asyncio
 import logging
 import math
 import ssl
+from functools import partial
 from importlib.metadata import version
 from itertools import chain
 from typing import Any, Literal
@@ -160,9 +161,8 @@ def create_app(settings: Settings, role: Role) -> MetricsApp:
         publisher, intake = collector.register(app, settings, telemetry, app.health, access, watch.problem)
         otlp.register(app, settings, intake)
         if settings.statsd:
-            app.before_kafka.append(
-                StatsdListener(settings, telemetry, publisher)
-            )  # it stops before the publisher does
+            listener = StatsdListener(settings, telemetry, publisher, partial(intake.admission, "statsd"))
+            app.before_kafka.append(listener)  # it stops before the publisher does
         app.health.checks["kafka"] = publisher.problem  # it knows more than the gate: also outages after the start
         app.before_kafka.append(publisher)
     if role == "collector":

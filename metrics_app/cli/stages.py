@@ -53,6 +53,8 @@ def worker(settings: Settings, folder: Path, i: int, workers: int, kafka: Sequen
     command = (*OURSELVES, "all", "--host", settings.host, "--port", str(port), "--data-dir", str(folder / name))
     # one URL for all of them would send every query to one
     common = {"METRICS_ADVERTISED_URL": ""} if workers > 1 else {}
+    if i:
+        common["METRICS_STATSD"] = ""  # one of them has the socket
     if secret := settings.cluster_token.get_secret_value():
         common["METRICS_CLUSTER_TOKEN"] = secret
 

@@ -19,18 +19,20 @@ import struct
 import time
 from array import array
 from collections import defaultdict
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 import mode
 
-from metrics_app.collector.views import Sink
+from metrics_app.collector.senders import Admits
+from metrics_app.collector.views import BYTES_A_VALUE, Sink
 from metrics_app.errors import OverloadedError, SettingsError
 from metrics_app.settings import Settings
 from metrics_app.sources import statsd
 from metrics_app.sources.key_template import KeyTemplate
 from metrics_app.telemetry import Telemetry
-from metrics_app.wire.chunk import Chunk
+from metrics_app.wire.chunk import VALUE_BYTES, Chunk
 
 logger = logging.getLogger(__name__)
 
@@ -47,14 +49,21 @@ SAY_AGAIN_S = 60.0
 class StatsdListener(mode.Service):
     """The socket of one collector.
 
+    Args:
+        admission: at a time, tells of each key and hour whether values for it are taken.
+
     Attributes:
         address: where it listens, as METRICS_STATSD has it; the port is filled in when it was 0.
     """
 
-    def __init__(self, settings: Settings, telemetry: Telemetry, sink: Sink) -> None:
+    def __init__(
+        self, settings: Settings, telemetry: Telemetry, sink: Sink, admission: Callable[[float], Admits]
+    ) -> None:
         super().__init__()
         self._telemetry = telemetry
         self._sink = sink
+        self._admission = admission
+        self._chunk_bytes = VALUE_BYTES * max(1, settings.max_record_bytes // BYTES_A_VALUE)
         self._template = KeyTemplate.of(settings.statsd_key)
         self._waiting: defaultdict[bytes, array[float]] = defaultdict(lambda: array("d"))
         self._values = 0
@@ -66,7 +75,8 @@ class StatsdListener(mode.Service):
     async def on_start(self) -> None:
         """Begins to read."""
         if self._socket.family != socket.AF_UNIX:
-            self.address = f"udp://{self._socket.getsockname()[0]}:{self._socket.getsockname()[1]}"
+            host, port = self._socket.getsockname()[:2]
+            self.address = f"udp://[{host}]:{port}" if ":" in host else f"udp://{host}:{port}"
         asyncio.get_running_loop().add_reader(self._socket, self._read)
         logger.info("statsd: listening on %s", self.address)
 
@@ -77,21 +87,21 @@ class StatsdListener(mode.Service):
         await self._publish()
 
     def _close(self) -> None:
-        self._socket.close()
-        if self.address.startswith("unix://"):
+        if self.address.startswith("unix://"):  # first: once it is closed another process may have the path
             Path(urlsplit(self.address).path).unlink(missing_ok=True)
+        self._socket.close()
 
     def _read(self) -> None:
         """Takes what has come, a bounded part of it in this turn; the first packet tells what was dropped before it."""
         packets = []
         try:
-            packet, ancillary, _, _ = self._socket.recvmsg(PACKET_BYTES, socket.CMSG_SPACE(4))
+            packet, ancillary, _, _ = self._socket.recvmsg(PACKET_BYTES + 1, socket.CMSG_SPACE(4))
             packets.append(packet)
             for _level, kind, payload in ancillary:
                 if kind == SO_RXQ_OVFL:
                     self._note_dropped(struct.unpack("I", payload)[0])
             while len(packets) < PACKETS_A_TURN:
-                packets.append(self._socket.recv(PACKET_BYTES))
+                packets.append(self._socket.recv(PACKET_BYTES + 1))
         except BlockingIOError:
             pass
         self._telemetry.statsd_packets.inc(len(packets))
@@ -105,7 +115,8 @@ class StatsdListener(mode.Service):
     def _take(self, packets: list[bytes]) -> None:
         received = 0
         for packet in packets:
-            for found in statsd.lines(packet, self._template):
+            whole = len(packet) <= PACKET_BYTES  # else the kernel has cut it off, perhaps within a number
+            for found in statsd.lines(packet, self._template) if whole else [statsd.UnusableLine("size")]:
                 received += self._keep(found)
         self._telemetry.received.inc(received)
 
@@ -132,16 +143,30 @@ class StatsdListener(mode.Service):
         """Publishes what has come; what Kafka does not take in time is lost, and counted."""
         if not self._waiting:
             return
-        taken, self._waiting = self._waiting, defaultdict(lambda: array("d"))
-        count, self._values = self._values, 0
-        hour = int(time.time() // HOUR_S)
+        taken, self._waiting, self._values = self._waiting, defaultdict(lambda: array("d")), 0
+        chunks = self._chunks(taken)
+        count = sum(chunk.count for chunk in chunks)
         try:
-            await self._sink.publish([Chunk(key, hour, values.tobytes()) for key, values in taken.items()])
+            await self._sink.publish(chunks)
         except OverloadedError as error:
             self._refuse(error.reason, count)
             self._say(f"statsd: {count:,} values are lost, for nobody can be told to send them again: {error}")
         else:
             self._telemetry.accepted.inc(count)
+
+    def _chunks(self, taken: Mapping[bytes, array[float]]) -> list[Chunk]:
+        """The values in pieces that fit into a record, but for those that would begin too many rows."""
+        chunks: list[Chunk] = []
+        now_s = time.time()
+        hour, admits = int(now_s // HOUR_S), self._admission(now_s)
+        for key, values in taken.items():
+            if admits(key, hour):
+                whole = values.tobytes()
+                pieces = range(0, len(whole), self._chunk_bytes)
+                chunks += [Chunk(key, hour, whole[at : at + self._chunk_bytes]) for at in pieces]
+            else:
+                self._telemetry.rejected.labels("statsd-keys").inc(len(values))
+        return chunks
 
     def _refuse(self, reason: str, count: int) -> None:
         self._telemetry.refused.labels(reason).inc(count)
@@ -158,19 +183,25 @@ def bound(address: str) -> socket.socket:
     Raises:
         SettingsError: nothing can listen there.
     """
-    parts = urlsplit(address)
-    made = socket.socket(_family(parts.hostname or ""), socket.SOCK_DGRAM)
-    made.setblocking(False)
-    made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER_BYTES)
-    made.setsockopt(socket.SOL_SOCKET, SO_RXQ_OVFL, 1)
     try:
+        return _bound(urlsplit(address))
+    except (OSError, ValueError) as error:  # of a port or a name that cannot be one: ValueError
+        raise SettingsError([f"METRICS_STATSD {address}: nothing can listen there: {error}"]) from None
+
+
+def _bound(parts: SplitResult) -> socket.socket:
+    made = socket.socket(_family(parts.hostname or ""), socket.SOCK_DGRAM)
+    try:
+        made.setblocking(False)
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER_BYTES)
+        made.setsockopt(socket.SOL_SOCKET, SO_RXQ_OVFL, 1)
         if parts.scheme == "unix":
             _bind_path(made, Path(parts.path))
         else:
             made.bind((parts.hostname, parts.port))
-    except OSError as error:
+    except (OSError, ValueError):
         made.close()
-        raise SettingsError([f"METRICS_STATSD {address}: nothing can listen there: {error}"]) from None
+        raise
     return made
 
 
@@ -181,8 +212,18 @@ def _family(host: str) -> socket.AddressFamily:
 
 
 def _bind_path(made: socket.socket, path: Path) -> None:
-    """Binds to a path; a socket that a process before has left there gives way, any other file does not."""
-    if path.exists() and stat.S_ISSOCK(path.stat().st_mode):
+    """Binds to a path; a socket that a dead process has left there gives way, any other file does not."""
+    if path.exists() and stat.S_ISSOCK(path.stat().st_mode) and not _is_read(path):
         path.unlink()
     made.bind(str(path))
     os.chmod(path, 0o660)
+
+
+def _is_read(path: Path) -> bool:
+    """Whether a process has the socket of a path."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as asking:
+        try:
+            asking.connect(str(path))
+        except ConnectionRefusedError:
+            return False
+        return True

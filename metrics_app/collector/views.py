@@ -25,7 +25,7 @@ from faust.web.drivers.aiohttp import Web
 from metrics_app.collector import body
 from metrics_app.collector.body import Parsing, RequestBody
 from metrics_app.collector.publisher import Publisher, not_kept
-from metrics_app.collector.senders import SenderAccount, Senders
+from metrics_app.collector.senders import Admits, SenderAccount, Senders
 from metrics_app.errors import (
     ForbiddenSamplesError,
     InvalidBodyError,
@@ -191,6 +191,10 @@ class SampleIntake:
         for reason, values in lost.items():  # only now: a client tells it again until it is answered 202
             self._telemetry.client_dropped.labels(reason).inc(values)
         return parsed
+
+    def admission(self, client: str, now_s: float) -> Admits:
+        """Tells of each key and hour whether the client, here or by another way in, may send values for it."""
+        return self._senders.admission(client, now_s)
 
     def _lone(self, request: SmallRequest) -> Chunk | None:
         """The only sample of a body, of now and of anybody, as most requests bring; None: it needs a closer look."""

@@ -130,6 +130,13 @@ def test_several_workers_do_not_share_an_advertised_url(tmp_path: Path) -> None:
     assert two.environment()["METRICS_ADVERTISED_URL"] == ""
 
 
+def test_one_of_several_workers_has_the_socket_of_statsd(tmp_path: Path) -> None:
+    settings = load(port=unused_port(), data_dir=tmp_path, statsd="udp://127.0.0.1:8125")
+    first, second = plan(settings, 2, embedded=False)[0]
+    assert "METRICS_STATSD" not in first.environment()
+    assert second.environment()["METRICS_STATSD"] == ""
+
+
 def test_a_kafka_of_the_users_is_used_as_it_is(tmp_path: Path) -> None:
     ((worker,),) = plan(load(port=unused_port(), data_dir=tmp_path, kafka="there:1"), 1, embedded=False)
     assert worker.environment()["METRICS_KAFKA"] == "there:1"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import struct
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -14,8 +15,10 @@ from statsd import StatsClient
 
 from metrics_app.collector import statsd
 from metrics_app.collector.publisher import not_kept
+from metrics_app.collector.senders import Senders
 from metrics_app.collector.statsd import StatsdListener, bound
 from metrics_app.errors import SettingsError
+from metrics_app.settings import Settings
 from metrics_app.telemetry import Telemetry
 from tests.conftest import MakeSettings
 from tests.metrics import value_of
@@ -28,8 +31,11 @@ Start = Callable[..., "Listening"]
 class Listening:
     """A listener and its counters."""
 
-    def __init__(self, listener: StatsdListener, telemetry: Telemetry, sink: FakeSink) -> None:
-        self.listener, self.telemetry, self.sink = listener, telemetry, sink
+    def __init__(self, settings: Settings, telemetry: Telemetry, sink: FakeSink) -> None:
+        senders = Senders(settings.max_rows_an_hour, settings.max_rows_of_a_client)
+        self.settings = settings
+        self.listener = StatsdListener(settings, telemetry, sink, partial(senders.admission, "statsd"))
+        self.telemetry, self.sink = telemetry, sink
 
     def send(self, *packets: bytes) -> None:
         parts = urlsplit(self.listener.address)
@@ -54,10 +60,10 @@ async def listening(
 ) -> AsyncIterator[Listening]:
     address = "udp://127.0.0.1:0" if request.param == "udp" else f"unix://{tmp_path}/statsd"
     telemetry, sink = Telemetry(), FakeSink()
-    listener = StatsdListener(make_settings(statsd=address), telemetry, sink)
-    await listener.start()
-    yield Listening(listener, telemetry, sink)
-    await listener.stop()
+    listening = Listening(make_settings(statsd=address), telemetry, sink)
+    await listening.listener.start()
+    yield listening
+    await listening.listener.stop()
 
 
 async def test_values_reach_the_publisher_and_the_counters_close(listening: Listening) -> None:
@@ -90,12 +96,50 @@ async def test_what_waits_is_bounded(listening: Listening, monkeypatch: pytest.M
     listening.sink.hangs = False
 
 
+async def test_many_values_of_a_key_are_divided_so_that_each_piece_fits_into_a_record(
+    make_settings: MakeSettings,
+) -> None:
+    listening = Listening(make_settings(statsd="udp://127.0.0.1:0"), Telemetry(), FakeSink())
+    await listening.listener.start()
+    most = listening.settings.max_record_bytes // 8
+    listening.send(*[b"a" + b":1" * 20_000 + b"|ms"] * 5, b"b:2|ms")
+    await until(lambda: listening.counted()["accepted"] == 100_001)
+    assert {key: len(values) for key, values in listening.kept().items()} == {b"a": 100_000, b"b": 1}
+    assert max(chunk.count for chunk in listening.sink.chunks) <= most
+    await listening.listener.stop()
+
+
+async def test_keys_that_would_begin_too_many_rows_are_rejected(make_settings: MakeSettings) -> None:
+    telemetry, sink = Telemetry(), FakeSink()
+    settings = make_settings(statsd="udp://127.0.0.1:0", max_rows_of_a_client=2)
+    listening = Listening(settings, telemetry, sink)
+    await listening.listener.start()
+    listening.send(b"a:1|ms\nb:2|ms\nc:3:4|ms\na:5|ms")
+    await until(lambda: listening.counted()["accepted"] == 3)
+    assert listening.kept() == {b"a": [1.0, 5.0], b"b": [2.0]}
+    assert listening.counted() == {"received": 5, "accepted": 3, "rejected": 2, "refused": 0}
+    await listening.listener.stop()
+
+
+async def test_a_packet_that_was_cut_off_is_rejected_whole(make_settings: MakeSettings, tmp_path: Path) -> None:
+    """What is left of its last line could say another number than was sent."""
+    telemetry, sink = Telemetry(), FakeSink()
+    settings = make_settings(statsd=f"unix://{tmp_path}/statsd")
+    listening = Listening(settings, telemetry, sink)
+    await listening.listener.start()
+    listening.send(b"a:1234567|ms\n" * 6000, b"b:1|ms")
+    await until(lambda: listening.counted()["accepted"] == 1)
+    assert listening.kept() == {b"b": [1.0]}
+    assert listening.counted()["rejected"] == 1
+    await listening.listener.stop()
+
+
 async def test_at_the_end_what_has_come_is_published(
     make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(statsd, "GATHERED_S", 60.0)
     telemetry, sink = Telemetry(), FakeSink()
-    listening = Listening(StatsdListener(make_settings(statsd="udp://127.0.0.1:0"), telemetry, sink), telemetry, sink)
+    listening = Listening(make_settings(statsd="udp://127.0.0.1:0"), telemetry, sink)
     await listening.listener.start()
     listening.send(b"a:1|ms")
     await until(lambda: listening.counted()["received"] == 1)
@@ -107,7 +151,7 @@ async def test_what_the_kernel_drops_is_counted(make_settings: MakeSettings, mon
     """While the event loop is held up, more comes than the socket may hold."""
     monkeypatch.setattr(statsd, "BUFFER_BYTES", 4096)
     telemetry, sink = Telemetry(), FakeSink()
-    listening = Listening(StatsdListener(make_settings(statsd="udp://127.0.0.1:0"), telemetry, sink), telemetry, sink)
+    listening = Listening(make_settings(statsd="udp://127.0.0.1:0"), telemetry, sink)
     await listening.listener.start()
     listening.send(*[b"a:1|ms"] * 500)
     await until(lambda: value_of(telemetry.statsd_packets) > 0)
@@ -119,7 +163,7 @@ async def test_what_the_kernel_drops_is_counted(make_settings: MakeSettings, mon
 
 async def test_the_clients_that_apps_use_are_understood(make_settings: MakeSettings) -> None:
     telemetry, sink = Telemetry(), FakeSink()
-    listening = Listening(StatsdListener(make_settings(statsd="udp://127.0.0.1:0"), telemetry, sink), telemetry, sink)
+    listening = Listening(make_settings(statsd="udp://127.0.0.1:0"), telemetry, sink)
     await listening.listener.start()
     port = urlsplit(listening.listener.address).port
     plain = StatsClient("127.0.0.1", port, prefix="shop")
@@ -135,6 +179,28 @@ async def test_the_clients_that_apps_use_are_understood(make_settings: MakeSetti
     await until(lambda: listening.counted()["accepted"] == 4)
     assert listening.kept() == {b"shop.pay": [12.5], b"dog.pay": [3.5] * 3}
     assert listening.counted()["rejected"] == 0
+    await listening.listener.stop()
+
+
+def test_a_socket_that_another_process_reads_is_not_taken_from_it(tmp_path: Path) -> None:
+    path = tmp_path / "statsd"
+    with bound(f"unix://{path}") as first, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
+        with pytest.raises(SettingsError, match="nothing can listen there"):
+            bound(f"unix://{path}")
+        sender.sendto(b"a:1|ms", str(path))
+        assert first.recv(100) == b"a:1|ms"
+
+
+@pytest.mark.parametrize("address", ["udp://127.0.0.1:99999", f"udp://{'x' * 70}.example:1", "unix:///" + "x" * 200])
+def test_an_address_that_cannot_be_one_is_said(address: str) -> None:
+    with pytest.raises(SettingsError, match="METRICS_STATSD"):
+        bound(address)
+
+
+async def test_an_address_of_ipv6_is_told_as_it_is_set(make_settings: MakeSettings) -> None:
+    listening = Listening(make_settings(statsd="udp://[::1]:0"), Telemetry(), FakeSink())
+    await listening.listener.start()
+    assert urlsplit(listening.listener.address).hostname == "::1"
     await listening.listener.stop()
 
 
