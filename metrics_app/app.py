@@ -16,9 +16,10 @@ import ssl
 from functools import partial
 from importlib.metadata import version
 from itertools import chain
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import mode
+from faust.web.drivers.aiohttp import Web
 
 from metrics_app.aggregator import role as aggregator
 from metrics_app.collector import otlp
@@ -26,6 +27,7 @@ from metrics_app.collector import views as collector
 from metrics_app.collector.statsd import StatsdListener
 from metrics_app.faust_runtime.app import OrderedApp
 from metrics_app.faust_runtime.group import Assignor
+from metrics_app.faust_runtime.small_requests import AT_ONCE, AtOnce
 from metrics_app.faust_runtime.tables import Tables
 from metrics_app.http import problems, tls
 from metrics_app.http.access import Access, check_settings
@@ -165,6 +167,7 @@ def create_app(settings: Settings, role: Role) -> MetricsApp:
             app.before_kafka.append(listener)  # it stops before the publisher does
         app.health.checks["kafka"] = publisher.problem  # it knows more than the gate: also outages after the start
         app.before_kafka.append(publisher)
+    is_dated = (lambda: True) if role == "aggregator" else (lambda: publisher.clocks.is_vouched_for)
     if role == "collector":
         problems.register(
             app, "GET", (*pages.PAGES, KEYS_PATH, FEDERATE_PATH, *query.PATHS), "aggregator", settings.aggregator_url
@@ -175,6 +178,9 @@ def create_app(settings: Settings, role: Role) -> MetricsApp:
         parts = aggregator.register(app, settings, telemetry, app.health, watch)
         reader, router = parts.reader, query.register(app, settings, telemetry, parts.reader, parts.owners)
         app.trusted = router.peers.tls
+        if settings.small_request_lane:
+            answers = query.at_once(settings, telemetry, parts.reader, access)
+            cast(Web, app.web).web_app[AT_ONCE] = AtOnce(answers.answer, is_dated)
         app.before_kafka.extend(parts.before_kafka)
         app.after_tables.extend(parts.services)
         app.committable = parts.committable

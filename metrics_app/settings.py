@@ -93,7 +93,9 @@ class Settings(BaseSettings):
         "but at least one body of each of two clients; beyond: 503.",
     )
     small_request_lane: bool = Field(
-        True, description="Whether a small POST /samples that arrives whole is answered past aiohttp's own machinery."
+        True,
+        description="Whether a small POST /samples that arrives whole, and a plain question about one hour, are "
+        "answered past aiohttp's own machinery.",
     )
     max_inflated_bytes: int = Field(8 << 20, ge=1024, description="Largest request body after decompression.")
     max_items: int = Field(100_000, ge=1, description="Most samples in one request.")

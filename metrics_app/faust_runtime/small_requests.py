@@ -3,12 +3,16 @@
 Called by `web_server`, `collector.views` and `app`.
 
     bytes -> plain_head -> a handler that is registered here -> bytes of the reply
+          |             \\-> GET: what can be answered at once -> bytes of the reply
           \\-> anything else: the same bytes to aiohttp
 
 A request of one sample costs aiohttp three times as much as its parsing, its way to Kafka and its reply together. So a
 request that has nothing unusual goes from the transport to its handler. Everything else goes to aiohttp untouched, and
 aiohttp alone knows HTTP: heads are read by its own parser, and what it said of a head is remembered, for clients repeat
 theirs. A connection has one request in progress, either here or in aiohttp; what arrives meanwhile waits.
+
+A question whose answer needs nothing to be waited for is answered in the same step. Whoever answers it says None to
+everything else, errors too, and aiohttp begins with the question anew.
 """
 
 from __future__ import annotations
@@ -93,8 +97,33 @@ class SmallRoute(NamedTuple):
     takes: Callable[[Mapping[str, str]], bool] = lambda headers: True
 
 
+class AtOnce(NamedTuple):
+    """What answers plain questions (GET, no body) without waiting for anything.
+
+    Attributes:
+        answer: given path with query string, and headers, the whole reply; None: aiohttp is to see to it.
+        is_dated: whether replies show a Date.
+    """
+
+    answer: Callable[[str, Mapping[str, str]], web.Response | None] = lambda path, headers: None
+    is_dated: Callable[[], bool] = lambda: True
+
+
 Routes = dict[tuple[str, str], SmallRoute]
 ROUTES = web.AppKey("small_requests", dict[tuple[str, str], SmallRoute])
+AT_ONCE = web.AppKey("at_once", AtOnce)
+
+
+class ShortWays(NamedTuple):
+    """All that goes past aiohttp in one server."""
+
+    routes: Routes
+    questions: AtOnce | None
+
+    @classmethod
+    def of(cls, app: web.Application) -> ShortWays:
+        """Those that are registered in an application."""
+        return cls(app.get(ROUTES, {}), app.get(AT_ONCE))
 
 
 @lru_cache(HEADS)
@@ -155,19 +184,19 @@ class SmallRequestHandler(AnsweringHandler):
     """One connection, with a short way for small requests.
 
     Args:
-        routes: of plain requests; empty: aiohttp gets everything.
+        ways: of plain requests; without any aiohttp gets everything.
     """
 
-    __slots__ = ("_held", "_remote", "_rest", "_routes", "_serving")
+    __slots__ = ("_held", "_questions", "_remote", "_rest", "_routes", "_serving")
 
-    def __init__(self, *arguments: Any, routes: Routes, **options: Any) -> None:
+    def __init__(self, *arguments: Any, ways: ShortWays, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        self._routes = routes
+        self._routes, self._questions = ways
         self._remote = ""
         self._serving: asyncio.Task[None] | None = None
         self._held = b""  # arrived while a small request was served
         # how much of aiohttp's last request is still to come; UNKNOWN: only aiohttp can say
-        self._rest = 0 if routes else UNKNOWN
+        self._rest = 0 if any(ways) else UNKNOWN
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """It is there."""
@@ -194,6 +223,8 @@ class SmallRequestHandler(AnsweringHandler):
             self._rest = UNKNOWN
             return False
         rest = end + head.length - len(data)
+        if not rest and self._questions is not None and head.route[0] == "GET" and self._answered(head):
+            return True
         route = self._routes.get(head.route)
         if (
             rest
@@ -208,6 +239,20 @@ class SmallRequestHandler(AnsweringHandler):
         self._request_in_progress = True
         request = SmallRequest(head.route[0], head.headers, data[end:], self._remote)
         self._serving = self._loop.create_task(self._serve(route, request))
+        return True
+
+    def _answered(self, head: Head) -> bool:
+        """Whether a question could be answered at once, and is."""
+        if head.length or not self._is_free() or not self._turns.take():
+            return False
+        assert self._questions is not None
+        reply = self._questions.answer(head.route[1], head.headers)
+        if reply is None:
+            return False
+        self._request_count += 1
+        assert self.transport is not None
+        self.transport.write(written(reply, self._questions.is_dated()))
+        self._await_next()
         return True
 
     def _note(self, rest: int) -> None:
@@ -240,13 +285,17 @@ class SmallRequestHandler(AnsweringHandler):
         if self._close or self._force_close:
             self.transport.close()
             return
-        self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
-        if self._keepalive_handle is None:
-            self._keepalive_handle = self._loop.call_at(self._next_keepalive_close_time, self._process_keepalive)
+        self._await_next()
         if self._held:
             held, self._held = self._held, b""
             self._resume_transport_reading()
             self.data_received(held)
+
+    def _await_next(self) -> None:
+        """From now on the time counts that a connection may be idle."""
+        self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
+        if self._keepalive_handle is None:
+            self._keepalive_handle = self._loop.call_at(self._next_keepalive_close_time, self._process_keepalive)
 
     def _process_keepalive(self) -> None:
         if self._serving is None:

@@ -23,7 +23,7 @@ from faust.web.drivers.aiohttp import Web
 
 from metrics_app import process
 from metrics_app.faust_runtime.connection import AnsweringHandler, AnsweringTLS, RequestTurns
-from metrics_app.faust_runtime.small_requests import ROUTES, Routes, SmallRequestHandler
+from metrics_app.faust_runtime.small_requests import ShortWays, SmallRequestHandler
 
 logger = logging.getLogger(__name__)
 
@@ -47,16 +47,16 @@ class Listener:
     Args:
         server: aiohttp's; knows the connections that are made.
         limit: most connections; fewer where the limit of open files leaves less than that for clients.
-        routes: of requests that do not need aiohttp.
+        ways: for requests that do not need aiohttp.
     Attributes:
         tls: what new connections show; None for plain HTTP.
     """
 
     def __init__(
-        self, sockets: list[socket.socket], server: Any, limit: int, tls: ssl.SSLContext | None, routes: Routes
+        self, sockets: list[socket.socket], server: Any, limit: int, tls: ssl.SSLContext | None, ways: ShortWays
     ) -> None:
         self.tls = tls
-        self._routes = routes
+        self._ways = ways
         self._sockets = sockets
         self._server = server
         # Clients are counted. The number of a new descriptor says too little: what is closed for it leaves a low number
@@ -142,7 +142,7 @@ class Listener:
 
     async def _welcome(self, connection: socket.socket) -> None:
         handler = SmallRequestHandler(
-            self._server, loop=self._loop, turns=self._turns, routes=self._routes, **self._server._kwargs
+            self._server, loop=self._loop, turns=self._turns, ways=self._ways, **self._server._kwargs
         )
         with suppress(OSError):  # gone, or no TLS: nobody is there to be told
             if self.tls is None:
@@ -203,8 +203,8 @@ class BoundedSite(web.BaseSite):
         """
         await super().start()
         assert isinstance(self._runner, web.AppRunner)
-        sockets, routes = await bound(self._host, self._port), self._runner.app.get(ROUTES, {})
-        listener = Listener(sockets, self._runner.server, self._limit, self._tls, routes)
+        sockets, ways = await bound(self._host, self._port), ShortWays.of(self._runner.app)
+        listener = Listener(sockets, self._runner.server, self._limit, self._tls, ways)
         self._server = listener  # type: ignore[assignment]  # all that aiohttp asks of it is to close
         listener.listen()
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from fractions import Fraction
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from metrics_app.holdings import FoundRow
@@ -26,6 +27,8 @@ UNDER = "under"
 COUNT = "count"
 COUNT_UNIT = "values"
 SHARE_UNIT = "share"
+
+WINDOWS = 1024  # of which what is said of them is remembered
 
 Document = dict[str, Any]
 
@@ -99,12 +102,27 @@ def document(key: str, measure: Measure, window: Window, found: FoundRow) -> Doc
         **value,
         "unit": measure.unit,
         "count": found.summary.count,
-        "window": window.bounds,
+        "window": _bounds(window),
         "final": is_final(found, window),
         **quality,
         **counts(found),
         **answering(found),
     }
+
+
+@lru_cache(WINDOWS)
+def _iso(epoch_s: int) -> str:
+    return hours.iso(datetime.fromtimestamp(epoch_s, UTC))
+
+
+@lru_cache(WINDOWS)
+def _bounds(window: Window) -> Document:
+    return {**window.bounds}
+
+
+@lru_cache(WINDOWS)
+def _end_s(window: Window) -> float:
+    return window.end_s
 
 
 def cell(measure: Measure, hour: int, found: FoundRow | None) -> Document:
@@ -119,13 +137,12 @@ def cell(measure: Measure, hour: int, found: FoundRow | None) -> Document:
 
 def is_final(found: FoundRow, window: Window) -> bool:
     """Whether the window has ended and everything accepted in it has been folded."""
-    return found.as_of >= window.end_s + found.final_after_s
+    return found.as_of >= _end_s(window) + found.final_after_s
 
 
 def answering(found: FoundRow) -> Document:
     """Members that describe how the answer was made; all other members are equal on every worker."""
-    as_of = hours.iso(datetime.fromtimestamp(found.as_of, UTC))
-    return {"as_of": as_of, "stale": found.stale, "role": found.role}
+    return {"as_of": _iso(int(found.as_of // 1)), "stale": found.stale, "role": found.role}
 
 
 def counts(found: FoundRow) -> Document:
@@ -134,8 +151,9 @@ def counts(found: FoundRow) -> Document:
     return {"missing": missing, "lost_records": lost, "duplicates": found.duplicates, "late": found.late}
 
 
+@lru_cache(WINDOWS)
 def when(window: Window) -> Document:
-    """Members that name the day, and the hour, as the path did."""
+    """Members that name the day, and the hour, as the path did; not to be changed."""
     start = hours.start(window.first)
     date = {"date": start.date().isoformat()}
     whens: dict[str, Document] = {"hour": {**date, "hour": start.hour}, "day": date, "range": {}}

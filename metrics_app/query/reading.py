@@ -96,6 +96,15 @@ class Rows:
             raise unsure or self._nothing(window)
         return WindowReading(self._told(whole, window.first, window.end)._replace(role=self.role), cells)
 
+    def hour(self, hour: int) -> FoundRow | None:
+        """What is known of one hour, None for nothing, without waiting.
+
+        Raises:
+            NotYetError, OwnerUnavailableError: as `SummaryReader.read`.
+        """
+        found = self._row(hour)
+        return found and self._told(found, hour, hour + 1)
+
     def _nothing(self, window: Window) -> MetricsError:
         if self.role != ACTIVE or self.reader.holds(self.partition) != ACTIVE:
             return OwnerUnavailableError("the owner cannot be asked, and the copy here does not have it yet")

@@ -73,6 +73,15 @@ def respond(request: web.Request, sheet: Sheet, form: str) -> web.Response:
         headers["Link"] = f'<{request.rel_url.raw_path}?{sheet.next}>; rel="next"'
     if "ETag" in headers and is_known(request, headers["ETag"]):
         return web.Response(status=HTTPStatus.NOT_MODIFIED, headers=headers)
+    return _written(sheet, form, headers)
+
+
+def reply_of(sheet: Sheet, form: str) -> web.Response:
+    """The response to a request that names no tag, of an answer without a next page."""
+    return _written(sheet, form, {**VARY, **_caching(sheet, form)})
+
+
+def _written(sheet: Sheet, form: str, headers: dict[str, str]) -> web.Response:
     if form == CSV:
         return web.Response(body=csv_of(sheet.table()), headers={**headers, "Content-Type": CSV_TYPE})
     body = sheet.others[form]() if form in sheet.others else sheet.document

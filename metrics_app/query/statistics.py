@@ -15,7 +15,7 @@ from metrics_app.errors import InvalidQueryError
 from metrics_app.query import hours
 from metrics_app.query.answer import Document, Measure, cell, document, measure_of, share_under
 from metrics_app.query.question import SHOWN, Policy, Question, whole_number
-from metrics_app.query.reading import Rows
+from metrics_app.query.reading import Rows, WindowReading
 from metrics_app.query.reply import Sheet, Table
 
 PAGING = ("limit", "after")
@@ -62,6 +62,11 @@ class Statistic(NamedTuple):
         """Makes the answer; raises NoDataError when nothing was recorded."""
         window = self.question.window
         got = await rows.read(window, self.each, lambda hour, found: cell(self.measure, hour, found))
+        return self.sheet(got)
+
+    def sheet(self, got: WindowReading) -> Sheet:
+        """The answer of what was read."""
+        window = self.question.window
         answer = document(self.question.key, self.measure, window, got.whole)
         following = None
         if window.form != "hour":

@@ -15,10 +15,11 @@ from faust.web import View
 from metrics_app.errors import NoDataError
 from metrics_app.holdings import Owners, SummaryReader
 from metrics_app.http import tls
-from metrics_app.http.access import caller_of
+from metrics_app.http.access import Access, caller_of
 from metrics_app.http.problems import problem_of
 from metrics_app.http.proof import ROLE, ClusterSecret
 from metrics_app.query.answer import UNDER
+from metrics_app.query.at_once import AnswersAtOnce
 from metrics_app.query.compared import COMPARE, Compared
 from metrics_app.query.exported import FORMATS as EXPORT_FORMATS
 from metrics_app.query.exported import HISTOGRAM, Exported
@@ -90,6 +91,11 @@ def understood(request: web.Request, segments: dict[str, str], policy: Policy) -
     if FORMAT in question.given:
         one_of(FORMAT, question.given[FORMAT], EXPORT_FORMATS if kind is Exported else FORMATS)
     return Understood(kind.of(question, policy), format_of(question.given, request.headers.get("Accept", "")))
+
+
+def at_once(settings: Settings, telemetry: Telemetry, reader: SummaryReader, access: Access) -> AnswersAtOnce:
+    """What answers plain questions past aiohttp."""
+    return AnswersAtOnce(reader, Policy.of(settings), settings.partitions, telemetry, access.passes)
 
 
 def register(app: faust.App, settings: Settings, telemetry: Telemetry, reader: SummaryReader, owners: Owners) -> Router:

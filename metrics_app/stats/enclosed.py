@@ -86,11 +86,13 @@ class Moments(NamedTuple):
     @property
     def sum(self) -> Answer:
         """Sum of the values."""
-        return between(*self._total())
+        return between(*self._total()) if self.cut else self._known(1)
 
     @property
     def average(self) -> Answer:
         """Mean; there is at least one value."""
+        if not self.cut:
+            return self._known(self.count)
         lo, hi = self._total()
         return between(lo / self.count, hi / self.count)
 
@@ -105,6 +107,11 @@ class Moments(NamedTuple):
         most = (Fraction(self.high) - Fraction(self.low)) / 2
         hi = min(Fraction(root + (not is_whole), scale) + half_a_unit, most)
         return between(min(max(Fraction(root, scale) - half_a_unit, Fraction(0)), hi), hi)
+
+    def _known(self, divisor: int) -> Answer:
+        """The sum divided by a number, where nothing was cut off; dividing integers rounds once, to the nearest."""
+        value = self.sums.units / (divisor << self.sums.bits)
+        return Answer(value, value, value, True, 0.0)
 
     def _total(self) -> tuple[Fraction, Fraction]:
         """Bounds of the sum, equal where it is known."""

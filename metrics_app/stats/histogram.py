@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -104,6 +105,13 @@ def bounds(bucket: int) -> tuple[float, float]:
     return bound(bucket), bound(bucket + 1)
 
 
+@lru_cache(LAST_OCTAVE * PER_OCTAVE)
+def _known_of(bucket: int) -> Ranked:
+    """What is known of a value in a bucket; 2lu/(l+u) is within the bound of everything in it."""
+    lo, hi = bounds(bucket)
+    return Ranked(2 * lo * hi / (lo + hi), lo, hi, ERROR_BOUND)
+
+
 class Histogram:
     """Counts per bucket, with the exact sums and extremes of what was counted. Its state depends on nothing but that.
 
@@ -191,8 +199,7 @@ class Histogram:
         nth = rank - self.zeros - self.tiny
         if self._ends is None:
             self._ends = np.cumsum(self.counts)
-        lo, hi = bounds(self.offset + int(self._ends.searchsorted(nth, side="right")))
-        return self._clamped(2 * lo * hi / (lo + hi), lo, hi, ERROR_BOUND)
+        return self._clamped(*_known_of(self.offset + int(self._ends.searchsorted(nth, side="right"))))
 
     def at_most(self, limit: float) -> tuple[int, int]:
         """The number of values <= limit lies between these two, which are equal where a bucket ends."""
@@ -219,7 +226,8 @@ class Histogram:
         return known + int(self.counts[: at + ends].sum()), 0 if ends else int(self.counts[at])
 
     def _clamped(self, estimate: float, lo: float, hi: float, error_bound: float) -> Ranked:
-        estimate, lo, hi = (min(max(each, self.low), self.high) for each in (estimate, lo, hi))
+        if lo < self.low or hi > self.high:
+            estimate, lo, hi = (min(max(each, self.low), self.high) for each in (estimate, lo, hi))
         return Ranked(estimate, lo, hi, error_bound if lo < hi else 0.0)
 
     def _cover(self, first: int, last: int) -> None:

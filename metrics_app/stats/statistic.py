@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from fractions import Fraction
+from functools import lru_cache
 from typing import NamedTuple
 
 from metrics_app.errors import InvalidQueryError
@@ -26,6 +27,7 @@ class Stat(NamedTuple):
     q: Fraction | None = None
 
 
+@lru_cache(1024)
 def parse_stat(stat: str) -> Stat:
     """The statistic of that name; the median is p50.
 

@@ -182,10 +182,15 @@ class HourlySummary:
         Raises:
             ValueError: `q` is out of range or NaN, or there is no value.
         """
-        if not 0.0 <= q <= 1.0:
+        if not 0 <= q <= 1:
             raise ValueError(f"q {q!r}: expected 0.0 to 1.0")
-        rank, weight = divmod(Fraction(q) * (self.count - 1), 1)
-        below, above = self.ranked(rank), self.ranked(rank + (weight > 0))
+        part, whole = q.as_integer_ratio()
+        rank, rest = divmod(part * (self.count - 1), whole)
+        below = self.ranked(rank)
+        above = self.ranked(rank + 1) if rest else below
+        if below == above:  # as most are, in a histogram of many values: nothing lies between
+            return Answer(below.estimate, below.lo, below.hi, not below.error_bound, below.error_bound)
+        weight = Fraction(rest, whole)
         value = _interpolate(below.estimate, above.estimate, weight)
         error_bound = max(below.error_bound, above.error_bound)
         if not error_bound:
@@ -304,7 +309,7 @@ def _sorted(recent: array[float]) -> tuple[list[float], list[int]]:
 
 
 def _interpolate(a: float, b: float, weight: Fraction) -> Fraction:
-    return Fraction(a) + (Fraction(b) - Fraction(a)) * weight if weight and a != b else Fraction(a)
+    return Fraction(a) + (Fraction(b) - Fraction(a)) * weight if a != b else Fraction(a)
 
 
 @dataclass(slots=True, eq=False)

@@ -23,11 +23,12 @@ from faust.web.drivers.aiohttp import Web
 from metrics_app.collector import views
 from metrics_app.collector.views import PATH, SampleIntake, add_lane, add_view
 from metrics_app.faust_runtime import connection, small_requests, web_server
-from metrics_app.faust_runtime.small_requests import ROUTES, SmallRoute
+from metrics_app.faust_runtime.small_requests import AT_ONCE, AtOnce, ShortWays, SmallRoute
 from metrics_app.http.access import Access
 from metrics_app.http.health import register_health
 from metrics_app.http.problems import HANDLER_ARGS, Health, answering, problem_middleware
 from metrics_app.query import views as query_views
+from metrics_app.query.at_once import AnswersAtOnce
 from metrics_app.settings import Settings
 from metrics_app.telemetry import Telemetry
 from tests.collector.fakes import FakeSink
@@ -71,9 +72,10 @@ class InMemoryWorker:
     """
 
     def __init__(self, guarded: bool = False, lane: bool = True) -> None:
-        self.sink = FakeSink()
+        self.sink, self.telemetry = FakeSink(), Telemetry()
         self.reader = WatchedReader({(b"checkout", seeds.HOUR): row(1.0, 2.0, 60.0)})
         self.errors: list[str] = []
+        self.answers: AnswersAtOnce | None = None
         self._loop = asyncio.new_event_loop()
         self._loop.set_exception_handler(lambda _, context: self.errors.append(repr(context)))
         self._turns = connection.RequestTurns(self._loop)
@@ -83,7 +85,7 @@ class InMemoryWorker:
 
     async def _started(self, given: dict[str, Any]) -> Any:
         settings = Settings(_env_file=None, port=1, max_body_bytes=1 << 16, body_timeout_s=1.0, **given)  # type: ignore[call-arg]
-        telemetry, access = Telemetry(), Access(settings)
+        telemetry, access = self.telemetry, Access(settings)
         app = FuzzedApp(
             "fuzz",
             broker="kafka://127.0.0.1:1",
@@ -100,12 +102,16 @@ class InMemoryWorker:
         web_app = cast(Web, app.web).web_app
         if settings.small_request_lane:
             add_lane(web_app, settings, SmallRoute(answering(telemetry, PATH, intake.take), takes=access.passes))
+            self.answers = query_views.at_once(settings, telemetry, self.reader, access)
+            web_app[AT_ONCE] = AtOnce(self.answers.answer)
         router = query_views.register(app, settings, telemetry, self.reader, FakeOwners(settings.url))
-        await AsyncExitStack().enter_async_context(router.peers)
+        self._peers = AsyncExitStack()
+        await self._peers.enter_async_context(router.peers)
         app.web.init_server()
-        self._routes = web_app.get(ROUTES, {})
+        self._ways = ShortWays.of(web_app)
         runner = web.AppRunner(web_app, access_log=None)
         await runner.setup()
+        self._runner = runner
         return runner.server
 
     def answer(self, sent: bytes) -> list[int]:
@@ -123,11 +129,17 @@ class InMemoryWorker:
         assert not self.errors, self.errors
         return received
 
+    def close(self) -> None:
+        """Ends it."""
+        self._loop.run_until_complete(self._runner.cleanup())
+        self._loop.run_until_complete(self._peers.aclose())
+        self._loop.close()
+
     async def _exchange(self, sent: bytes) -> bytes:
         ours, theirs = socket.socketpair()
         theirs.setblocking(False)
         handler = small_requests.SmallRequestHandler(
-            self._server, loop=self._loop, turns=self._turns, routes=self._routes, **self._server._kwargs
+            self._server, loop=self._loop, turns=self._turns, ways=self._ways, **self._server._kwargs
         )
         await self._loop.connect_accepted_socket(lambda: handler, theirs)
         reader, writer = await asyncio.open_connection(sock=ours)
