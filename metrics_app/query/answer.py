@@ -20,7 +20,7 @@ from metrics_app.query.question import Window
 from metrics_app.stats import intervals
 from metrics_app.stats.enclosed import Answer, between
 from metrics_app.stats.statistic import parse_stat
-from metrics_app.stats.summary import STATS, HourlySummary, value_of
+from metrics_app.stats.summary import STATS, HourlySummary, value_of, values_of
 
 SUMMARY = "summary"
 UNDER = "under"
@@ -171,7 +171,8 @@ def _measured(got: Answer, ci95: Document | None) -> Measured:
 
 def several(summary: HourlySummary, stats: Iterable[str]) -> Measured:
     """Some statistics by name, and the bounds of each."""
-    got = {stat: value_of(summary, stat) for stat in stats}
+    summary = summary.settled()
+    got = values_of(summary, stats)
     bounds = {
         stat: {"lo": each.lo, "hi": each.hi, "exact": each.exact, "ci95": _ci95(summary, stat)}
         for stat, each in got.items()

@@ -102,7 +102,8 @@ class Moments(NamedTuple):
         root, is_whole, scale = self._root()
         if not self.cut:
             # one more bit stands for all behind it, and puts the number on its side of the middle of two float64
-            return exactly(Fraction(2 * root + (not is_whole), 2 * scale))
+            value = (2 * root + (not is_whole)) / (2 * scale)
+            return Answer(value, value, value, True, 0.0)
         half_a_unit = Fraction(1, 2 << self.sums.bits)
         most = (Fraction(self.high) - Fraction(self.low)) / 2
         hi = min(Fraction(root + (not is_whole), scale) + half_a_unit, most)

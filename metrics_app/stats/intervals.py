@@ -56,6 +56,8 @@ def ranks(count: int, q: float, tail: float) -> tuple[int, int] | None:
     """Ranks, from 0, of the ends of the interval among `count` sorted values; None when there are too few values."""
     if not 0.0 < q < 1.0 or not count:
         return None
+    if count * max(math.log(q), math.log1p(-q)) > math.log(tail) * (1.0 - _MARGIN):
+        return None  # all of them lie on one side too often; the sums below would come to the same
     narrow = math.sqrt(count * q * (1.0 - q)) <= SPREAD_MAX
     lower, upper = exact_ranks(count, q, tail) if narrow else normal_ranks(count, q, tail)
     return (lower - 1, upper - 1) if lower >= 1 and upper <= count else None

@@ -10,21 +10,20 @@ of the same values, with the same `exact_distinct`, answer alike to the last bit
 
 Memory: 184 bytes for one value and 8 for each further one until it is counted, at RECENT_MAX or when the row is read;
 then 16 for each distinct value. A histogram takes 512 per octave of its range.
-
-Counts of distinct values in sorted arrays: 16 bytes a distinct value.
 """
 
 from __future__ import annotations
 
 from array import array
-from dataclasses import dataclass, field
+from collections.abc import Iterable
 from fractions import Fraction
 from typing import NamedTuple
 
 import numpy as np
 
 from metrics_app.stats import block_sum, exact_sum
-from metrics_app.stats.enclosed import Answer, Moments, down, exactly, up
+from metrics_app.stats.distinct import Distinct, sorted_counts
+from metrics_app.stats.enclosed import Answer, Moments, down, up
 from metrics_app.stats.exact_sum import Sums
 from metrics_app.stats.histogram import Counts, Histogram, Ranked, Values
 from metrics_app.stats.statistic import STATS, Stat, parse_stat
@@ -42,6 +41,7 @@ __all__ = [
 
 EXACT_DISTINCT = 1000
 SMALL = 32  # values up to which a loop is faster than numpy's calls
+OF_MOMENTS = {"sum", "average", "stddev"}
 RECENT_MAX = 8192  # values of smaller additions that wait to be counted together
 
 
@@ -134,7 +134,7 @@ class HourlySummary:
         if not self.exact:
             return None
         if self._distinct is None and len(self._recent) <= SMALL:
-            return _sorted(self._recent)
+            return sorted_counts(self._recent)
         counted = self._counted()
         return counted.values.tolist(), counted.times.tolist()
 
@@ -190,13 +190,13 @@ class HourlySummary:
         above = self.ranked(rank + 1) if rest else below
         if below == above:  # as most are, in a histogram of many values: nothing lies between
             return Answer(below.estimate, below.lo, below.hi, not below.error_bound, below.error_bound)
-        weight = Fraction(rest, whole)
-        value = _interpolate(below.estimate, above.estimate, weight)
+        numerator, denominator = _interpolated(below.estimate, above.estimate, rest, whole)
+        value = numerator / denominator  # of integers, which Python rounds once, to the nearest
         error_bound = max(below.error_bound, above.error_bound)
         if not error_bound:
-            return exactly(value)
-        lo, hi = _interpolate(below.lo, above.lo, weight), _interpolate(below.hi, above.hi, weight)
-        return Answer(float(value), down(lo), up(hi), False, error_bound)
+            return Answer(value, value, value, True, 0.0)
+        lo, hi = (Fraction(*_interpolated(*ends, rest, whole)) for ends in ((below.lo, above.lo), (below.hi, above.hi)))
+        return Answer(value, down(lo), up(hi), False, error_bound)
 
     def scale6_buckets(self) -> Buckets:
         """The values as buckets of a scale-6 exponential histogram, also while quantiles are exact."""
@@ -216,6 +216,14 @@ class HourlySummary:
         counted = self._counted()
         number = int(counted.times[: np.searchsorted(counted.values, limit, side="right")].sum())
         return number, number
+
+    def settled(self) -> HourlySummary:
+        """The same for who asks more than once: itself, or a copy in the form in which answers are read off."""
+        if self._histogram is not None or self._distinct is not None or len(self._recent) > SMALL:
+            return self
+        copy = HourlySummary(self.exact_distinct)
+        copy.count, copy._distinct = self.count, self._counted()
+        return copy
 
     def ranked(self, rank: int) -> Ranked:
         """What is known of the value at a rank, 0 to count - 1; ValueError when there is no value."""
@@ -241,7 +249,7 @@ class HourlySummary:
     def _counted(self) -> Distinct:
         """All values of an exact summary; a small summary is not converted to the larger form."""
         if self._distinct is None and len(self._recent) <= SMALL:
-            values, times = _sorted(self._recent)
+            values, times = sorted_counts(self._recent)
             return Distinct(np.array(values), np.array(times, np.int64))
         self._settle()
         assert self._distinct is not None
@@ -279,6 +287,23 @@ class HourlySummary:
         return self._histogram
 
 
+def values_of(summary: HourlySummary, stats: Iterable[str]) -> dict[str, Answer]:
+    """The answers to several names of statistics; what several of them are made of is made once.
+
+    Raises:
+        InvalidQueryError, ValueError: as `value_of`.
+    """
+    found: dict[str, Answer] = {}
+    moments = summary.moments
+    for stat in stats:
+        if stat in OF_MOMENTS:
+            summary.require_values()
+            found[stat] = getattr(moments, stat)
+        else:
+            found[stat] = value_of(summary, stat)
+    return found
+
+
 def value_of(summary: HourlySummary, stat: str) -> Answer:
     """The answer to a statistic's name, "median" or "p99.9" say; a count is an int.
 
@@ -298,44 +323,9 @@ def value_of(summary: HourlySummary, stat: str) -> Answer:
     return answer
 
 
-def _sorted(recent: array[float]) -> tuple[list[float], list[int]]:
-    """The distinct values, ascending, and how often each occurs; faster than numpy while they are few."""
-    if len(recent) == 1:
-        return [recent[0] + 0.0], [1]  # + 0.0 makes -0.0 a plain zero
-    counts: dict[float, int] = {}
-    for value in sorted(recent):
-        counts[value + 0.0] = counts.get(value, 0) + 1
-    return list(counts), list(counts.values())
-
-
-def _interpolate(a: float, b: float, weight: Fraction) -> Fraction:
-    return Fraction(a) + (Fraction(b) - Fraction(a)) * weight if a != b else Fraction(a)
-
-
-@dataclass(slots=True, eq=False)
-class Distinct:
-    """How often each value occurred.
-
-    Attributes:
-        values: ascending, no two equal.
-        times: as long, each at least 1.
-    """
-
-    values: Values = field(default_factory=lambda: np.zeros(0))
-    times: Counts = field(default_factory=lambda: np.zeros(0, np.int64))
-
-    def add_counts(self, values: Values, times: Counts) -> None:
-        """Counts more of some values, ascending and no two equal; the arrays are not kept."""
-        at = np.searchsorted(self.values, values)
-        known = np.zeros(len(values), bool)
-        inside = at < len(self.values)
-        known[inside] = self.values[at[inside]] == values[inside]
-        self.times[at[known]] += times[known]
-        if not known.all():
-            new = ~known
-            self.values = np.insert(self.values, at[new], values[new])
-            self.times = np.insert(self.times, at[new], times[new])
-
-    def at(self, rank: int) -> float:
-        """The value at a rank, from 0, of all values counted."""
-        return float(self.values[np.searchsorted(np.cumsum(self.times), rank, side="right")])
+def _interpolated(a: float, b: float, part: int, whole: int) -> tuple[int, int]:
+    """Numerator and denominator of a + (b - a) * part / whole."""
+    a_units, a_unit = a.as_integer_ratio()
+    b_units, b_unit = b.as_integer_ratio()
+    unit = max(a_unit, b_unit)  # both are powers of two
+    return a_units * (unit // a_unit) * (whole - part) + b_units * (unit // b_unit) * part, unit * whole

@@ -78,12 +78,11 @@ def same(both: tuple[InMemoryWorker, InMemoryWorker], sent: bytes) -> bytes:
 
 def counted(worker: InMemoryWorker) -> list[str]:
     names = ("metrics_app_http_requests_total", "metrics_app_query_seconds_count")
-    found = [
+    return [
         line
         for line in worker.telemetry.exposition().decode().splitlines()
         if line.startswith(names) and not line.endswith(" 0.0")
     ]
-    return found
 
 
 def get(path: str, *headers: str, method: str = "GET") -> bytes:

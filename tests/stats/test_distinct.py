@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from metrics_app.stats.summary import Distinct
+from metrics_app.stats.distinct import Distinct
 
 
 @given(st.lists(st.dictionaries(st.sampled_from([0.0, 0.5, 1.0, 2.0, 7.0, 9.0]), st.integers(1, 9), min_size=1)))

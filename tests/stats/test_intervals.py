@@ -101,3 +101,12 @@ def test_interval_of_a_histogram_reaches_to_the_bounds_of_its_buckets():
 def test_values_are_those_at_the_ranks():
     assert of_quantile(summary_of(np.arange(100.0)), 0.5) == Interval(39.0, 60.0)
     assert of_quantile(summary_of([1.0, 2.0]), 0.5) is None
+
+
+@pytest.mark.parametrize("q", [0.001, 0.01, 0.3, 0.5, 0.9, 0.99, 0.999])
+@pytest.mark.parametrize("tail", [TAIL_95, 0.2, 0.001])
+def test_what_is_refused_at_a_glance_has_no_ranks_by_the_sums_either(q: float, tail: float) -> None:
+    first = next(count for count in range(1, 10_000) if ranks(count, q, tail) is not None)
+    for count in {1, 2, first // 2, first - 1, first, first + 1} - {0}:
+        lower, upper = exact_ranks(count, q, tail)
+        assert (lower >= 1 and upper <= count) == (ranks(count, q, tail) is not None)

@@ -17,7 +17,7 @@ from metrics_app.errors import InvalidQueryError
 from metrics_app.stats import codec
 from metrics_app.stats.enclosed import Answer
 from metrics_app.stats.histogram import ERROR_BOUND, ZERO_MAX, Values
-from metrics_app.stats.summary import EXACT_DISTINCT, RECENT_MAX, SMALL, STATS, HourlySummary, value_of
+from metrics_app.stats.summary import EXACT_DISTINCT, RECENT_MAX, SMALL, STATS, HourlySummary, value_of, values_of
 
 from .datasets import DATASETS, QUANTILES, SIZES, VALUE_MAX, dataset, pieces
 
@@ -306,3 +306,13 @@ def test_row_of_one_value_takes_a_quarter_of_a_kilobyte() -> None:
 
     assert bytes_of(summary) <= 256
     assert not hasattr(summary, "__dict__")
+
+
+@given(values_lists.filter(bool), st.sampled_from([0, FEW, EXACT_DISTINCT]))
+def test_many_answers_at_once_are_those_one_by_one_and_change_nothing(values: list[float], exact_distinct: int) -> None:
+    summary = HourlySummary(exact_distinct)
+    summary.add(np.array(values))
+    before = codec.encode(summary)
+    one_by_one = {stat: value_of(summary, stat) for stat in STATS}
+    assert values_of(summary.settled(), STATS) == one_by_one
+    assert codec.encode(summary.settled()) == codec.encode(summary) == before
