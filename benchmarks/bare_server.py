@@ -1,4 +1,4 @@
-"""A bare aiohttp server that parses a body as the collector does and says what is in it.
+"""A bare aiohttp server that parses bodies as the collector does, and has one answer to every question.
 
 python -m benchmarks.bare_server PORT
 """
@@ -21,6 +21,11 @@ async def take(request: web.Request) -> web.Response:
     return web.json_response({"accepted": parsed.accepted, "rejected": []}, status=202)
 
 
+async def answer(request: web.Request) -> web.Response:
+    """200 with a document as long as an answer of ours."""
+    return web.json_response({"key": request.match_info["key"], "stat": request.match_info["stat"], "rest": "x" * 500})
+
+
 async def alive(_request: web.Request) -> web.Response:
     """200."""
     return web.Response()
@@ -28,5 +33,5 @@ async def alive(_request: web.Request) -> web.Response:
 
 if __name__ == "__main__":
     app = web.Application()
-    app.add_routes([web.post("/samples", take), web.get("/", alive)])
+    app.add_routes([web.post("/samples", take), web.get("/", alive), web.get("/{key}/{stat}/{date}/{hour}", answer)])
     web.run_app(app, host="127.0.0.1", port=int(sys.argv[1]), print=None, access_log=None)

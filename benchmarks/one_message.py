@@ -12,8 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import shutil
-import subprocess
 import threading
 import time
 import urllib.error
@@ -26,17 +24,17 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks import h2load
 from benchmarks.bench import Bench
 from benchmarks.meter import cpu_s, rss_mb
 from benchmarks.services import service
 
 APPS = 10
 RATE = 10_000  # requests a second, of all apps
-CONNECTIONS = 80  # of each app; h2load has one request at a time on each
+CONNECTIONS = 80  # of each app
 FRESH_EVERY_S = 0.25
 DRAINED_S = 30.0
 HELD_SHARE = 0.99
-TOLD = 1.04  # h2load begins each request a little late, and so stays about 2 % below the rate that it is told
 ACCEPTED = 202
 
 
@@ -46,7 +44,7 @@ def run(bench: Bench) -> dict[str, Any]:
     Raises:
         RuntimeError: a value was lost or counted twice.
     """
-    if shutil.which("h2load") is None:
+    if not h2load.available():
         return {}
     seconds = 2 if bench.quick else 60
     bench.expect(1)
@@ -76,28 +74,16 @@ class Sent:
 
 def send(folder: Path, url: str, seconds: int) -> Sent:
     """Has all apps send for some seconds, each at its share of the rate."""
-    apps = {f"app-{number}": _start(folder, url, f"app-{number}", number, seconds) for number in range(APPS)}
+    rate = h2load.Rate(RATE / APPS, CONNECTIONS, seconds * RATE // APPS)
+    bodies = {f"app-{number}": json.dumps([f"app-{number}", number + 0.5]) for number in range(APPS)}
+    apps = {name: h2load.post(folder, name, f"{url}/samples", body, rate) for name, body in bodies.items()}
     sent = Sent()
-    for name, (process, log) in apps.items():
-        if process.wait(seconds + 60) != 0:
-            raise RuntimeError(f"h2load ended with {process.returncode}")
-        for _start_us, status, took_us in np.loadtxt(log, dtype=np.int64, ndmin=2):
-            sent.statuses[int(status)] += 1
-            sent.accepted[name] += int(status == ACCEPTED)
-            sent.reply_ms.append(took_us / 1000)
+    for name, app in apps.items():
+        replies = app.replies(seconds + 60)
+        sent.statuses.update(replies.statuses.tolist())
+        sent.accepted[name] += int((replies.statuses == ACCEPTED).sum())
+        sent.reply_ms.extend(replies.took_ms.tolist())
     return sent
-
-
-def _start(folder: Path, url: str, name: str, number: int, seconds: int) -> tuple[subprocess.Popen[bytes], Path]:
-    body, log = folder / f"{name}.json", folder / f"{name}.log"
-    body.write_text(json.dumps([name, number + 0.5]))
-    rate, requests = (
-        TOLD * RATE / APPS / CONNECTIONS,
-        seconds * RATE // APPS,
-    )  # a number, as -D gives up on the last replies
-    command = ["h2load", "--h1", "-n", str(requests), "-c", str(CONNECTIONS), f"--rps={rate:g}", "-d", str(body)]
-    command += ["--log-file", str(log), "-H", "Content-Type: application/json", f"{url}/samples"]
-    return subprocess.Popen(command, stdout=subprocess.DEVNULL), log
 
 
 def answer(url: str, expected: int) -> dict[str, Any]:
