@@ -53,7 +53,13 @@ def columns(samples: Samples, hour: int, batch: int) -> Iterator[tuple[bytes, in
             yield msgspec.msgpack.encode({"sender": sender, "series": series}), len(part.values)
 
 
-def fill(bench: Bench, name: str, bodies: Iterator[tuple[bytes, int]], content_type: str = MSGPACK) -> Way:
+def fill(
+    bench: Bench,
+    name: str,
+    bodies: Iterator[tuple[bytes, int]],
+    content_type: str = MSGPACK,
+    connections: int = CONNECTIONS,
+) -> Way:
     """Posts the bodies to a collector of their own, all that Kafka acknowledges; returns what a value cost.
 
     Raises:
@@ -70,7 +76,7 @@ def fill(bench: Bench, name: str, bodies: Iterator[tuple[bytes, int]], content_t
     with service(bench, "collector", name, request_deadline_s=30) as collector:
         url, processes = collector.url, (collector.process, bench.broker)
         before = [cpu_s(process) for process in processes]
-        done = asyncio.run(flood(url, feed, CONNECTIONS))
+        done = asyncio.run(flood(url, feed, connections))
         used = [cpu_s(process) - start for process, start in zip(processes, before, strict=True)]
     if done.failed:
         raise RuntimeError(f"{done.failed} requests were not accepted")

@@ -25,6 +25,7 @@ from metrics_app.aggregator.local_copies import options
 SIZES = {10: 80_000_000, 10_000: 1_000_000, 1_000_000: 2_000_000}  # keys, and values in all
 QUICK_SIZES = {10: 2_000_000, 20_000: 40_000}
 BATCH = 10_000
+CONNECTIONS = 3  # more would have more rows waiting than a collector takes
 EXACT_DISTINCT = 1000
 
 
@@ -49,7 +50,7 @@ def run(bench: Bench) -> dict[str, Any]:
 
 def _measure(bench: Bench, name: str, samples: Samples, hour: int) -> dict[str, Any]:
     bench.step(f"filling {samples.count:,} values of {samples.keys:,} keys")
-    way = backlog.fill(bench, name, backlog.columns(samples, hour, BATCH))
+    way = backlog.fill(bench, name, backlog.columns(samples, hour, BATCH), connections=CONNECTIONS)
     bench.step(f"folding {samples.keys:,} keys")
     folder = bench.folder / name
     with service(bench, "aggregator", name, data_dir=folder, answers="/livez") as worker:

@@ -114,10 +114,10 @@ def revived(letter: Letter, max_bytes: int, partitions: int) -> list[tuple[int, 
     sizes: dict[int, int] = {}
     for chunk in chunks:
         partition = partition_of(chunk.key, partitions)
-        size = sizes.get(partition, max_bytes) + record.size_of(chunk)
+        size = sizes.get(partition, max_bytes) + record.sizes_of((chunk,))[0]
         if size > max_bytes:
             records.setdefault(partition, []).append([])
-            size = record.OVERHEAD_BYTES + record.size_of(chunk)
+            size = record.OVERHEAD_BYTES + record.sizes_of((chunk,))[0]
         records[partition][-1].append(chunk)
         sizes[partition] = size
     return [(partition, record.encode(part)) for partition, parts in records.items() for part in parts]

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, OrderedDict, deque
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from typing import NamedTuple
 
@@ -136,8 +136,8 @@ async def _read(content: StreamReader, limit: int) -> bytes:
     return b"".join(parts)
 
 
-def _everything(_key: bytes, _hour: int) -> bool:
-    return True
+def _everything(_rows: Sequence[tuple[bytes, int]]) -> list[int]:
+    return []
 
 
 Reading = Callable[[bytes, str, bodies.BodyParts], bodies.Steps]  # of an inflated body and its content type
@@ -154,7 +154,7 @@ class RequestBody(NamedTuple):
     Attributes:
         read: takes it apart.
         client: who sent it: the address of the connection.
-        admits: whether the client may send values for a key in an hour.
+        admits: which of some rows, each a key and an hour, the client may not send values for.
         owner: what his token says of him.
     """
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -25,7 +25,7 @@ class Ticket:
     """What one request waits for.
 
     Attributes:
-        left: chunks of it not yet acknowledged.
+        left: pieces of it not yet acknowledged.
         large: whether the request costs so much that those of others go before it.
         outcome: None once all are, or why the first that failed did; cancelled when nobody waits any more.
         sent: whether some of it may be in Kafka, whatever the outcome.
@@ -37,16 +37,19 @@ class Ticket:
     sent: bool = False
 
     def settle(self, failure: str | None) -> None:
-        """One more chunk is acknowledged, or has failed."""
+        """One more piece is acknowledged, or has failed."""
         self.left -= 1
         if not self.outcome.done() and (failure is not None or self.left == 0):
             self.outcome.set_result(failure)
 
 
 class WaitingChunks(NamedTuple):
-    """A chunk on its way, the bytes it takes in a record at most, and what it costs to fold (`record.cost_of`)."""
+    """Chunks of one request that go together, the bytes they take in a record at most, and what they cost to fold.
 
-    chunk: Chunk
+    What is done for each of them alone is most of what a request of many keys costs.
+    """
+
+    chunks: Sequence[Chunk]
     size: int
     cost: int
     ticket: Ticket
@@ -55,6 +58,22 @@ class WaitingChunks(NamedTuple):
 # of a record: it is folded in one turn of a worker's event loop, which this bounds to about 15 ms
 MOST_COST = 500
 SMALL_SHARE = 0.75  # of a record's cost, for the chunks of small requests while large ones wait
+PIECE_SHARE = 0.25  # of a record, in cost and bytes, that chunks which go together take at most
+
+
+def pieces_of(chunks: Sequence[Chunk], max_bytes: int, ticket: Ticket) -> Iterator[WaitingChunks]:
+    """The chunks of a request for one partition, in their order, in pieces that records can be filled with.
+
+    Args:
+        max_bytes: of a record.
+    """
+    size, cost = sum(record.sizes_of(chunks)), sum(record.costs_of(chunks))
+    if len(chunks) < 2 or (size <= max_bytes * PIECE_SHARE and cost <= MOST_COST * PIECE_SHARE):
+        yield WaitingChunks(chunks, size, cost, ticket)
+        return
+    middle = len(chunks) // 2
+    yield from pieces_of(chunks[:middle], max_bytes, ticket)
+    yield from pieces_of(chunks[middle:], max_bytes, ticket)
 
 
 class Link(Protocol):
@@ -83,7 +102,7 @@ class PartitionLane:
         self._filled = asyncio.Event()
 
     def put(self, waiting: WaitingChunks) -> None:
-        """Queue a chunk; its ticket is settled, and `release` called with it, when its way has ended."""
+        """Queue a piece; its ticket is settled, and `release` called with it, when its way has ended."""
         (self._large if waiting.ticket.large else self._small).append(waiting)
         self._filled.set()
 
@@ -110,7 +129,7 @@ class PartitionLane:
             for waiting in batch:
                 waiting.ticket.sent = True
             failure = await self._link.send(
-                self._partition, record.encode(merged([waiting.chunk for waiting in batch]))
+                self._partition, record.encode(merged([chunk for waiting in batch for chunk in waiting.chunks]))
             )
         for waiting in batch:
             self._release(waiting)
@@ -127,7 +146,7 @@ class _RecordRoom:
         self._release = release
 
     def fill(self, queue: deque[WaitingChunks], most_cost: float) -> None:
-        """Takes what fits from the front of a queue; a chunk too large for any record has one of its own."""
+        """Takes what fits from the front of a queue; a piece too large for any record has one of its own."""
         while queue:
             waiting = queue[0]
             if waiting.ticket.outcome.done():
@@ -141,13 +160,15 @@ class _RecordRoom:
             queue.popleft()
 
 
-def merged(chunks: Iterable[Chunk]) -> list[Chunk]:
+def merged(chunks: list[Chunk]) -> list[Chunk]:
     """The chunks, those of a key and hour made one that nothing identifies, or whose numbers follow each other.
 
     A merged chunk stands where its first part stood. What has ids is known by them as it is, and a histogram cannot be
     joined to anything. Numbered values stay on their side of what another sender, or a histogram, brings for the same
     row: how many senders and ranges a row notes is bounded, and the fold must come to that bound at the same chunk.
     """
+    if len({chunk[:2] for chunk in chunks}) == len(chunks):  # no two of a key and hour
+        return chunks
     runs: list[list[Chunk]] = []
     latest: dict[tuple[bytes, int, bool], list[Chunk]] = {}
     for chunk in chunks:

@@ -6,7 +6,7 @@ Called by `views`.
 
 A request is refused at once when Kafka is known to be away, or what waits takes too much memory or work, and after the
 deadline when an ack does not come. Then its outcome is unknown as far as it was sent, and the answer says so. Work is
-counted in rows (`record.cost_of`). Requests of many rows are prepared one after the other, and leave room for others.
+counted in rows (`record.costs_of`). Requests of many rows are prepared one after the other, and leave room for others.
 
 One timer for all requests that wait, in place of one for each.
 """
@@ -21,7 +21,7 @@ from typing import Any
 
 import mode
 
-from metrics_app.collector.lane import PartitionLane, Ticket, WaitingChunks
+from metrics_app.collector.lane import PartitionLane, Ticket, WaitingChunks, pieces_of
 from metrics_app.collector.producer import Connection
 from metrics_app.errors import OverloadedError
 from metrics_app.http.problems import Check
@@ -32,7 +32,7 @@ from metrics_app.wire import record
 from metrics_app.wire.chunk import Chunk
 from metrics_app.wire.partition import partitions_of
 
-PLACED_A_TURN = 500  # chunks, before others have the event loop
+PLACED_A_TURN = 800  # chunks, before others have the event loop
 LARGE_COST = 100  # rows; a request of more is a large one
 LARGE_SHARE = 0.9  # of the rows that may wait, those of large requests; the rest is for small ones alone
 HELD_BYTES = 512  # about what a waiting chunk takes in memory besides its bytes
@@ -88,17 +88,18 @@ class Publisher(mode.Service):
             OverloadedError: it did not, or not in time. All or none of the chunks are queued, but they may end up in
                 several records: after a failure some can be in Kafka. The message says which of the two it is.
         """
-        cost = sum(map(record.cost_of, chunks))
-        ticket = Ticket(len(chunks), asyncio.get_running_loop().create_future(), cost > LARGE_COST)
+        cost = sum(record.costs_of(chunks))
+        ticket = Ticket(0, asyncio.get_running_loop().create_future(), cost > LARGE_COST)
         if ticket.large:
             self._check_open(cost, ticket.large)  # before any work is done for it
             async with self._one_large:
                 placed = await self._placed(chunks, ticket)
         else:
             placed = self._place(chunks, ticket)
-        self._admit(sum(waiting.size + HELD_BYTES for _, waiting in placed), cost, ticket.large)
+        self._admit(sum(_held(waiting) for _, waiting in placed), cost, ticket.large)
         if not chunks:
             return
+        ticket.left = len(placed)
         for lane, waiting in placed:
             lane.put(waiting)
         self._deadlines.watch(ticket.outcome)
@@ -114,9 +115,12 @@ class Publisher(mode.Service):
 
     def _place(self, chunks: Sequence[Chunk], ticket: Ticket) -> list[Placed]:
         homes = partitions_of([chunk.key for chunk in chunks], len(self._lanes))
+        by_home: dict[int, list[Chunk]] = {}
+        for chunk, home in zip(chunks, homes, strict=True):
+            by_home.setdefault(home, []).append(chunk)
+        most = self._settings.max_record_bytes
         return [
-            (self._lanes[home], WaitingChunks(chunk, record.size_of(chunk), record.cost_of(chunk), ticket))
-            for chunk, home in zip(chunks, homes, strict=True)
+            (self._lanes[home], piece) for home, theirs in by_home.items() for piece in pieces_of(theirs, most, ticket)
         ]
 
     async def on_start(self) -> None:
@@ -154,7 +158,7 @@ class Publisher(mode.Service):
             raise not_kept(f"over {most:,} rows would be waiting for Kafka", "rows")
 
     def _release(self, waiting: WaitingChunks) -> None:
-        self._pending_bytes -= waiting.size + HELD_BYTES
+        self._pending_bytes -= _held(waiting)
         self._pending_cost[waiting.ticket.large] -= waiting.cost
         if not self._pending_bytes:
             self._idle.set()
@@ -170,6 +174,11 @@ class Publisher(mode.Service):
             raise not_kept(failure, reason)
         if failure is not None:
             raise OverloadedError(f"{failure}; {MAYBE_KEPT}", reason=reason)
+
+
+def _held(waiting: WaitingChunks) -> int:
+    """About what chunks that wait take in memory, in bytes."""
+    return waiting.size + HELD_BYTES * len(waiting.chunks)
 
 
 def not_kept(why: str, reason: str) -> OverloadedError:

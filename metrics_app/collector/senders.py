@@ -10,7 +10,7 @@ of each client and of all, and rejects values that would begin one more. Values 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -19,7 +19,7 @@ HOUR_S = 3600
 MOST_CLIENTS = 4096  # the one that was not seen for longest is forgotten
 SHOWN = 20
 
-Admits = Callable[[bytes, int], bool]
+Admits = Callable[[Sequence[tuple[bytes, int]]], list[int]]
 
 
 class SenderAccount(msgspec.Struct):
@@ -74,22 +74,31 @@ class Senders:
         return account
 
     def admission(self, client: str, now_s: float) -> Admits:
-        """Tells of each row whether the client may send values for it."""
+        """Tells which of some rows, counted from 0, the client may not send values for."""
         if (hour := int(now_s // HOUR_S)) != self._hour:
             self._begin_hour(hour)
         account, met = self.account(client), self._met
 
-        def admits(key: bytes, hour: int) -> bool:
-            row = hash((key, hour))
-            if row in met:
-                return True
-            if len(met) >= self._max_rows or account.rows >= self._max_rows_of_one:
-                return False
-            met.add(row)
-            account.rows += 1
-            return True
+        def admits(rows: Sequence[tuple[bytes, int]]) -> list[int]:
+            names = list(map(hash, rows))
+            room = min(self._max_rows - len(met), self._max_rows_of_one - account.rows)
+            if room < len(names):  # there may be too many: they are looked at one by one
+                return [at for at, name in enumerate(names) if not self._admits(name, account)]
+            before = len(met)
+            met.update(names)
+            account.rows += len(met) - before
+            return []
 
         return admits
+
+    def _admits(self, name: int, account: SenderAccount) -> bool:
+        if name in self._met:
+            return True
+        if len(self._met) >= self._max_rows or account.rows >= self._max_rows_of_one:
+            return False
+        self._met.add(name)
+        account.rows += 1
+        return True
 
     def _begin_hour(self, hour: int) -> None:
         self._hour = hour

@@ -206,7 +206,8 @@ class SampleIntake:
             return None
         key, value = sample
         hour = int(now_s // HOUR_S)
-        return Chunk(key, hour, value) if self._senders.admission(request.remote, now_s)(key, hour) else None
+        refused = self._senders.admission(request.remote, now_s)([(key, hour)])
+        return None if refused else Chunk(key, hour, value)
 
     async def _take_lone(self, chunk: Chunk, request: SmallRequest) -> web.Response:
         """The same as for any other request, of which most does not concern this one."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from struct import pack
@@ -78,8 +78,8 @@ class Parsed(NamedTuple):
 NO_MORE_ROWS = "key: too many keys that are new in this hour; those that were sent before are taken"
 
 
-def _every_row(_key: bytes, _hour: int) -> bool:
-    return True
+def _every_row(_rows: Sequence[tuple[bytes, int]]) -> list[int]:
+    return []
 
 
 @dataclass
@@ -87,13 +87,13 @@ class BodyParts:
     """The chunks and rejections of one body while it is read.
 
     Attributes:
-        admits: whether values of a key in an hour are taken, where both are in order.
+        admits: which of some rows, each a key and an hour, counted from 0, no values are taken of.
     """
 
     now_s: float
     limits: BodyLimits
     request_id: bytes = b""
-    admits: Callable[[bytes, int], bool] = _every_row
+    admits: Callable[[Sequence[tuple[bytes, int]]], list[int]] = _every_row
     owner: Owner = NO_OWNER
     parsed: Parsed = field(init=False)
     _counted: int = 0
@@ -146,9 +146,24 @@ class BodyParts:
             first = chunk.first + at if chunk.sender or chunk.first else 0
             self.parsed.chunks.append(Chunk(chunk.key, hour, values, chunk.sender, first, ids))
 
+    def add_all(self, chunks: Sequence[Chunk], longest: int) -> None:
+        """Keep values of many chunks that know their hour, as `add` does; the longest has so many of them."""
+        if self.request_id or longest > min(self.limits.chunk_values, IDS_A_CHUNK):
+            for chunk in chunks:
+                self.add(chunk)
+            return
+        self.check_rows(len(self.parsed.chunks) + len(chunks))
+        self.parsed.chunks.extend(chunks)
+
     def may_keep(self, key: bytes, hour: int) -> bool:
         """Whether values of a key in an hour (or NOW) are taken."""
-        return self.admits(key, int(self.now_s // HOUR_S) if hour == NOW else hour)
+        return not self.not_admitted([key], [hour])
+
+    def not_admitted(self, keys: Iterable[bytes], hours: Iterable[int]) -> list[int]:
+        """Which of many keys, each in its hour (or NOW), `may_keep` refuses; counted from 0."""
+        if self.request_id:
+            hours = [int(self.now_s // HOUR_S) if hour == NOW else hour for hour in hours]
+        return self.admits(list(zip(keys, hours, strict=True)))
 
     def check_rows(self, rows: int) -> None:
         """Refuse a body of more keys and hours than the limit.
@@ -178,7 +193,9 @@ class BodyParts:
 
     def done(self) -> Parsed:
         """Everything gathered."""
-        return self.parsed._replace(accepted=sum([chunk.count for chunk in self.parsed.chunks]))
+        chunks = self.parsed.chunks  # taken apart, as there may be many
+        counts = [weight or len(values) // VALUE_BYTES for _, _, values, _, _, _, _, weight in chunks]
+        return self.parsed._replace(accepted=sum(counts))
 
 
 def too_many(limit: int) -> BodyTooLargeError:

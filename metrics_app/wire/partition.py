@@ -26,6 +26,9 @@ def partitions_of(keys: Sequence[bytes], partitions: int) -> list[int]:
     """The same for each of many keys, at a tenth of the cost."""
     if len(keys) < MANY:
         return [partition_of(key, partitions) for key in keys]
+    if len(set(map(len, keys))) == 1:
+        same: list[int] = ((_murmur2_of(b"".join(keys), len(keys), len(keys[0])) & _POSITIVE) % partitions).tolist()
+        return same
     by_size: defaultdict[int, list[int]] = defaultdict(list)
     for index, key in enumerate(keys):
         by_size[len(key)].append(index)
@@ -33,7 +36,8 @@ def partitions_of(keys: Sequence[bytes], partitions: int) -> list[int]:
     for size, indexes in by_size.items():
         hashes = _murmur2_of(b"".join([keys[index] for index in indexes]), len(indexes), size)
         found[indexes] = (hashes & _POSITIVE) % partitions
-    return [int(each) for each in found]
+    homes: list[int] = found.tolist()
+    return homes
 
 
 def murmur2(key: bytes) -> int:

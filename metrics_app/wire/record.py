@@ -83,50 +83,41 @@ class RecordSource(NamedTuple):
                 raise FormatError("record", f"chunk {number}: {fault}")
 
 
-def cost_of(chunk: Chunk) -> int:
-    """What folding the chunk costs, in rows of one value (about 30 us). Its bytes do not say so."""
-    if chunk.histogram:
-        return HISTOGRAM_COST
-    return 1 + len(chunk.ids) // (ID_BYTES * IDS_A_ROW)
+def costs_of(chunks: Iterable[Chunk]) -> list[int]:
+    """What folding each chunk costs, in rows of one value (about 30 us). Its bytes do not say so."""
+    ids_a_row = ID_BYTES * IDS_A_ROW
+    return [HISTOGRAM_COST if histogram else 1 + len(ids) // ids_a_row for _, _, _, _, _, ids, histogram, _ in chunks]
 
 
-def size_of(chunk: Chunk) -> int:
-    """Most bytes the chunk adds to a record (`OVERHEAD_BYTES` come on top, once)."""
-    columns = len(chunk.key) + len(chunk.ids) + len(chunk.values)
-    return CHUNK_OVERHEAD_BYTES + columns + len(chunk.histogram)
+def sizes_of(chunks: Iterable[Chunk]) -> list[int]:
+    """Most bytes that each chunk adds to a record (`OVERHEAD_BYTES` come on top, once)."""
+    return [
+        CHUNK_OVERHEAD_BYTES + len(key) + len(ids) + len(values) + len(histogram)
+        for key, _, values, _, _, ids, histogram, _ in chunks
+    ]
 
 
 def encode(chunks: Sequence[Chunk]) -> bytes:
     """The chunks as one record, in their order; the same chunks always give the same bytes."""
-    numbers = {b"": 0}
-    rows = [
-        _ROW.pack(
-            hour,
-            weight or len(values) // VALUE_BYTES,
-            numbers.setdefault(sender, len(numbers)),
-            len(ids) // ID_BYTES,
-            first,
-            len(key),
-        )
-        for key, hour, values, sender, first, ids, _, weight in chunks
-    ]
-    senders = b"".join(numbers)
-    keys = b"".join([chunk.key for chunk in chunks])
-    ids = b"".join([chunk.ids for chunk in chunks])
-    values = b"".join([chunk.values for chunk in chunks])
-    counts = _COUNTS.pack(len(rows), len(numbers) - 1, len(keys), len(ids), len(values))
-    histograms = [chunk.histogram for chunk in chunks]
-    version = _version_of(chunks)
+    # column by column: what Python does once a chunk is most of what a record of many chunks costs
+    keys, hours, values, senders, firsts, ids, histograms, weights = zip(*chunks, strict=True) if chunks else [()] * 8
+    numbers = {sender: number for number, sender in enumerate(dict.fromkeys((b"", *senders)))}
+    counts = [weight or len(block) // VALUE_BYTES for block, weight in zip(values, weights, strict=True)]
+    of_ids = [len(each) // ID_BYTES for each in ids]
+    rows = map(_ROW.pack, hours, counts, map(numbers.__getitem__, senders), of_ids, firsts, map(len, keys))
+    version = _version_of(senders, firsts, histograms)
     sizes = [_SIZE.pack(len(histogram)) for histogram in histograms] if version != VERSION else []
-    body = b"".join([counts, *rows, *sizes, senders, keys, ids, values, *histograms])
+    columns = [b"".join(column) for column in (keys, ids, values)]
+    head = _COUNTS.pack(len(chunks), len(numbers) - 1, *map(len, columns))
+    body = b"".join([head, *rows, *sizes, *numbers, *columns, *histograms])
     return _HEAD.pack(MAGIC, version, 0, zlib.crc32(body)) + body
 
 
-def _version_of(chunks: Sequence[Chunk]) -> int:
-    """The lowest version that can hold the chunks."""
-    if any(chunk.first and not chunk.sender for chunk in chunks):
+def _version_of(senders: Sequence[bytes], firsts: Sequence[int], histograms: Sequence[bytes]) -> int:
+    """The lowest version that can hold chunks of these columns."""
+    if any(firsts) and any(first and not sender for first, sender in zip(firsts, senders, strict=True)):
         return WITH_PLACES
-    return WITH_HISTOGRAMS if any(chunk.histogram for chunk in chunks) else VERSION
+    return WITH_HISTOGRAMS if any(histograms) else VERSION
 
 
 def decode(record: bytes, place: RecordSource | None = None) -> list[Chunk]:

@@ -8,19 +8,23 @@ what is done once a key and once a chunk. Of several faults of a row the first i
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
-from itertools import pairwise
-from typing import NamedTuple
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from functools import partial
+from itertools import pairwise, repeat
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from metrics_app.wire.chunk import VALUE_BYTES, VALUE_MAX, Chunk
 from metrics_app.wire.gathering import HOUR_S, ITEMS_A_STEP, NO_MORE_ROWS, NOW, BodyParts, Steps, shown, why_not_then
-from metrics_app.wire.metric_key import key_bytes
+from metrics_app.wire.metric_key import MAX_KEY_BYTES, are_plain, key_bytes
 from metrics_app.wire.ownership import FORBIDDEN, forbidden
 from metrics_app.wire.sample_table import Column, SampleTable
 
 MAX_ID_CHARACTERS = 255
+ROWS_A_STEP = 1000
+
+_CHUNK: Callable[[tuple[Any, ...]], Chunk] = partial(tuple.__new__, Chunk)  # Chunk's own is a function in Python
 
 _VALUE, _ID, _TIMESTAMP, _KEY, _FORBIDDEN, _KEYS = range(1, 7)
 _REASONS = ("", "value", "id", "timestamp", "key", FORBIDDEN, "keys")
@@ -66,18 +70,26 @@ def gather(table: SampleTable, parts: BodyParts) -> Steps:
 
 def _look_at_keys(table: SampleTable, parts: BodyParts) -> Generator[None, None, _Keys]:
     found = _Keys([], np.zeros(len(table.keys), np.uint8), {})
-    for at, key in enumerate(table.keys):
-        if at % ITEMS_A_STEP == ITEMS_A_STEP - 1:
-            yield
-        try:
-            found.encoded.append(key_bytes(key))
-            if not parts.owner.has(key):
-                found.faults[at] = _FORBIDDEN
-        except ValueError as error:
-            found.encoded.append(b"")
-            found.faults[at] = _KEY
-            found.details[at] = f"key {shown(key)!r}: {error}"
+    for at in range(0, len(table.keys), ROWS_A_STEP):
+        keys = table.keys[at : at + ROWS_A_STEP]
+        encoded = [key.encode() for key in keys]
+        sizes = set(map(len, encoded))
+        if parts.owner.prefixes or not are_plain(b"".join(encoded)) or min(sizes) == 0 or max(sizes) > MAX_KEY_BYTES:
+            for number, key in enumerate(keys, at):
+                _look_at(number, key, found, parts)
+        found.encoded.extend(encoded)
+        yield
     return found
+
+
+def _look_at(number: int, key: str, found: _Keys, parts: BodyParts) -> None:
+    try:
+        key_bytes(key)
+        if not parts.owner.has(key):
+            found.faults[number] = _FORBIDDEN
+    except ValueError as error:
+        found.faults[number] = _KEY
+        found.details[number] = f"key {shown(key)!r}: {error}"
 
 
 def _named(table: SampleTable) -> Column:
@@ -133,11 +145,11 @@ def _admitted(
     """The groups without those that would begin a row too many, which becomes a fault of their rows."""
     firsts = groups.order[groups.starts]
     refused = []
-    for at, (key, hour) in enumerate(zip(key_of[firsts].tolist(), hours[firsts].tolist(), strict=True)):
-        if at % ITEMS_A_STEP == ITEMS_A_STEP - 1:
-            yield
-        if not parts.may_keep(keys.encoded[key], hour):
-            refused.append(at)
+    for at in range(0, len(firsts), ROWS_A_STEP):
+        rows = firsts[at : at + ROWS_A_STEP]
+        names = [keys.encoded[key] for key in key_of[rows].tolist()]
+        refused += [at + number for number in parts.not_admitted(names, hours[rows].tolist())]
+        yield
     if not refused:
         return groups
     of_group = np.repeat(np.arange(len(groups.starts)), np.diff(groups.starts, append=len(groups.order)))
@@ -151,37 +163,54 @@ def _add(
     table: SampleTable, groups: _Groups, hours: Column, named: Column, passed: Column, keys: _Keys, parts: BodyParts
 ) -> Steps:
     """Keeps the groups as chunks, which numbers that do not follow each other and rows that are passed over divide."""
-    order, data = groups.order, (table.values[groups.order] + 0.0).tobytes()  # -0.0 becomes 0.0
-    begins = np.zeros(len(order) + 1, bool)
+    order, starts = groups.order, _chunk_starts(table, groups, passed)
+    longest = int(np.diff(starts).max(initial=0))
+    data = (table.values[order] + 0.0).tobytes()  # -0.0 becomes 0.0
+    has_ids, key_of = bool(named.any()), table.key_of
+    for at in range(0, len(starts) - 1, ROWS_A_STEP):
+        bounds = starts[at : at + ROWS_A_STEP + 1]
+        rows = order[bounds[:-1]]
+        names = [keys.encoded[key] for key in key_of[rows].tolist()]
+        values = [data[start:end] for start, end in pairwise((bounds * VALUE_BYTES).tolist())]
+        firsts = repeat(0) if table.numbers is None else table.numbers[rows].tolist()
+        ids = _ids(table, order, bounds, names, named, parts) if has_ids else repeat(b"")
+        columns = (names, hours[rows].tolist(), values, repeat(table.sender), firsts, ids, repeat(b""), repeat(0))
+        chunks = list(map(_CHUNK, zip(*columns, strict=False)))
+        if passed.any():
+            _add_around(chunks, passed[rows].tolist(), parts)
+        else:
+            parts.add_all(chunks, longest)
+        yield
+
+
+def _chunk_starts(table: SampleTable, groups: _Groups, passed: Column) -> Column:
+    """Where chunks start in the order of the groups, and its end."""
+    begins = np.zeros(len(groups.order) + 1, bool)
     begins[groups.starts] = begins[-1] = True
-    skipped = passed[order]
+    skipped = passed[groups.order]
     begins[:-1] |= skipped
     begins[1:] |= skipped
     if table.numbers is not None:
-        begins[1:-1] |= np.diff(table.numbers[order]) != 1
-    starts = np.flatnonzero(begins)
-    rows = order[starts[:-1]]
-    numbers = np.zeros(len(rows), np.int64) if table.numbers is None else table.numbers[rows]
-    columns = (table.key_of[rows], hours[rows], numbers, skipped[starts[:-1]])
-    spans = pairwise(starts.tolist())
-    for at, ((start, end), key, hour, first, skip) in enumerate(
-        zip(spans, *(column.tolist() for column in columns), strict=True)
-    ):
-        if at % ITEMS_A_STEP == ITEMS_A_STEP - 1:
-            yield
-        encoded = keys.encoded[key]
+        begins[1:-1] |= np.diff(table.numbers[groups.order]) != 1
+    return np.flatnonzero(begins)
+
+
+def _add_around(chunks: Iterable[Chunk], passed: Iterable[bool], parts: BodyParts) -> None:
+    for chunk, skip in zip(chunks, passed, strict=True):
         if skip:
-            parts.pass_over(encoded, hour, 1)
-            continue
-        ids = b"".join(_ids(table, order[start:end], encoded, parts)) if named[order[start]] else b""
-        values = data[start * VALUE_BYTES : end * VALUE_BYTES]
-        parts.add(Chunk(encoded, hour, values, table.sender, first, ids))
+            parts.pass_over(chunk.key, chunk.hour, chunk.count)
+        else:
+            parts.add(chunk)
 
 
-def _ids(table: SampleTable, rows: Column, key: bytes, parts: BodyParts) -> Iterator[bytes]:
-    assert table.ids is not None
-    for row in rows.tolist():
-        yield parts.owner.sample_id(key, table.ids[row] or "")
+def _ids(
+    table: SampleTable, order: Column, bounds: Column, names: Sequence[bytes], named: Column, parts: BodyParts
+) -> Iterator[bytes]:
+    """What identifies the values of each chunk; empty for chunks without."""
+    texts, sample_id = table.ids or (), parts.owner.sample_id
+    for name, (start, end) in zip(names, pairwise(bounds.tolist()), strict=True):
+        rows = order[start:end].tolist() if named[order[start]] else ()
+        yield b"".join([sample_id(name, texts[row] or "") for row in rows])
 
 
 def _reject(table: SampleTable, faults: Column, keys: _Keys, parts: BodyParts) -> Steps:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from metrics_app.collector.lane import MOST_COST, SMALL_SHARE, PartitionLane, Ticket, WaitingChunks
+from metrics_app.collector.lane import MOST_COST, SMALL_SHARE, PartitionLane, Ticket, WaitingChunks, pieces_of
 from metrics_app.wire import record
 from metrics_app.wire.chunk import Chunk
 
@@ -56,7 +56,7 @@ class Running:
     def put(self, *chunks: Chunk, large: bool = False) -> Ticket:
         ticket = Ticket(len(chunks), asyncio.get_running_loop().create_future(), large)
         for one in chunks:
-            self.lane.put(WaitingChunks(one, record.size_of(one), record.cost_of(one), ticket))
+            self.lane.put(WaitingChunks([one], record.sizes_of([one])[0], record.costs_of([one])[0], ticket))
         return ticket
 
 
@@ -194,3 +194,16 @@ async def test_chunks_of_small_requests_go_before_those_of_large_ones_which_are_
     small = round(SMALL_SHARE * MOST_COST)
     assert first == [b"s"] * small + [b"l"] * (MOST_COST - small)
     assert second[0] == b"s"
+
+
+async def test_the_pieces_of_a_request_leave_room_for_others_in_a_record_and_hold_all_of_it_in_its_order() -> None:
+    ticket = Ticket(0, asyncio.get_running_loop().create_future())
+    named = [chunk(f"k{n}", ids=b"i" * 16 * (n % 9)) for n in range(300)]
+    long = [chunk(f"l{n}", *range(n)) for n in range(1, 200)]
+    for chunks in (named, long, named[:1], [chunk("big", *range(5000)), *named[:3]]):
+        pieces = list(pieces_of(chunks, 20_000, ticket))
+        assert [one for piece in pieces for one in piece.chunks] == chunks
+        for piece in pieces:
+            assert piece.size == sum(record.sizes_of(piece.chunks))
+            assert piece.cost == sum(record.costs_of(piece.chunks))
+            assert len(piece.chunks) == 1 or (piece.size <= 20_000 / 4 and piece.cost <= MOST_COST / 4)

@@ -17,21 +17,30 @@ NOW_S = HOUR * 3600.0
 
 def test_rows_that_were_met_are_taken_when_no_new_one_is():
     admits = Senders(2, 10).admission("a", NOW_S)
-    assert [admits(key, HOUR) for key in (b"x", b"y", b"z", b"x", b"y", b"z")] == [True, True, False, True, True, False]
-    assert not admits(b"x", HOUR - 1), "a row is a key in an hour"
+    assert admits([(key, HOUR) for key in (b"x", b"y", b"z", b"x", b"y", b"z")]) == [2, 5]
+    assert admits([(b"x", HOUR - 1)]) == [0], "a row is a key in an hour"
+
+
+def test_rows_that_come_together_are_counted_as_if_they_came_one_by_one():
+    rows = [(b"x", HOUR), (b"y", HOUR), (b"x", HOUR), (b"z", HOUR), (b"w", HOUR)]
+    for most in range(7):
+        together, apart = Senders(most, 3), Senders(most, 3)
+        one_by_one = apart.admission("a", NOW_S)
+        assert together.admission("a", NOW_S)(rows) == [at for at, row in enumerate(rows) if one_by_one([row])]
+        assert together.top("rows") == apart.top("rows")
 
 
 def test_each_client_has_a_bound_of_its_own_and_what_others_began_costs_it_nothing():
     senders = Senders(100, 1)
     greedy, modest = senders.admission("greedy", NOW_S), senders.admission("modest", NOW_S)
-    assert [greedy(b"x", HOUR), greedy(b"y", HOUR), modest(b"x", HOUR), modest(b"z", HOUR)] == [True, False, True, True]
+    assert (greedy([(b"x", HOUR), (b"y", HOUR)]), modest([(b"x", HOUR), (b"z", HOUR)])) == ([1], [])
 
 
 def test_a_new_hour_has_room_again():
     senders = Senders(1, 1)
-    assert senders.admission("a", NOW_S)(b"x", HOUR)
-    assert not senders.admission("a", NOW_S + 3599)(b"y", HOUR)
-    assert senders.admission("a", NOW_S + 3600)(b"y", HOUR)
+    assert not senders.admission("a", NOW_S)([(b"x", HOUR)])
+    assert senders.admission("a", NOW_S + 3599)([(b"y", HOUR)])
+    assert not senders.admission("a", NOW_S + 3600)([(b"y", HOUR)])
 
 
 def test_accounts_are_bounded_and_the_client_not_seen_for_longest_is_forgotten():

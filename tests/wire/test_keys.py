@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from metrics_app.wire.metric_key import MAX_KEY_BYTES, are_plain, fault_of, key_bytes
-from metrics_app.wire.partition import partition_of
+from metrics_app.wire.partition import partition_of, partitions_of
 
 
 @given(st.text(max_size=80))
@@ -63,6 +63,13 @@ def test_anything_else_is_a_key_and_is_not_normalised(key: str) -> None:
 def test_the_partition_is_the_one_kafkas_default_partitioner_picks(key: bytes, partitions: int) -> None:
     everything = list(range(partitions))
     assert partition_of(key, partitions) == DefaultPartitioner()(key, everything, everything)
+
+
+@given(st.lists(st.binary(min_size=1, max_size=9), max_size=60), st.integers(0, 9), st.integers(1, 512))
+def test_many_keys_are_where_each_of_them_is(keys: list[bytes], size: int, partitions: int) -> None:
+    of_one_size = [key.ljust(10, b".")[: 1 + size] for key in keys]
+    for some in (keys, of_one_size, of_one_size * 2):
+        assert partitions_of(some, partitions) == [partition_of(key, partitions) for key in some]
 
 
 @pytest.mark.parametrize(("key", "partition"), [(b"checkout", 2), (b"login", 7), (b"a", 4)])

@@ -65,7 +65,7 @@ def test_a_record_holds_exactly_the_chunks_it_was_made_of(given_chunks: list[Chu
 
 @given(st.lists(chunks(), max_size=8))
 def test_a_record_is_never_larger_than_the_sizes_of_its_chunks(given_chunks: list[Chunk]) -> None:
-    assert len(record.encode(given_chunks)) <= record.OVERHEAD_BYTES + sum(map(record.size_of, given_chunks))
+    assert len(record.encode(given_chunks)) <= record.OVERHEAD_BYTES + sum(record.sizes_of(given_chunks))
 
 
 def test_a_numbered_chunk_may_be_empty_because_it_says_how_far_the_numbers_reach() -> None:
