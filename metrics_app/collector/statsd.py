@@ -50,7 +50,7 @@ class StatsdListener(mode.Service):
     """The socket of one collector.
 
     Args:
-        admission: at a time, tells of each key and hour whether values for it are taken.
+        admission: at a time, tells which of some keys, each with its hour, no values are taken for.
 
     Attributes:
         address: where it listens, as METRICS_STATSD has it; the port is filled in when it was 0.
@@ -158,12 +158,13 @@ class StatsdListener(mode.Service):
         """The values in pieces that fit into a record, but for those that would begin too many rows."""
         chunks: list[Chunk] = []
         now_s = time.time()
-        hour, admits = int(now_s // HOUR_S), self._admission(now_s)
-        for key, values in taken.items():
-            if admits(key, hour):
+        hour = int(now_s // HOUR_S)
+        too_many = {*self._admission(now_s)([(key, hour) for key in taken])}
+        for at, (key, values) in enumerate(taken.items()):
+            if at not in too_many:
                 whole = values.tobytes()
                 pieces = range(0, len(whole), self._chunk_bytes)
-                chunks += [Chunk(key, hour, whole[at : at + self._chunk_bytes]) for at in pieces]
+                chunks += [Chunk(key, hour, whole[start : start + self._chunk_bytes]) for start in pieces]
             else:
                 self._telemetry.rejected.labels("statsd-keys").inc(len(values))
         return chunks
