@@ -319,6 +319,20 @@ class BusyError(MetricsError):
     retriable = True
 
 
+class SlowRankingError(MetricsError):
+    """There are more keys than are ranked in time."""
+
+    status = 503
+    title = "Ranking took too long"
+    retriable = True
+
+    def __init__(self, deadline_s: float) -> None:
+        super().__init__(
+            f"the keys were not ranked within {deadline_s:g} s (METRICS_RANKING_DEADLINE_S): ask for an hour, for a "
+            "prefix, or sort by count"
+        )
+
+
 class NotYetError(OwnerUnavailableError):
     """The copy asked has no such row, and not everything that was accepted is in it."""
 

@@ -6,7 +6,7 @@ Called by `ranking` and `ranked_keys`.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import NamedTuple, Protocol
 
 from metrics_app.errors import InvalidQueryError, NoDataError
@@ -47,8 +47,8 @@ class Order(Protocol):
     def is_bound_the_value(self) -> bool:
         """Whether the bound of a key is its value."""
 
-    async def value(self, rows: Rows) -> float:
-        """The value of a key; UNRANKED when it has none."""
+    async def value(self, rows: Rows, glances: list[Glance]) -> float:
+        """The value of a key that has rows in the hours of these glances alone; UNRANKED when it has none."""
 
     async def answer(self, rows: Rows) -> Document | None:
         """What is told of a key, with its `value`; None when it has none (any more)."""
@@ -85,7 +85,7 @@ class ByStatistic(NamedTuple):
         """What the value of a key is surely not above; of a count, the value."""
         if self.stat == COUNT:
             return float(sum(each.number for each in glances))
-        most = max(each.most for each in glances) * SLACK
+        most = max(each.most for each in glances) * (SLACK if len(glances) > 1 else 1.0)
         return most * sum(each.number for each in glances) if self.stat == "sum" else most
 
     @property
@@ -93,10 +93,10 @@ class ByStatistic(NamedTuple):
         """Whether nothing need be read for the value."""
         return self.stat == COUNT
 
-    async def value(self, rows: Rows) -> float:
+    async def value(self, rows: Rows, glances: list[Glance]) -> float:
         """The value of the statistic."""
         try:
-            found = (await rows.read_admitted(self.window)).whole
+            found = (await rows.read_admitted(self.window, having=_hours(glances))).whole
         except NoDataError:
             return UNRANKED
         return float(value_of(found.summary, self.stat).value)
@@ -138,10 +138,10 @@ class ByChange(NamedTuple):
         base = sum(each.number for each in glances) - here
         return math.inf if min(here, base) >= LEAST_COUNT else UNRANKED
 
-    async def value(self, rows: Rows) -> float:
+    async def value(self, rows: Rows, glances: list[Glance]) -> float:
         """The factor."""
         try:
-            sides = await self._sides(rows)
+            sides = await self._sides(rows, _hours(glances))
         except NoDataError:
             return UNRANKED
         factor = sure_factor(shifts_of(sides.found.summary, sides.base.summary))
@@ -163,9 +163,14 @@ class ByChange(NamedTuple):
         """A line a key and quantile."""
         return compared.table(answers)
 
-    async def _sides(self, rows: Rows) -> Sides:
-        base = (await rows.read_admitted(self.baseline)).whole
-        return Sides(self.window, (await rows.read_admitted(self.window)).whole, self.baseline, base)
+    async def _sides(self, rows: Rows, having: Collection[int] | None = None) -> Sides:
+        base = (await rows.read_admitted(self.baseline, having=having)).whole
+        found = (await rows.read_admitted(self.window, having=having)).whole
+        return Sides(self.window, found, self.baseline, base)
+
+
+def _hours(glances: list[Glance]) -> set[int]:
+    return {each.hour for each in glances}
 
 
 MOST_BESIDE = 16

@@ -114,7 +114,7 @@ def question_of(
     in_path = "date" in segments
     given = parameters(raw_query, {*allowed} if in_path else {*allowed, *RANGE, LAST})
     if LAST in given:
-        given = _from_now(given, now_s)
+        given = _from_now(given, policy, now_s)
     window = named_window(segments, now_s) if in_path else _of_range(given, policy)
     return Question(key, segments["stat"], window, given)
 
@@ -152,12 +152,13 @@ def named_window(named: Mapping[str, str], now_s: float) -> Window:
     return Window(first, first + DAY_HOURS, "day")
 
 
-def _from_now(given: dict[str, str], now_s: float) -> dict[str, str]:
+def _from_now(given: dict[str, str], policy: Policy, now_s: float) -> dict[str, str]:
     """The parameters with `from` and `to` in the place of `last`: so many hours, of which the last one runs now."""
     found, end = _LAST.fullmatch(given[LAST]), hours.of(now_s) + 1
     number = int(found[1]) * (DAY_HOURS if found[2] == "d" else 1) if found else 0
-    if set(given) & set(RANGE) or not 0 < number <= end:
-        raise InvalidQueryError(LAST, given[LAST][:SHOWN], "hours or days up to now: 1h, 24h, 7d; no from, no to")
+    if set(given) & set(RANGE) or not 0 < number <= min(end, policy.range_hours):
+        limit = f"hours or days up to now, at most {policy.range_hours:,} h: 1h, 24h, 7d; no from, no to"
+        raise InvalidQueryError(LAST, given[LAST][:SHOWN], limit)
     times = {"from": hours.iso(hours.start(end - number)), "to": hours.iso(hours.start(end))}
     return {name: text for name, text in given.items() if name != LAST} | times
 

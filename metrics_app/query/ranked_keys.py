@@ -17,7 +17,7 @@ from urllib.parse import urlencode
 import msgspec
 from aiohttp import web
 
-from metrics_app.errors import UNREADABLE, InvalidQueryError
+from metrics_app.errors import UNREADABLE, InvalidQueryError, SlowRankingError
 from metrics_app.holdings import ACTIVE
 from metrics_app.http.access import caller_of
 from metrics_app.http.not_admitted import ForbiddenError
@@ -138,6 +138,7 @@ class RankedKeys:
 
         Raises:
             ForbiddenError: the caller may know of none.
+            SlowRankingError: no worker was done in time.
         """
         prefixes = caller_of(request).within(ranking.prefix)
         if not prefixes:
@@ -147,7 +148,10 @@ class RankedKeys:
 
     async def _page(self, request: web.Request, ranking: Ranking) -> RankedPage:
         """The ranking of the keys with a prefix, which need not be the one that was asked for."""
+        began_s = time.monotonic()
         told = await self._told(request, ranking, None)
+        if not told and time.monotonic() - began_s >= self.deadline_s:
+            raise SlowRankingError(self.deadline_s)  # copies are not read faster
         if left := unanswered(told, self.held.partitions):
             told += await self._told(request, ranking, left)
         return joined(told, ranking.limit, self.held.partitions)

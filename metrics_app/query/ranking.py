@@ -59,11 +59,11 @@ class Top:
         self._after = after
         self._entries: list[_Entry] = []
 
-    def could_have(self, bound: float) -> bool:
-        """Whether a key whose value is not above the bound may have a place."""
-        if bound == UNRANKED:
+    def could_have(self, best: Place) -> bool:
+        """Whether a key may have a place, which is not before this one."""
+        if best.value == UNRANKED:
             return False
-        return len(self._entries) < self._most or bound >= self._entries[0].place.value
+        return len(self._entries) < self._most or best.nth < self._entries[0].place.nth
 
     def offer(self, place: Place, partition: int) -> None:
         """Takes a place in, if it is among the first."""
@@ -209,8 +209,8 @@ async def _rank(partition: int, asked: Sought, copies: HeldCopies, top: Top) -> 
     async for glances in by_key(copies.reader, partition, order.spans, look, a_slice):
         key = glances[0].key
         bound = order.bound(glances)
-        if top.could_have(bound) and fault_of(key) is None:
-            value = bound if order.is_bound_the_value else await order.value(copies.rows(partition, key))
+        if top.could_have(Place(bound, key)) and fault_of(key) is None:
+            value = bound if order.is_bound_the_value else await order.value(copies.rows(partition, key), glances)
             top.offer(Place(value, key), partition)
         if a_slice.is_over:
             await a_slice.rest()

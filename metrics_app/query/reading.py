@@ -12,7 +12,7 @@ late.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -74,14 +74,24 @@ class Rows:
             return await self.read_admitted(window, each, cell)
 
     async def read_admitted(
-        self, window: Window, each: range = range(0), cell: Cell = lambda hour, found: None
+        self,
+        window: Window,
+        each: range = range(0),
+        cell: Cell = lambda hour, found: None,
+        having: Collection[int] | None = None,
     ) -> WindowReading:
-        """The same, for whoever has been admitted with all that he is going to read."""
+        """The same, for whoever has been admitted with all that he is going to read.
+
+        Args:
+            having: the only hours that have rows, where that is known.
+        """
         whole: FoundRow | None = None
         unsure: NotYetError | None = None
         cells = []
         a_slice = Slice()
         for hour in range(window.first, window.end):
+            if having is not None and hour not in having:
+                continue
             await a_slice.rest()
             try:
                 found = self._row(hour)

@@ -157,6 +157,31 @@ async def test_rows_that_cannot_have_a_place_are_not_read(one: Worker) -> None:
     assert one.reader.read_rows < 400
 
 
+async def test_of_keys_with_the_same_value_those_behind_the_last_place_are_not_read(one: Worker) -> None:
+    one.reader.rows = {(f"k{nth:05}".encode(), HOUR): row(3.0) for nth in range(20_000)}
+    ranked = await ask(one.url, f"{IN_HOUR}&sort=p99&limit=10")
+
+    assert ranked.json["keys"] == in_order(one.reader.rows, "p99")[:10]
+    assert one.reader.read_rows < 400
+
+
+async def test_only_the_hours_that_have_rows_are_read(one: Worker) -> None:
+    one.reader.rows = {(f"k{nth:03}".encode(), HOUR): row(float(nth)) for nth in range(100)}
+    ranked = await ask(one.url, "/keys?date=2025-11-23&sort=average&limit=1")
+
+    assert ranked.json["keys"] == ["k099"]
+    assert one.reader.read_rows <= 100 + 2 * 24  # each, and the whole day of what is told, one more than a page
+
+
+async def test_a_ranking_that_takes_too_long_says_so() -> None:
+    async with worker(ranking_deadline_s=0.001) as slow:
+        slow.reader.rows = {(f"k{nth:05}".encode(), HOUR): row(float(nth)) for nth in range(2_000)}
+        reply = await ask(slow.url, f"{IN_HOUR}&sort=min")
+
+    assert (reply.status, reply.json["title"]) == (503, "Ranking took too long")
+    assert "METRICS_RANKING_DEADLINE_S" in reply.json["detail"]
+
+
 async def test_nothing_is_read_to_count(one: Worker) -> None:
     assert (await ask(one.url, f"{IN_HOUR}&sort=count&limit=10")).json["keys"] == in_order(one.reader.rows, "count")[
         :10
