@@ -57,13 +57,21 @@ def shown(token_file: Path | None) -> Credentials:
     return credentials
 
 
-def ask(method: str, url: str, credentials: Credentials = NO_CREDENTIALS, body: bytes | None = None) -> Reply:
+def ask(
+    method: str,
+    url: str,
+    credentials: Credentials = NO_CREDENTIALS,
+    body: bytes | None = None,
+    timeout_s: float = TIMEOUT_S,
+) -> Reply:
     """The reply of the service, whatever its status.
 
     Raises:
         ClientError: nobody answered, or with something other than a JSON document.
     """
-    timeout = urllib3.Timeout(TIMEOUT_S)
+    if not url.startswith(("http://", "https://")):
+        raise ClientError(f"no URL of a service: {url}; expected one such as {DEFAULT_URL}")
+    timeout = urllib3.Timeout(connect=TIMEOUT_S, read=timeout_s)
     try:
         headers = {"Content-Type": "application/json", **credentials.headers()}
         reply = urllib3.request(method, url, body=body, headers=headers, timeout=timeout, retries=False)
@@ -119,14 +127,17 @@ def query(
         out.print(pretty(answer))
 
 
-def fetch(url: str, path: list[str], parameters: dict[str, str], credentials: Credentials) -> dict[str, Any]:
+def fetch(
+    url: str, path: list[str], parameters: dict[str, str], credentials: Credentials, timeout_s: float = TIMEOUT_S
+) -> dict[str, Any]:
     """The answer of the service.
 
     Raises:
         NoDataError, InvalidQueryError, ClientError: it has none, with its own reason.
     """
     asked = f"?{urlencode(parameters)}" if parameters else ""
-    reply = ask("GET", f"{url.rstrip('/')}/{'/'.join(quote(part, safe='') for part in path)}{asked}", credentials)
+    whole = f"{url.rstrip('/')}/{'/'.join(map(_segment, path))}{asked}"
+    reply = ask("GET", whole, credentials, timeout_s=timeout_s)
     document = reply.document
     if reply.status == HTTPStatus.OK:
         return document
@@ -134,6 +145,11 @@ def fetch(url: str, path: list[str], parameters: dict[str, str], credentials: Cr
         raise InvalidQueryError(document["part"], document["value"], document["expected"])
     error = NoDataError if reply.status == HTTPStatus.NOT_FOUND else ClientError
     raise error(str(document.get("detail", f"status {reply.status}")))
+
+
+def _segment(part: str) -> str:
+    """A part of a path, percent-encoded; also where it is dots alone, which mean another folder."""
+    return part.replace(".", "%2E") if part in (".", "..") else quote(part, safe="")
 
 
 def _when(date: str | None, hour: str | None, in_path: bool) -> list[str]:

@@ -18,8 +18,8 @@ from rich.table import Table
 from metrics_app.cli.answers import number
 from metrics_app.cli.query import DEFAULT_URL, TokenFile, Url, shown
 from metrics_app.cli.sparks import spark
-from metrics_app.cli.terminal import examples, out, print_line, print_page, say
-from metrics_app.cli.top import Limit, Prefix, Sort, ranking
+from metrics_app.cli.terminal import examples, literal, out, print_line, print_page, say
+from metrics_app.cli.top import CHANGE, Limit, Prefix, Sort, ranking
 from metrics_app.errors import MetricsError
 
 EXAMPLES = examples(
@@ -63,7 +63,7 @@ def tail(
                 if json:
                     print_line(msgspec.json.encode(page).decode())
                 else:
-                    _show(live, looked_at(page, history))
+                    _show(live, looked_at(page, history, sort))
                 if nth == rounds:
                     return
                 time.sleep(every)
@@ -79,16 +79,18 @@ def _show(live: Any, table: Table) -> None:
         print_page(table)
 
 
-def looked_at(page: dict[str, Any], history: History) -> Table:
+def looked_at(page: dict[str, Any], history: History, sort: str) -> Table:
     """The table of one look, whose values are noted for the plots of the next ones."""
-    table = Table(box=None, header_style="dim", caption=page.get("problem"))
-    for name in ("key", *COLUMNS, f"{PLOTTED} since"):
-        table.add_column(name, justify="left" if name in ("key", f"{PLOTTED} since") else "right", overflow="fold")
+    plotted = CHANGE if sort == CHANGE else PLOTTED
+    columns = (CHANGE,) if sort == CHANGE else COLUMNS if sort in COLUMNS else (sort, *COLUMNS)
+    table = Table(box=None, header_style="dim", caption=escape(page.get("problem", "")) or None)
+    for name in ("key", *columns, f"{plotted} since"):
+        table.add_column(name, justify="right" if name in columns else "left", overflow="fold")
     for each in page["ranked"]:
-        values = each["values"]
-        history[each["key"]].append(values[PLOTTED])
-        numbers = (number(values[name]) for name in COLUMNS)
-        table.add_row(escape(each["key"]), *numbers, spark([*history[each["key"]]]))
+        values = {sort: each["value"], **each.get("values", {})}
+        history[each["key"]].append(values[plotted])
+        numbers = (number(values[name]) for name in columns)
+        table.add_row(literal(each["key"]), *numbers, spark([*history[each["key"]]]))
     for gone in history.keys() - {each["key"] for each in page["ranked"]}:
         del history[gone]
     return table

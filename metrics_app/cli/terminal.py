@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 from rich.console import Console, RenderableType
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 
@@ -43,6 +44,12 @@ def print_page(page: RenderableType) -> None:
     # not `width` of `print`, which is no more than that of the console
     console = out if out.is_terminal else Console(file=out.file, highlight=False, width=PAGE_WIDTH)
     console.print(page)
+
+
+def literal(text: str) -> str:
+    """A text of somebody else for a table: no markup, and no character that moves or turns round what is beside it."""
+    plain = "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
+    return escape(plain)
 
 
 def print_json(document: Any) -> None:

@@ -8,12 +8,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.markup import escape
 from rich.table import Table
 
 from metrics_app.cli.answers import number
 from metrics_app.cli.query import DEFAULT_URL, TokenFile, Url, fetch, shown
-from metrics_app.cli.terminal import examples, print_json, print_page, say
+from metrics_app.cli.terminal import examples, literal, print_json, print_page, say
 
 if TYPE_CHECKING:
     from metrics_app.credentials import Credentials
@@ -24,6 +23,8 @@ EXAMPLES = examples(
     "metrics-app top --sort change --prefix checkout --json",
 )
 STATS = ("count", "median", "p95", "p99", "max")
+CHANGE = "change"
+TIMEOUT_S = 40.0  # above METRICS_RANKING_DEADLINE_S, unless that was raised
 
 Sort = Annotated[str, typer.Option(help="A statistic, the greatest first; or `change`, since the time before.")]
 Prefix = Annotated[str, typer.Option(help="Only keys that begin so.")]
@@ -54,18 +55,19 @@ def top(
 
 def ranking(url: str, credentials: Credentials, **asked: str | None) -> dict[str, Any]:
     """What `/keys?sort=` answers, with some statistics beside the one that it is sorted by."""
-    beside = {} if asked["sort"] == "change" else {"stats": ",".join(STATS)}
-    return fetch(url, ["keys"], {name: value for name, value in asked.items() if value} | beside, credentials)
+    beside = {} if asked["sort"] == CHANGE else {"stats": ",".join(STATS)}
+    given = {name: value for name, value in asked.items() if value} | beside
+    return fetch(url, ["keys"], given, credentials, TIMEOUT_S)
 
 
 def _table(page: dict[str, Any], sort: str) -> Table:
     table = Table(box=None, header_style="dim")
-    names = [sort] if sort in STATS or sort == "change" else [sort, *STATS]
-    beside = [] if sort == "change" else [name for name in STATS if name not in names]
+    names = [sort] if sort in STATS or sort == CHANGE else [sort, *STATS]
+    beside = [] if sort == CHANGE else [name for name in STATS if name not in names]
     for name in ("key", *names[:1], *names[1:], *beside):
         table.add_column(name, justify="left" if name == "key" else "right", overflow="fold")
     for each in page["ranked"]:
         values = {sort: each["value"], **each.get("values", {})}
         stale = " (stale)" if each.get("stale") else ""
-        table.add_row(escape(each["key"]) + stale, *(number(values[name]) for name in (*names, *beside)))
+        table.add_row(literal(each["key"]) + stale, *(number(values[name]) for name in (*names, *beside)))
     return table

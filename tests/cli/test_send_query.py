@@ -61,6 +61,21 @@ async def test_a_query_escapes_its_key_and_prints_value_bound_window_and_complet
     assert "final, 2 missing, as of 2026-11-23T23:00:09Z" in result.stdout
 
 
+@pytest.mark.parametrize(("key", "path"), [(".", "%2E"), ("..", "%2E%2E"), ("...", "..."), ("./..", ".%2F..")])
+async def test_a_key_of_dots_is_no_other_folder(key: str, path: str) -> None:
+    service = Service(200, ANSWER)
+    await service.run("query", key, "median", "2026-11-23", "22")
+    assert service.asked == [(f"/{path}/median/2026-11-23/22", "")]
+
+
+def test_what_is_no_url_is_said() -> None:
+    result = CliRunner().invoke(app, ["query", "a", "max", "now", "--url", "localhost:8080"])
+    assert (result.exit_code, result.stderr.partition(";")[0]) == (
+        1,
+        "error: no URL of a service: localhost:8080/a/max/now",
+    )
+
+
 async def test_json_is_the_answer_as_it_came() -> None:
     result = await Service(200, ANSWER).run("query", "a", "median", "--json")
     assert json.loads(result.stdout) == ANSWER

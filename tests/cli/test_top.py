@@ -70,12 +70,37 @@ async def test_tail_looks_again_and_again() -> None:
 def test_what_a_key_did_before_is_plotted_and_keys_that_are_gone_are_forgotten() -> None:
     history: Any = defaultdict(lambda: deque(maxlen=30))
     for value in (1.0, 2.0, 8.0):
-        table = looked_at(page(entry("a", value), entry("b", 1.0)), history)
+        table = looked_at(page(entry("a", value), entry("b", 1.0)), history, "count")
     console = Console(width=200, record=True)
     console.print(table)
     assert spark([1.0, 2.0, 8.0]) == "▁▂█" in console.export_text()
-    looked_at(page(entry("b", 1.0)), history)
+    looked_at(page(entry("b", 1.0)), history, "count")
     assert set(history) == {"b"}
+
+
+async def test_changes_are_watched_without_statistics_beside() -> None:
+    result = await Service(200, page({"key": "a", "value": 2.5})).run("tail", "--sort", "change", "--rounds", "1")
+    assert result.exit_code == 0
+    assert result.stdout.splitlines()[1].split() == ["a", "2.5", LEVELS[3]]
+
+
+async def test_what_is_sorted_by_is_shown_also_where_it_is_no_usual_column() -> None:
+    result = await Service(200, page(entry("a", 2.5))).run("tail", "--sort", "average", "--rounds", "1")
+    assert [line.split()[:2] for line in result.stdout.splitlines()[:2]] == [["key", "average"], ["a", "2.5"]]
+
+
+async def test_no_key_turns_round_what_is_beside_it() -> None:
+    for command in (["top"], ["tail", "--rounds", "1"]):
+        result = await Service(200, page(entry("a\u202e[b]\u2028é", 1.0))).run(*command)
+        assert "a\\u202e[b]\\u2028é" in result.stdout
+
+
+def test_a_problem_is_shown_as_it_is() -> None:
+    console = Console(width=200, record=True)
+    console.print(
+        looked_at({"ranked": [], "problem": "no answer from http://[::1]:1/[/keys]"}, defaultdict(deque), "p99")
+    )
+    assert "http://[::1]:1/[/keys]" in console.export_text()
 
 
 async def test_the_hours_of_a_day_are_plotted() -> None:
