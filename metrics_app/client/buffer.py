@@ -2,7 +2,7 @@
 
 Called by `contents`, `delivery`, `engine`, `gathering`, `outcome` and others.
 
-The body of one request: many series, as MessagePack columns, compressed where that pays.
+The body of one request: many series, as MessagePack, compressed where that pays.
 
 It is made once. Every attempt to send it, also one by another process from the spool, sends the same bytes, and so the
 same numbers.
@@ -14,10 +14,12 @@ import gzip
 import threading
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Protocol
 from uuid import UUID
 
-from msgspec import Struct, msgpack
+from msgspec import Struct
+
+from metrics_app.client.series import Series, packed
 
 
 class Waiting(Protocol):
@@ -158,16 +160,6 @@ MAX_ITEMS = 50_000  # values and buckets; a collector takes 100,000
 SERIES_BYTES = 64  # names of members and numbers, besides key and values
 
 
-class Series(Struct, omit_defaults=True):
-    """Values of a key and hour, or a histogram of them; `first` is the number of the first."""
-
-    key: str
-    hour: int
-    first: int
-    values: bytes = b""
-    histogram: dict[str, Any] | None = None
-
-
 class Batch(Struct, frozen=True):
     """A body and what it holds.
 
@@ -196,6 +188,6 @@ class Batch(Struct, frozen=True):
 
 def batch_of(sender: UUID, series: Sequence[Series | Mapping[str, object]], count: int, items: int) -> Batch:
     """The series as one body, which stands for `count` values."""
-    body = msgpack.encode({"sender": str(sender), "series": series})
+    body = packed(sender, series)
     gzipped = len(body) >= 256 and len(gzip.compress(body[:SAMPLE_BYTES], 1)) < WORTH_IT * min(len(body), SAMPLE_BYTES)
     return Batch(count, items, gzipped, gzip.compress(body, 6, mtime=0) if gzipped else body)

@@ -18,18 +18,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from msgspec import Struct, msgpack
 from msgspec.structs import replace
 
-from metrics_app.client.buffer import Batch, Series, Waiting, batch_of
+from metrics_app.client.buffer import Batch, Waiting, batch_of
+from metrics_app.client.series import BatchBody, Series, unpacked
 from metrics_app.wire.chunk import VALUE_BYTES
-
-
-class BatchBody(Struct):
-    """What `batch_of` has packed."""
-
-    sender: UUID
-    series: list[Series]
 
 
 class Numbered(NamedTuple):
@@ -40,12 +33,9 @@ class Numbered(NamedTuple):
     hour: int
 
 
-_BODY = msgpack.Decoder(BatchBody)
-
-
 def body_of(batch: Batch) -> BatchBody:
     """Decodes the body of a batch."""
-    return _BODY.decode(gzip.decompress(batch.body) if batch.gzipped else batch.body)
+    return unpacked(gzip.decompress(batch.body) if batch.gzipped else batch.body)
 
 
 def count_of(series: Series) -> int:

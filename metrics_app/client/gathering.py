@@ -25,9 +25,10 @@ from time import monotonic
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from metrics_app.client.buffer import MAX_BODY_BYTES, MAX_ITEMS, SERIES_BYTES, Batch, Series, batch_of
+from metrics_app.client.buffer import MAX_BODY_BYTES, MAX_ITEMS, SERIES_BYTES, Batch, batch_of
 from metrics_app.client.intake import TakenValues
 from metrics_app.client.options import Options
+from metrics_app.client.series import Series
 from metrics_app.stats.exact_sum import UNIT_BITS
 from metrics_app.stats.scale6 import END_BUCKET, FIRST_BUCKET, bound
 from metrics_app.wire.chunk import VALUE_BYTES

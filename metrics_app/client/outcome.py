@@ -21,7 +21,7 @@ logger = logging.getLogger("metrics_app.client")
 
 LEAST_DIVIDED = 8 << 10  # bytes of a body; a smaller one that is too large is not divided
 MOST_SAID = 100  # different problems that are logged
-WRONG_HOUR = "hour"  # why a collector rejects a series whose hour has not begun, or is too old
+WRONG_HOUR = ("hour", "timestamp")  # why it rejects a series, or a row of a table, whose hour has not begun or is past
 
 
 class BatchOutcome:
@@ -102,7 +102,7 @@ class BatchOutcome:
         if batch.moved or not rejected:
             return []
         series, now_s = body_of(batch).series, self._clock() / 1e9
-        wrong = {series[one.index].hour for one in rejected if one.reason == WRONG_HOUR and one.index < len(series)}
+        wrong = {series[one.index].hour for one in rejected if one.reason in WRONG_HOUR and one.index < len(series)}
         right = {hour: self._skew.right_hour(hour, now_s) for hour in wrong}
         again = moved(batch, {hour: other for hour, other in right.items() if other != hour})
         if again:

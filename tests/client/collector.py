@@ -16,6 +16,7 @@ from metrics_app.aggregator.fold import FoldLimits, PartitionFold
 from metrics_app.aggregator.row import NO_CHECKPOINT, Row, split_hour_key
 from metrics_app.wire import dropped
 from metrics_app.wire.bodies import BodyLimits, inflate, parse
+from metrics_app.wire.msgpack_table import is_table
 
 LIMITS = BodyLimits(max_items=100_000, max_ahead_s=300, retention_s=31 * 86_400, chunk_values=10_000)
 
@@ -31,6 +32,7 @@ class Collector:
         headers: sent with each refusal.
         ahead_s: seconds that its clock is ahead of the real time.
         fold: what has been counted.
+        tables: requests taken whose bodies were tables.
         seen: (moment, values, encoding) of each request taken.
         reported: values the clients say they dropped, by reason.
     """
@@ -41,6 +43,7 @@ class Collector:
         self.max_body = sys.maxsize
         self.headers: dict[str, str] = {}
         self.requests = 0
+        self.tables = 0
         self.ahead_s = 0.0
         self.seen: list[tuple[float, int, str]] = []
         self.reported: Counter[str] = Counter()
@@ -127,6 +130,7 @@ class Collector:
             return
         with self.lock:
             self.fold.apply(self.fold.offset + 1, int(self.now_s() * 1000), parsed.chunks)
+            self.tables += is_table(body)
             self.seen.append((time.monotonic(), parsed.accepted, encoding))
             self.reported.update(dropped.read(request.headers.get(dropped.HEADER, "")))
         if mode == "cut":

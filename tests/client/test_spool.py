@@ -16,9 +16,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from metrics_app.client.buffer import Batch, Series, batch_of
+from metrics_app.client.buffer import Batch, batch_of
 from metrics_app.client.contents import body_of
 from metrics_app.client.segments import MAGIC, SEGMENT, VERSION, Segments, Stored
+from metrics_app.client.series import Series
 from metrics_app.client.spool import Spool
 
 from .collector import Collector
