@@ -87,3 +87,10 @@ def test_each_test_that_the_threat_model_names_is_there():
     missing = [(path, name) for path, name in named if f"def {name}(" not in (ROOT / path).read_text()]
     assert len(named) > 20
     assert not missing
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_no_url_of_curl_has_braces_or_brackets_which_it_takes_for_several_urls(page):
+    commands = [line for line in page.read_text().splitlines() if re.search(r"\bcurl\b", line)]
+    urls = [url for line in commands for url in re.findall(r"https?://[^\s'\"]+", line)]
+    assert [url for url in urls if re.search(r"[{}\[\]]", url)] == []
