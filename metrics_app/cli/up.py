@@ -24,6 +24,7 @@ from metrics_app.cli.reasons import size_of, tail
 from metrics_app.cli.roles import Host
 from metrics_app.cli.supervisor import Supervisor, sole_use
 from metrics_app.cli.terminal import err, examples, print_line, say
+from metrics_app.errors import SettingsError
 from metrics_app.settings import Settings
 
 EXAMPLES = examples(
@@ -71,6 +72,8 @@ def up(
     check_settings(effective, "all")
     origins = configuration.origins()
     embedded = origins["kafka"] == "default"
+    if brokers != 1 and not embedded:
+        raise SettingsError([f"--brokers {brokers}: METRICS_KAFKA names a Kafka, whose brokers are not ours to start"])
     if origins["replication"] == "default" and embedded:
         effective = effective.model_copy(update={"replication": min(brokers, SAFE_REPLICATION)})
     if embedded:

@@ -137,6 +137,13 @@ def test_one_of_several_workers_has_the_socket_of_statsd(tmp_path: Path) -> None
     assert second.environment()["METRICS_STATSD"] == ""
 
 
+def test_brokers_beside_a_kafka_of_the_users_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("METRICS_KAFKA", "127.0.0.1:1")
+    result = runner.invoke(app, ["up", "--brokers", "3", "--data-dir", str(tmp_path)])
+    assert result.exit_code == 2
+    assert "--brokers 3" in result.stderr
+
+
 def test_a_kafka_of_the_users_is_used_as_it_is(tmp_path: Path) -> None:
     ((worker,),) = plan(load(port=unused_port(), data_dir=tmp_path, kafka="there:1"), 1, embedded=False)
     assert worker.environment()["METRICS_KAFKA"] == "there:1"
