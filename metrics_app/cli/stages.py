@@ -1,6 +1,6 @@
 """The processes of `metrics-app up`: which they are, on which ports, and how to ask each whether it is ready.
 
-Called by `up`.
+Called by `up`, and by `machine`, which asks who listens on a port.
 """
 
 from __future__ import annotations
@@ -63,11 +63,7 @@ def worker(settings: Settings, folder: Path, i: int, workers: int, kafka: Sequen
             return common | {"METRICS_KAFKA": settings.kafka}
         return common | {"METRICS_REPLICATION": str(settings.replication)} | brokers.address_of(kafka)
 
-    from metrics_app.http import tls
-
-    base = base_url(settings, port)
-    # whose certificate the worker has does not matter: nothing is told to it, and it says its process id
-    shown = False if settings.tls_client_ca_file is None else tls.unchecking(settings)
+    base, shown = base_url(settings, port), shown_to(settings)
     ready, alive = (answers(f"{base}{path}", shown) for path in ("/readyz", "/livez"))
     return Program(name, command, ready, alive, environment, HOPELESS)
 
@@ -93,20 +89,37 @@ def answers(url: str, shown: ssl.SSLContext | bool = False) -> Probe:
     Args:
         shown: TLS of the connection; False takes any certificate.
     """
-    import aiohttp
 
     async def probe(pid: int) -> bool:
-        timeout = aiohttp.ClientTimeout(total=PROBE_TIMEOUT_S)
-        try:
-            async with (
-                aiohttp.ClientSession(timeout=timeout) as session,
-                session.get(url, ssl=shown) as reply,
-            ):
-                return reply.status == HTTPStatus.OK and msgspec.json.decode(await reply.read())["pid"] == pid
-        except (aiohttp.ClientError, OSError, TimeoutError, msgspec.MsgspecError, LookupError, TypeError):
-            return False
+        return await pid_at(url, shown) == pid
 
     return probe
+
+
+async def pid_at(url: str, shown: ssl.SSLContext | bool = False) -> int | None:
+    """The process id of the worker that answers 200 under that URL; None when none does."""
+    import aiohttp
+
+    timeout = aiohttp.ClientTimeout(total=PROBE_TIMEOUT_S)
+    try:
+        async with aiohttp.ClientSession(timeout=timeout) as session, session.get(url, ssl=shown) as reply:
+            pid = msgspec.json.decode(await reply.read())["pid"] if reply.status == HTTPStatus.OK else None
+            return pid if isinstance(pid, int) else None
+    except (aiohttp.ClientError, OSError, TimeoutError, msgspec.MsgspecError, LookupError, TypeError):
+        return None
+
+
+def shown_to(settings: Settings) -> ssl.SSLContext | bool:
+    """TLS with which a worker of this machine is asked.
+
+    Whose certificate the worker has does not matter: nothing is told to it, and it says its process id.
+
+    Raises:
+        SettingsError: a file cannot be read.
+    """
+    from metrics_app.http import tls
+
+    return False if settings.tls_client_ca_file is None else tls.unchecking(settings)
 
 
 def refuse_taken(host: str, ports: Sequence[int]) -> None:
