@@ -15,7 +15,7 @@ from rich.table import Table
 
 from metrics_app.cli.dlq import where_kafka_is
 from metrics_app.cli.query import TokenFile, shown
-from metrics_app.cli.status import Urls, ask_all, wrong
+from metrics_app.cli.status import Urls, ask_all
 from metrics_app.cli.terminal import examples, print_json, print_page
 from metrics_app.errors import MetricsError
 
@@ -79,7 +79,7 @@ def of_workers(urls: list[str], credentials: Credentials, tolerance_s: float) ->
         told.append(system)
         found += _clocks(system, before_s, tolerance_s)
     whole = together(told, time.time())
-    found += [Diagnosis(ERROR, "workers", each, "docs/runbook.md") for each in wrong(whole)] + _versions(whole)
+    found += [Diagnosis(ERROR, "workers", each, "docs/runbook.md") for each in whole.wrong] + _versions(whole)
     return found or [Diagnosis(OK, "workers", f"{len(whole.workers)} workers are ready, of our release, on time")]
 
 

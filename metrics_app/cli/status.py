@@ -57,7 +57,7 @@ def status(
         print_json(msgspec.to_builtins(system, str_keys=True))
     else:
         print_page(page(system))
-    if wrong(system):
+    if system.wrong:
         raise typer.Exit(1)
 
 
@@ -94,23 +94,9 @@ def _watch(urls: list[str], credentials: Credentials) -> None:
         say("stopped")
 
 
-def wrong(system: SystemState) -> list[str]:
-    """What somebody should look at, a sentence each."""
-    found = [f"{url} does not answer" for url in system.unanswered]
-    for worker in system.workers:
-        found += [f"{worker.url} is not ready: {name}: {why}" for name, why in worker.checks.items()]
-        found += [f"{worker.url} warns: {name}: {why}" for name, why in worker.warnings.items()]
-    unowned = [str(each.partition) for each in system.partitions if each.owner is None]
-    if unowned:
-        found.append(f"nobody folds partitions {', '.join(unowned)}")
-    if lost := system.totals.get("lost_records"):
-        found.append(f"{lost:,.0f} records were deleted by Kafka before they were folded")
-    return found
-
-
 def page(system: SystemState) -> RenderableType:
     """The system for a person, what is wrong first."""
-    lines = [f"[bold red]{escape(each)}[/bold red]" for each in wrong(system)] or ["[green]nothing is wrong[/green]"]
+    lines = [f"[bold red]{escape(each)}[/bold red]" for each in system.wrong] or ["[green]nothing is wrong[/green]"]
     parts: list[RenderableType] = [f"{system.at}  {len(system.workers)} workers", *lines, "", _workers(system)]
     if system.partitions:
         parts += ["", _partitions(system)]

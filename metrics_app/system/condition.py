@@ -52,6 +52,7 @@ class Condition(msgspec.Struct):
         totals: counters without labels since its start, named as in docs/metrics.md without prefix and `_total`.
         by: counters with one label, by its value.
         disk_free_bytes: on the disk of its data folder.
+        rows: hourly rows that it has in memory.
     """
 
     url: str
@@ -73,6 +74,7 @@ class Condition(msgspec.Struct):
     descriptors_max: int
     disk_free_bytes: int
     disk_bytes: int
+    rows: int = 0
 
 
 class PartitionState(msgspec.Struct):
@@ -98,6 +100,7 @@ class SystemState(msgspec.Struct):
         at: when, RFC 3339.
         unanswered: URLs of workers of the group that did not answer in time.
         totals, by: as of `Condition`, summed.
+        wrong: what somebody should look at, a sentence each; empty when all is well.
     """
 
     at: str
@@ -106,6 +109,7 @@ class SystemState(msgspec.Struct):
     partitions: list[PartitionState]
     totals: dict[str, float]
     by: dict[str, dict[str, float]]
+    wrong: list[str] = []
 
 
 def joined(workers: list[Condition], unanswered: list[str], partitions: int, now_s: float) -> SystemState:
@@ -117,7 +121,9 @@ def joined(workers: list[Condition], unanswered: list[str], partitions: int, now
             by[name] = summed([by.get(name, {}), counted])
     states = [_state(number, workers) for number in range(partitions)]
     ordered = sorted(workers, key=lambda worker: worker.url)
-    return SystemState(at, ordered, sorted(unanswered), states, summed([each.totals for each in workers]), by)
+    system = SystemState(at, ordered, sorted(unanswered), states, summed([each.totals for each in workers]), by)
+    system.wrong = _wrong(system)
+    return system
 
 
 def together(systems: list[SystemState], now_s: float) -> SystemState:
@@ -139,3 +145,16 @@ def _state(number: int, workers: list[Condition]) -> PartitionState:
     lag = owners[0].lags.get(number) if owners else None
     progress = [each for worker in workers for each in worker.recovering if each.partition == number]
     return PartitionState(number, owners[0].url if owners else None, copies, lag, progress[0] if progress else None)
+
+
+def _wrong(system: SystemState) -> list[str]:
+    found = [f"{url} does not answer" for url in system.unanswered]
+    for worker in system.workers:
+        found += [f"{worker.url} is not ready: {name}: {why}" for name, why in worker.checks.items()]
+        found += [f"{worker.url} warns: {name}: {why}" for name, why in worker.warnings.items()]
+    unowned = [str(each.partition) for each in system.partitions if each.owner is None]
+    if unowned:
+        found.append(f"nobody folds partitions {', '.join(unowned)}")
+    if lost := system.totals.get("lost_records"):
+        found.append(f"{lost:,.0f} records were deleted by Kafka before they were folded")
+    return found

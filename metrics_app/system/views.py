@@ -140,11 +140,12 @@ def condition(here: Here) -> Condition:
         totals=told.totals,
         by=told.by_label,
         load=here.meter.load(),
-        memory_bytes=told.of_process("process_resident_memory_bytes"),
-        descriptors=told.of_process("process_open_fds"),
-        descriptors_max=told.of_process("process_max_fds"),
+        memory_bytes=told.whole("process_resident_memory_bytes"),
+        descriptors=told.whole("process_open_fds"),
+        descriptors_max=told.whole("process_max_fds"),
         disk_free_bytes=space.free,
         disk_bytes=space.total,
+        rows=told.whole(f"{PREFIX}rows_in_memory"),
     )
 
 
@@ -165,8 +166,8 @@ class _Told:
         """The values of a metric with one label, by its value."""
         return {next(iter(each.labels.values())): each.value for each in self._samples if each.name == name}
 
-    def of_process(self, name: str) -> int:
-        """A number of the process; 0 where the system does not tell."""
+    def whole(self, name: str) -> int:
+        """A number without a fraction; 0 where nobody tells."""
         return int(self._sum(name))
 
     def _sum(self, name: str) -> float:

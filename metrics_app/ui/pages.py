@@ -3,7 +3,7 @@
 Called by `app`.
 
     GET /           keys of an hour or day          GET /ui/key      one key: hours, distribution, comparison
-    GET /ui/system  this worker and its group       GET /ui/static/  scripts and styles, all of them from here
+    GET /ui/system  all workers of the group       GET /ui/static/  scripts and styles, all of them from here
 
 Nothing in these files is data: who may read a number is decided where it is asked for. So with tokens the page is open
 to all, and asks for a token, which it keeps for as long as its tab is open.

@@ -8,7 +8,6 @@ import time
 import msgspec
 import pytest
 
-from metrics_app.cli.status import wrong
 from metrics_app.system.condition import SystemState, joined
 from tests.system.test_capacity import busy, worker
 
@@ -47,7 +46,7 @@ async def test_a_system_that_is_well_is_shown_and_is_no_failure() -> None:
 async def test_what_is_wrong_is_said_first_and_is_the_exit_code() -> None:
     result = await served(ILL).run("status")
     assert result.exit_code == 1
-    assert wrong(ILL) == [
+    assert ILL.wrong == [
         "http://b does not answer",
         "http://a is not ready: kafka: it does not answer",
         "http://a warns: clock: off",
@@ -55,7 +54,7 @@ async def test_what_is_wrong_is_said_first_and_is_the_exit_code() -> None:
         "3 records were deleted by Kafka before they were folded",
     ]
     lines = result.stdout.splitlines()
-    assert [line.strip() for line in lines[1:6]] == wrong(ILL)
+    assert [line.strip() for line in lines[1:6]] == ILL.wrong
     assert "rejected values (value)" in result.stdout
     assert "(key)" not in result.stdout
 

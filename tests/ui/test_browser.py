@@ -150,11 +150,45 @@ def test_it_can_be_read_by_everybody_in_light_and_dark(url: str, page: Page, pat
     assert serious == [], found.generate_report()
 
 
-def test_the_system_page_says_how_this_worker_is(url: str, page: Page) -> None:
+def test_the_system_page_says_how_the_whole_group_is(url: str, page: Page) -> None:
     page.goto(f"{url}/ui/system")
-    expect(page.locator("#state")).to_contain_text("Ready, process")
-    expect(page.locator("#checks")).to_contain_text("kafka")
-    expect(page.locator("#flow")).to_contain_text("accepted")
+    expect(page.locator("#state")).to_have_text("1 worker answers. Nothing is wrong.")
+    workers = page.locator("#workers tbody tr")
+    expect(workers).to_have_count(1)
+    expect(workers.first).to_contain_text(url)
+    for line in (partitions := page.locator("#partitions tbody tr")).all():
+        expect(line).to_contain_text(url)
+    expect(partitions.first.locator("td").nth(3)).to_have_text("0")
+    with urllib.request.urlopen(f"{url}/system", timeout=20) as reply:
+        told = json.load(reply)
+    expect(partitions).to_have_count(len(told["partitions"]))
+    accepted = page.locator("#flow tr").filter(has_text="accepted").locator("td")
+    expect(accepted.nth(1)).to_have_text(f"{told['totals']['accepted_values']:,.0f}")
+    expect(accepted.nth(2)).to_have_text("0")
+    expect(page.locator("#forecast")).not_to_be_empty()
+    expect(page.locator("#capacity tbody tr")).to_have_count(1)
+
+
+def test_the_system_page_says_first_what_is_wrong(url: str, page: Page) -> None:
+    """A worker of the group that is away, one that recovers, and a reason that is hostile."""
+    with urllib.request.urlopen(f"{url}/system", timeout=20) as reply:
+        told = json.load(reply)
+    told["wrong"] = [f"http://b does not answer {HOSTILE[0]}"]
+    told["partitions"][0] |= {"owner": None, "lag": None}
+    told["partitions"][1]["recovering"] = {"partition": 1, "done": 250, "total": 1000, "eta_s": 125.0}
+    told["by"]["rejected_values"] = {HOSTILE[1]: 7.0, "key": 0.0}
+    page.route(
+        "**/system", lambda route: route.fulfill(json=told) if "/ui/" not in route.request.url else route.continue_()
+    )
+    page.goto(f"{url}/ui/system")
+    expect(page.locator("#state")).to_contain_text("To be looked at: 1.")
+    expect(page.locator("#wrong li")).to_have_text(told["wrong"])
+    lines = page.locator("#partitions tbody tr")
+    expect(lines.nth(0)).to_contain_text("nobody")
+    expect(lines.nth(0)).to_contain_text("unknown")
+    expect(lines.nth(1)).to_contain_text("250 of 1,000 records (25 %), about 2 min to go")
+    expect(page.locator("#reasons tbody tr")).to_have_count(1)
+    expect(page.locator("#reasons tbody td").nth(1)).to_have_text(HOSTILE[1])
 
 
 def test_it_fits_a_phone(url: str, page: Page) -> None:
@@ -169,7 +203,7 @@ PICTURES = {
     "keys": ("/", "light", 760, "#table svg.spark"),
     "key": (f"/ui/key?key={quote_plus(SLOW)}", "light", 1500, "#shifts tbody tr"),
     "key-dark": (f"/ui/key?key={quote_plus(SLOW)}&days=7", "dark", 1500, "#shifts tbody tr"),
-    "system": ("/ui/system", "light", 860, "#flow tbody tr"),
+    "system": ("/ui/system", "light", 1300, "#capacity tbody tr"),
 }
 
 
