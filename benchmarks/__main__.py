@@ -21,6 +21,7 @@ BENCHMARKS = {
     "single_post": "one sample a request, beside a bare aiohttp server",
     "one_message": "the brief's baseline to the letter: ten apps, 10,000 requests a second of one message",
     "statsd": "packets a second by the socket of METRICS_STATSD",
+    "logs": "lines of logs a second, by format, and a whole import",
     "end_to_end": "from POST to answer: the highest rate held, and freshness at half of it",
     "queries": "how fast questions are answered while samples come in",
     "many_keys": "up to a million keys: row updates, memory, disk, exactness; recovery",

@@ -206,6 +206,14 @@ def query_cost(document: Document) -> Table:
     return Table(["questions as fast as they are answered", "a second, best turn", "CPU a question"], rows)
 
 
+def logs(document: Document) -> Table:
+    """Lines of logs."""
+    found = document["logs"]
+    rows = [[row["format"], f"{row['paths']:,}", f"{row['per_s']:,}"] for row in found["formats"]]
+    rows.append(["`metrics-app import`, nginx, until Kafka has all", f"{2000:,}", f"{found['import_per_s']:,}"])
+    return Table(["log", "different paths or keys", "lines/s"], rows)
+
+
 def many_keys(document: Document) -> Table:
     """Few keys and many."""
     header = ["keys", "values", "values/s", "CPU a value: collector", "worker", "memory", "bytes a row", "on disk"]
@@ -391,6 +399,7 @@ TABLES = {
     "single-post": Shown("single_post", single_post),
     "one-message": Shown("one_message", one_message),
     "end-to-end": Shown("end_to_end", end_to_end),
+    "logs": Shown("logs", logs),
     "queries": Shown("queries", queries),
     "query-cost": Shown("query_cost", query_cost),
     "many-keys": Shown("many_keys", many_keys),
