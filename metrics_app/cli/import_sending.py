@@ -18,8 +18,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from metrics_app.cli.import_position import Position, Positions
-from metrics_app.client.buffer import Batch, Series, batch_of
+from metrics_app.client.buffer import Batch, batch_of
 from metrics_app.client.contents import body_of, count_of, halves_of
+from metrics_app.client.series import Series
 from metrics_app.client.transport import Attempt, Result, Transport
 from metrics_app.credentials import Credentials
 from metrics_app.errors import ClientError
