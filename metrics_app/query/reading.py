@@ -162,10 +162,17 @@ class LongQuestions:
         patience_s: longest wait of one.
         free: places that nobody has.
         waiting: how many wait for one.
+        otherwise: what is raised after a wait in vain: where another worker has the same rows, it may be asked.
     """
 
-    def __init__(self, patience_s: float, at_once: int = AT_ONCE) -> None:
+    def __init__(
+        self,
+        patience_s: float,
+        at_once: int = AT_ONCE,
+        otherwise: type[OwnerUnavailableError | BusyError] = OwnerUnavailableError,
+    ) -> None:
         self.patience_s = patience_s
+        self.otherwise = otherwise
         self.free = asyncio.Semaphore(at_once)
         self.waiting = 0
 
@@ -175,7 +182,7 @@ class LongQuestions:
 
         Raises:
             BusyError: they are many, and too many others are before them.
-            OwnerUnavailableError: the same, after a wait.
+            OwnerUnavailableError, or `otherwise`: the same, after a wait.
         """
         if hours <= LONG_HOURS:
             yield
@@ -195,6 +202,6 @@ class LongQuestions:
             async with asyncio.timeout(self.patience_s):
                 await self.free.acquire()
         except TimeoutError:
-            raise OwnerUnavailableError("other long questions are being answered here") from None
+            raise self.otherwise("other long questions are being answered here; try again") from None
         finally:
             self.waiting -= 1

@@ -12,7 +12,7 @@ import faust
 from aiohttp import web
 from faust.web import View
 
-from metrics_app.errors import NoDataError
+from metrics_app.errors import BusyError, NoDataError
 from metrics_app.holdings import Owners, SummaryReader
 from metrics_app.http import tls
 from metrics_app.http.access import Access, caller_of
@@ -115,7 +115,7 @@ def register(app: faust.App, settings: Settings, telemetry: Telemetry, reader: S
     members: dict[str, Any] = {"router": router, "reader": reader, "policy": policy, "partitions": settings.partitions}
     members["long_questions"] = LongQuestions(settings.query_deadline_s)
     members["telemetry"] = telemetry
-    rankings = LongQuestions(settings.query_deadline_s, RANKINGS_AT_ONCE)
+    rankings = LongQuestions(settings.query_deadline_s, RANKINGS_AT_ONCE, BusyError)
     held = HeldCopies(reader, settings.partitions, rankings)
     ranked = RankedKeys(router, policy, held, settings.ranking_deadline_s)
     app.page(KEYS_PATH)(type("BoundKeysView", (KeysView,), {**members, "ranked": ranked}))

@@ -161,6 +161,7 @@ class Worker:
     telemetry: Telemetry
     router: Router
     long_questions: LongQuestions
+    rankings: LongQuestions
 
     def forwards(self) -> dict[str, float]:
         """Forwards by outcome."""
@@ -178,11 +179,16 @@ async def worker(
     chosen = Settings(_env_file=None, port=free_port(), **({"connect_timeout_s": 5.0} | settings))  # type: ignore[call-arg]
     telemetry, known = Telemetry(), FakeOwners(chosen.url, [*owners])
     app = web_app(telemetry, chosen.port, tls.server_side(chosen), Access(chosen))
-    long_questions = LongQuestions(chosen.query_deadline_s)
-    with patch.object(views, "LongQuestions", side_effect=[long_questions, LongQuestions(chosen.query_deadline_s)]):
+    made: list[LongQuestions] = []
+
+    def make(*given: Any) -> LongQuestions:
+        made.append(LongQuestions(*given))
+        return made[-1]
+
+    with patch.object(views, "LongQuestions", side_effect=make):
         router = views.register(app, chosen, telemetry, reader, known)
     async with app.web:
-        yield Worker(chosen.url, reader, known, telemetry, router, long_questions)
+        yield Worker(chosen.url, reader, known, telemetry, router, *made)
 
 
 def web_app(

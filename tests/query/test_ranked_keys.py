@@ -182,6 +182,16 @@ async def test_a_ranking_that_takes_too_long_says_so() -> None:
     assert "METRICS_RANKING_DEADLINE_S" in reply.json["detail"]
 
 
+async def test_who_waits_for_another_ranking_in_vain_is_told_so() -> None:
+    async with worker(query_deadline_s=0.05) as busy:
+        await busy.rankings.free.acquire()
+        reply = await ask(busy.url, f"{IN_HOUR}&sort=p99")
+
+    assert (reply.status, reply.json["title"]) == (503, "Too many questions")
+    assert "other long questions" in reply.json["detail"]
+    assert "Retry-After" in reply.headers
+
+
 async def test_nothing_is_read_to_count(one: Worker) -> None:
     assert (await ask(one.url, f"{IN_HOUR}&sort=count&limit=10")).json["keys"] == in_order(one.reader.rows, "count")[
         :10
