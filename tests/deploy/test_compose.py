@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import subprocess
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,37 @@ def test_every_name_and_volume_is_there_and_the_kafka_is_that_of_the_tests(name:
             assert source.startswith("./") or source in document["volumes"]
     images = {service["image"] for service in found.values() if service["image"].startswith("apache/kafka")}
     assert images == {f"apache/kafka:{kafka_version(locked())}"}
+
+
+@pytest.mark.parametrize("name", [*FILES, "compose.access.yaml"])
+def test_each_path_that_is_mounted_or_built_from_exists(name: str) -> None:
+    """What Docker does not find where it is to mount it, it makes: an empty folder in place of a file."""
+    assert not absent(services(name).values(), DOCKER)
+
+
+def test_a_path_that_is_not_there_is_found(tmp_path: Path) -> None:
+    (tmp_path / "here").touch()
+    mounted = {"volumes": ["./here:/a", "data:/b", "./gone:/c:ro", {"type": "bind", "source": "./too", "target": "/d"}]}
+    assert absent([mounted, {"build": {"context": ".", "dockerfile": "Dockerfile"}}], tmp_path) == {
+        "./gone",
+        "./too",
+        "./Dockerfile",
+    }
+
+
+OPERATORS_OWN = {"./secrets"}  # the comment at the head of compose.access.yaml says how it is made
+
+
+def absent(found: Iterable[dict[str, Any]], folder: Path) -> set[str]:
+    """Paths of the host that services name and that are not there."""
+    named: set[str] = set()
+    for service in found:
+        volumes = service.get("volumes", ())
+        named |= {one["source"] if isinstance(one, dict) else one.split(":")[0] for one in volumes}
+        if build := service.get("build"):
+            named |= {f"{build['context']}/{build['dockerfile']}", build["context"]}
+    paths = {name for name in named if name.startswith((".", "/"))} - OPERATORS_OWN
+    return {path for path in paths if not (folder / path).exists()}
 
 
 @pytest.mark.parametrize("name", FILES)

@@ -20,6 +20,7 @@ class Process(RunningProcess):
 
     Attributes:
         module: what is run; `metrics_app`, or a module that runs it with something broken.
+        interpreter: what runs it, another installation's Python for another release.
         is_paused: whether it is frozen.
     """
 
@@ -28,11 +29,12 @@ class Process(RunningProcess):
     ) -> None:
         super().__init__(name, (), folder / f"{name}.log", environment, f"http://127.0.0.1:{port}")
         self.module = "metrics_app"
+        self.interpreter: tuple[str, ...] = (sys.executable,)
         self.is_paused = False
         self._arguments = arguments
 
     def start(self, stdout: int | None = None, **options: Any) -> subprocess.Popen[bytes]:
-        self.command = [sys.executable, "-m", self.module, *self._arguments]
+        self.command = [*self.interpreter, "-m", self.module, *self._arguments]
         return super().start(stdout, **options)
 
     def is_ready(self) -> bool:
