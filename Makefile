@@ -11,7 +11,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: help setup setup-dev up test test-pythons test-frameworks test-generators test-slow test-faults soak fuzz mutants check format lint types audit lock bench bench-quick bench-peers profile drill dist docs clean
+.PHONY: help setup setup-dev up test test-pythons test-frameworks test-generators test-slow test-faults soak fuzz mutants check format lint types audit lock bench bench-quick bench-peers profile drill dist docs screenshots first-paint clean
 
 ##@ Start here
 help: ## this list
@@ -169,6 +169,9 @@ dist: setup-dev ## build the sdist, and from it the wheel, into dist/
 
 screenshots: setup-dev ## the pictures of the page in docs/screenshots, by the tests of the page (needs Debian's chromium)
 	@mkdir -p docs/screenshots && SCREENSHOTS=$(CURDIR)/docs/screenshots $(BIN)/pytest tests/ui -k pictures
+
+first-paint: setup-dev ## how long a new reader looks at nothing, here and over the network of a phone (needs Debian's chromium)
+	$(BIN)/pytest tests/ui -s -q -k painted
 
 clean: ## remove the environment, caches and local data
 	rm -rf .venv .venv-* .mypy_cache .ruff_cache .pytest_cache .hypothesis .schemathesis build dist *.egg-info data

@@ -9,8 +9,10 @@ import shutil
 import time
 import urllib.request
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.parse import quote_plus
+from xml.etree import ElementTree
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
@@ -112,6 +114,53 @@ def test_a_reader_finds_the_slowest_key_and_since_when_it_is_slow_and_copies_the
         assert json.load(reply)["key"] == SLOW
 
 
+def test_two_hours_lie_on_top_of_each_other_and_the_address_keeps_which(url: str, page: Page) -> None:
+    page.goto(f"{url}/ui/key?key={quote_plus(SLOW)}")
+    expect(page.locator("#both canvas")).to_be_visible()
+    other = datetime.now(UTC) - timedelta(hours=3)
+    page.get_by_label("Compare with (UTC)").fill(f"{other:%Y-%m-%d}")
+    page.locator("#against select").select_option(str(other.hour))
+    page.get_by_role("button", name="Compare", exact=True).click()
+    expect(page.locator("#verdict")).to_contain_text(f"{other:%Y-%m-%d %H}:00 UTC")
+    assert f"with={other:%Y-%m-%d}%2F{other.hour}" in page.url
+    page.reload()
+    expect(page.locator("#verdict")).to_contain_text(f"{other:%Y-%m-%d %H}:00 UTC")
+    expect(page.locator("#both .u-legend")).to_contain_text(f"{other:%Y-%m-%d %H}:00 UTC")
+    shares = page.evaluate("drawn.get('both').data.slice(1).map((each) => each.reduce((sum, one) => sum + one, 0))")
+    assert shares == pytest.approx([100, 100])
+    page.get_by_role("button", name="The day before").click()
+    expect(page.locator("#verdict")).to_contain_text("the same hour of the day before")
+    assert "with=" not in page.url
+
+
+def test_an_hour_of_the_day_before_without_values_is_said_and_has_no_plot(url: str, page: Page) -> None:
+    page.goto(f"{url}/ui/key?key={quote_plus(HOSTILE[0])}&with=..%2F..%2Fkeys")  # what is no hour is not asked for
+    expect(page.locator("#verdict")).to_have_text("Nothing was recorded in the same hour of the day before.")
+    expect(page.locator("#both")).to_be_hidden()
+
+
+@pytest.mark.parametrize(
+    ("plot", "marks"), [("bands", "circle"), ("shape", "rect"), ("both", "path"), ("heat", "rect")]
+)
+def test_a_plot_is_saved_as_svg_and_as_png(url: str, page: Page, plot: str, marks: str) -> None:
+    page.goto(f"{url}/ui/key?key={quote_plus(SLOW)}")
+    expect(page.locator("#both canvas")).to_be_visible()
+    with page.expect_download() as saved:
+        page.locator(f'.save[data-plot="{plot}"][data-kind="png"]').click()
+    assert saved.value.path().read_bytes().startswith(b"\x89PNG")
+    with page.expect_download() as saved:
+        page.locator(f'.save[data-plot="{plot}"][data-kind="svg"]').click()
+    assert saved.value.suggested_filename.endswith(".svg")
+    drawing = ElementTree.fromstring(saved.value.path().read_bytes())
+    name = "{http://www.w3.org/2000/svg}"
+    assert SLOW in (drawing.findtext(f"{name}title") or "").replace("-", " ")
+    inside = drawing if plot == "heat" else drawing.find(f"{name}svg")
+    assert inside is not None
+    assert len(inside.findall(f"{name}{marks}")) > 1
+    assert [each.text for each in drawing.iter(f"{name}text") if any(map(str.isdigit, each.text or ""))]
+    assert "NaN" not in saved.value.path().read_text()
+
+
 def test_hostile_names_are_texts_everywhere(url: str, page: Page) -> None:
     page.goto(f"{url}/?sort=count")
     names = page.locator("#table tbody td:first-child")
@@ -199,10 +248,43 @@ def test_it_fits_a_phone(url: str, page: Page) -> None:
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 
+MEGABIT = 1_000_000 / 8
+PHONE = {"offline": False, "latency": 150, "downloadThroughput": 1.6 * MEGABIT, "uploadThroughput": 0.75 * MEGABIT}
+PAINTS = 8
+
+
+@pytest.mark.parametrize("network", ["here", "phone"])
+@pytest.mark.parametrize("path", ["/", f"/ui/key?key={quote_plus(SLOW)}", "/ui/system"], ids=["keys", "key", "system"])
+def test_something_is_painted_within_a_second(url: str, chromium: Browser, path: str, network: str) -> None:
+    """Of a reader who has never been here; `make first-paint` prints what was measured."""
+    painted = sorted(first_paint_ms(chromium, url + path, network == "phone") for _ in range(PAINTS))
+    p75 = painted[3 * PAINTS // 4 - 1]
+    print(
+        f"first contentful paint of {path} ({network}): "
+        f"p75 {p75:.0f} ms of {PAINTS}, {painted[0]:.0f} to {painted[-1]:.0f}"
+    )
+    assert p75 <= 1000 * stretched(1)
+
+
+def first_paint_ms(chromium: Browser, address: str, on_phone: bool) -> float:
+    """From asking for a page until something is on the screen, with nothing cached."""
+    page = chromium.new_page(viewport={"width": 390, "height": 800})
+    try:
+        if on_phone:
+            session = page.context.new_cdp_session(page)
+            session.send("Network.enable")
+            session.send("Network.emulateNetworkConditions", PHONE)
+        page.goto(address)
+        page.wait_for_function("performance.getEntriesByName('first-contentful-paint').length")
+        return float(page.evaluate("performance.getEntriesByName('first-contentful-paint')[0].startTime"))
+    finally:
+        page.close()
+
+
 PICTURES = {
     "keys": ("/", "light", 760, "#table svg.spark"),
-    "key": (f"/ui/key?key={quote_plus(SLOW)}", "light", 1500, "#shifts tbody tr"),
-    "key-dark": (f"/ui/key?key={quote_plus(SLOW)}&days=7", "dark", 1500, "#shifts tbody tr"),
+    "key": (f"/ui/key?key={quote_plus(SLOW)}", "light", 2100, "#both canvas"),
+    "key-dark": (f"/ui/key?key={quote_plus(SLOW)}&days=7", "dark", 2100, "#both canvas"),
     "system": ("/ui/system", "light", 1300, "#capacity tbody tr"),
 }
 

@@ -1,12 +1,13 @@
 "use strict";
 // One key: its hours, one of them in full, and how it compares.
 
-const form = byId("ask");
+const form = byId("ask"), against = byId("against");
 const given = new URLSearchParams(location.search);
 const key = given.get("key") || "";
 let hour = null; // the hour that is looked into, as in a path: 2026-11-23/22
 let unit = "";
 let live = null;
+let other = /^\d{4}-\d\d-\d\d\/\d{1,2}$/.test(given.get("with") || "") ? given.get("with") : null; // the hour to compare with; null: that of the day before
 
 document.title = `${key} - response times`;
 byId("name").textContent = key;
@@ -87,18 +88,38 @@ async function under() {
   byId("share").textContent = found instanceof Error ? found.message : `${withUnit(limit, unit)}: ${number(100 * found.value)} % of the values${found.exact ? "" : ` (between ${number(100 * found.lo)} and ${number(100 * found.hi)} %)`}`;
 }
 
+const dayBefore = () => `${shifted(hour.split("/")[0], -1)}/${hour.split("/")[1]}`;
+const clock = (path) => `${path.split("/")[0]} ${path.split("/")[1].padStart(2, "0")}:00 UTC`;
+
 async function compare() {
-  const [date, of] = hour.split("/");
-  const body = byId("shifts").tBodies[0];
-  body.replaceChildren();
+  const mine = hour, then = other ?? dayBefore();
+  const named = then === dayBefore() ? "the same hour of the day before" : clock(then);
+  [against.day.value, against.of.value] = [then.split("/")[0], String(Number(then.split("/")[1]))];
+  byId("shifts").tBodies[0].replaceChildren();
+  byId("both-part").hidden = true;
   try {
-    const found = await ask(`/${segment(key)}/compare/${hour}?with=${shifted(date, -1)}/${of}`);
-    byId("verdict").textContent = `${found.verdict[0].toUpperCase()}${found.verdict.slice(1)} than the same hour of the day before: ${found.reason}.`.replace("Same than", "The same as").replace("Unclear than", "Unclear against");
+    const [found, ...histograms] = await Promise.all([ask(compared(then)), ask(`/${segment(key)}/histogram/${mine}`), ask(`/${segment(key)}/histogram/${then}`)]);
+    if (mine !== hour || then !== (other ?? dayBefore())) return;
+    byId("verdict").textContent = `${found.verdict[0].toUpperCase()}${found.verdict.slice(1)} than ${named}: ${found.reason}.`.replace("Same than", "The same as").replace("Unclear than", "Unclear against");
     byId("verdict").className = found.verdict === "slower" ? "said bad" : "said";
-    body.append(...found.shifts.map((each) => make("tr", {}, make("td", {}, each.stat), make("td", {}, withUnit(each.value, unit)), make("td", {}, withUnit(each.baseline, unit)), make("td", {}, each.ratio_ci95 ? `${number(each.ratio)}: ${number(each.ratio_ci95.lo)} to ${number(each.ratio_ci95.hi)}` : "too few values"))));
+    byId("shifts").tBodies[0].append(...found.shifts.map((each) => make("tr", {}, make("td", {}, each.stat), make("td", {}, withUnit(each.value, unit)), make("td", {}, withUnit(each.baseline, unit)), make("td", {}, each.ratio_ci95 ? `${number(each.ratio)}: ${number(each.ratio_ci95.lo)} to ${number(each.ratio_ci95.hi)}` : "too few values"))));
+    byId("both-part").hidden = false;
+    both(...histograms, [clock(mine), clock(then)]);
   } catch (problem) {
-    byId("verdict").textContent = problem.status === 404 ? "Nothing was recorded in the same hour of the day before." : problem.message;
+    byId("verdict").className = "said";
+    byId("verdict").textContent = problem.status === 404 ? `Nothing was recorded in ${named}.` : problem.message;
   }
+}
+
+const compared = (then) => `/${segment(key)}/compare/${hour}?with=${then}`;
+
+/** Compares with another hour, null for that of the day before, and notes it in the address. */
+function choose(path) {
+  other = path;
+  const asked = new URLSearchParams(location.search);
+  if (path === null) asked.delete("with"); else asked.set("with", path);
+  history.replaceState(null, "", `/ui/key?${asked}`);
+  compare();
 }
 
 function move(by) {
@@ -109,15 +130,23 @@ function move(by) {
 form.addEventListener("submit", (event) => {
   event.preventDefault();
   given.delete("hour");
+  other = null;
   history.pushState(null, "", `/ui/key?${new URLSearchParams([...new FormData(form)])}`);
   show();
 });
 byId("before").addEventListener("click", () => move(-1));
 byId("after").addEventListener("click", () => move(1));
 byId("ms").addEventListener("input", under);
+against.of.append(...Array.from({ length: 24 }, (_, each) => make("option", { value: each }, `${String(each).padStart(2, "0")}:00`)));
+against.addEventListener("submit", (event) => {
+  event.preventDefault();
+  if (hour !== null) choose(`${against.day.value}/${against.of.value}`);
+});
+byId("day-before").addEventListener("click", () => { if (hour !== null) choose(null); });
+byId("compare-curl").addEventListener("click", (event) => copy(curl(compared(other ?? dayBefore())), event.target));
 byId("curl").addEventListener("click", (event) => copy(curl(range()), event.target));
 byId("hour-curl").addEventListener("click", (event) => copy(curl(`/${segment(key)}/summary/${hour}`), event.target));
-for (const button of document.querySelectorAll(".save")) button.addEventListener("click", () => save(button.dataset.plot, `${key}-${hour}`));
+for (const button of document.querySelectorAll(".save")) button.addEventListener("click", () => save(button.dataset.plot, `${key}-${button.dataset.plot}-${hour}`, button.dataset.kind));
 window.addEventListener("popstate", () => location.reload());
 if (ofDots(key)) say("No browser can ask for a key of dots alone; curl --path-as-is can, as %2E%2E.", true);
 else if (key) show(); else say("No key is named: choose one in the list.", true);

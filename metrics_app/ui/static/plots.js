@@ -31,68 +31,84 @@ function bands(hours, unit, chosen) {
   made.over.addEventListener("click", () => { if (made.cursor.idx !== null) chosen(hours[made.cursor.idx].start); });
 }
 
-/** The buckets, 64 an octave, as eight an octave: wide enough for the eye. Middles, and how many values. */
-function coarse(buckets) {
+/** The buckets, 64 an octave, as eight an octave: wide enough for the eye. How many values, by the number of the bucket. */
+function octaves(buckets) {
   const counts = new Map();
   for (const { le, count } of buckets) {
-    const at = Math.ceil(8 * Math.log2(le) - 1e-6);
+    const at = Math.ceil(8 * Math.log2(Math.max(le, 1e-9)) - 1e-6);
     counts.set(at, (counts.get(at) || 0) + count);
   }
-  const numbers = [...counts.keys()].sort((a, b) => a - b);
-  return [numbers.map((each) => 2 ** ((each - 0.5) / 8)), numbers.map((each) => counts.get(each))];
+  return counts;
 }
+
+const middle = (at) => 2 ** ((at - 0.5) / 8);
 
 /** How many values lie where, with the quantiles marked. */
 function shape(found, quantiles) {
-  const [at, counts] = coarse(found.buckets);
+  const counts = octaves(found.buckets), numbers = [...counts.keys()].sort((a, b) => a - b);
+  const marks = quantiles.map(([name, value]) => [name, value, color(name === "p50" ? "--p50" : name === "p99" ? "--p99" : "--p90")]);
   const mark = (drawing) => {
     const { ctx, bbox } = drawing;
-    for (const [name, value] of quantiles) {
+    for (const [name, value, stroke] of marks) {
       const x = drawing.valToPos(value, "x", true);
       if (!(x >= bbox.left && x <= bbox.left + bbox.width)) continue;
-      ctx.strokeStyle = ctx.fillStyle = color(name === "p50" ? "--p50" : name === "p99" ? "--p99" : "--p90");
+      ctx.strokeStyle = ctx.fillStyle = stroke;
       ctx.lineWidth = 2;
       ctx.beginPath(); ctx.moveTo(x, bbox.top); ctx.lineTo(x, bbox.top + bbox.height); ctx.stroke();
       ctx.fillText(name, x + 4, bbox.top + 14);
     }
   };
-  plot("shape", {
-    series: [{}, { label: "values", stroke: color("--accent"), fill: `${color("--accent")}44`, paths: uPlot.paths.bars({ size: [1, 60] }), points: { show: false } }],
+  const made = plot("shape", {
+    series: [{}, { label: "values", bars: true, stroke: color("--accent"), fill: `${color("--accent")}44`, paths: uPlot.paths.bars({ size: [1, 60] }), points: { show: false } }],
     scales: { x: { time: false, distr: 3, log: 10 } },
     axes: [axis(found.unit, { values: (_, ticks) => ticks.map((each) => (each === null ? "" : number(each))) }), axis("values", { size: 64 })],
     hooks: { draw: [mark] },
-  }, [at, counts]);
+  }, [numbers.map(middle), numbers.map((each) => counts.get(each))]);
+  made.marks = marks;
 }
+
+/** Two hours on top of each other: what share of its values lies where, so that it does not matter how many each has. */
+function both(now, then, names) {
+  const counts = [now, then].map((each) => octaves(each.buckets)), seen = counts.flatMap((each) => [...each.keys()]);
+  const low = Math.min(...seen) - 1, numbers = Array.from({ length: Math.max(...seen) + 2 - low }, (_, each) => low + each);
+  const shares = counts.map((each) => { const all = [...each.values()].reduce((sum, count) => sum + count, 0); return numbers.map((at) => (100 * (each.get(at) || 0)) / all); });
+  const looks = [{ stroke: color("--accent"), fill: `${color("--accent")}33` }, { stroke: color("--p50"), fill: `${color("--p50")}22`, dash: [8, 5] }];
+  plot("both", {
+    series: [{ value: (_, value) => (value === null ? "" : withUnit(value, now.unit)) }, ...looks.map((look, nth) => ({ label: names[nth], width: 2, points: { show: false }, value: (_, value) => (value === null ? "" : `${number(value)} %`), ...look }))],
+    scales: { x: { time: false, distr: 3, log: 10 } },
+    axes: [axis(now.unit, { values: (_, ticks) => ticks.map((each) => (each === null ? "" : number(each))) }), axis("% of its values", { size: 64 })],
+  }, [numbers.map(middle), ...shares]);
+}
+
+let heated = null; // what the heatmap shows
 
 /** Hours from left to right, latencies from bottom to top (logarithmic), the darker the more values. */
 function heat(byHour) {
   const canvas = byId("heat"), ctx = canvas.getContext("2d");
+  heated = heatOf(byHour, canvas.width, canvas.height);
   ctx.clearRect(0, 0, canvas.width, canvas.height);
-  const all = byHour.flatMap((each) => (each ? each.buckets : []));
-  if (!all.length) return;
-  const low = Math.log2(Math.max(Math.min(...all.map((each) => each.le)), 1e-6)) - 0.1, high = Math.log2(Math.max(...all.map((each) => each.le))) + 0.1;
-  const left = 70, bottom = 24, width = (canvas.width - left) / 24, steps = 40, height = (canvas.height - bottom) / steps;
-  byHour.forEach((found, hour) => {
-    if (!found) return;
-    const cells = new Array(steps).fill(0);
-    for (const { le, count } of found.buckets) cells[Math.max(0, Math.min(steps - 1, Math.floor((steps * (Math.log2(le) - low)) / (high - low))))] += count;
-    const most = Math.max(...cells);
-    ctx.fillStyle = color("--accent");
-    cells.forEach((count, step) => {
-      if (!count) return;
-      ctx.globalAlpha = 0.15 + 0.85 * Math.sqrt(count / most);
-      ctx.fillRect(left + hour * width + 1, canvas.height - bottom - (step + 1) * height, width - 2, height);
-    });
-  });
+  ctx.fillStyle = color("--accent");
+  for (const [x, y, wide, high, alpha] of heated.cells) { ctx.globalAlpha = alpha; ctx.fillRect(x, y, wide, high); }
   ctx.globalAlpha = 1;
   ctx.fillStyle = color("--quiet");
   ctx.font = "14px system-ui";
-  for (let hour = 0; hour < 24; hour += 3) ctx.fillText(`${String(hour).padStart(2, "0")}:00`, left + hour * width, canvas.height - 6);
-  for (let mark = 0; mark <= 4; mark++) ctx.fillText(number(2 ** (low + (mark * (high - low)) / 4)), 4, canvas.height - bottom - (mark * (canvas.height - bottom - 14)) / 4);
+  for (const [said, x, y] of heated.labels) ctx.fillText(said, x, y);
 }
 
-/** Saves a plot as PNG. */
-function save(id, name) {
-  const link = make("a", { href: drawn.get(id).ctx.canvas.toDataURL("image/png"), download: `${name.replaceAll(/[^\w.-]+/g, "-")}.png` });
-  link.click();
+/** The heatmap as numbers: cells [x, y, width, height, alpha] and labels [text, x, y]. */
+function heatOf(byHour, width, height) {
+  const found = { cells: [], labels: [], width, height }, all = byHour.flatMap((each) => (each ? each.buckets : []));
+  if (!all.length) return found;
+  const log = (each) => Math.log2(Math.max(each.le, 1e-9)), low = Math.min(...all.map(log)) - 0.1, high = Math.max(...all.map(log)) + 0.1;
+  const left = 70, bottom = 24, wide = (width - left) / 24, steps = 40, step = (height - bottom) / steps;
+  byHour.forEach((each, hour) => {
+    if (!each) return;
+    const cells = new Array(steps).fill(0);
+    for (const bucket of each.buckets) cells[Math.max(0, Math.min(steps - 1, Math.floor((steps * (log(bucket) - low)) / (high - low))))] += bucket.count;
+    const most = Math.max(...cells);
+    cells.forEach((count, nth) => { if (count) found.cells.push([left + hour * wide + 1, height - bottom - (nth + 1) * step, wide - 2, step, 0.15 + 0.85 * Math.sqrt(count / most)]); });
+  });
+  for (let hour = 0; hour < 24; hour += 3) found.labels.push([`${String(hour).padStart(2, "0")}:00`, left + hour * wide, height - 6]);
+  for (let mark = 0; mark <= 4; mark++) found.labels.push([number(2 ** (low + (mark * (high - low)) / 4)), 4, height - bottom - (mark * (height - bottom - 14)) / 4]);
+  return found;
 }
