@@ -126,7 +126,10 @@ class AnsweringHandler(RefusingHandler):
             and not await self._turns.wait(request.method == "GET")
         ):
             request_handler = _refuse
-        return await super()._handle_request(request, start_time, request_handler)
+        answered: tuple[Any, bool] = await super()._handle_request(request, start_time, request_handler)
+        if isinstance(request.content.exception(), RequestPayloadError):
+            self.force_close()  # nothing more comes: aiohttp would read on, and log the error as one of ours
+        return answered
 
     def pause_writing(self) -> None:
         """The client reads more slowly than it is answered: from now on the time counts."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import socket
 import ssl
 from collections.abc import AsyncIterator, Callable
@@ -113,15 +114,28 @@ async def test_every_whole_request_before_the_end_is_answered(serve: Serve, sink
     assert reply.count(b" 202 ") == sink.counted
 
 
-@pytest.mark.parametrize("sent", [POST + BODY[:3], POST, POST.replace(b"th: 7", b"th: 900000") + BODY * 10_000])
+CHUNKED = POST.replace(b"Content-Length: 7", b"Transfer-Encoding: chunked")
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        POST + BODY[:3],
+        POST,
+        POST.replace(b"th: 7", b"th: 900000") + BODY * 10_000,
+        CHUNKED + b"7\r\n" + BODY[:3],
+    ],
+)
 async def test_a_body_that_the_end_cuts_off_is_refused_and_nothing_of_it_counts(
-    serve: Serve, sink: SlowSink, sent: bytes
+    serve: Serve, sink: SlowSink, sent: bytes, caplog: pytest.LogCaptureFixture
 ):
+    """That is no error of ours, and the log says nothing of it."""
     reply = await asyncio.to_thread(spoken, await serve(), POST + BODY, sent)
     assert reply.count(b" 202 Accepted") == 1
     assert b" 400 Bad Request" in reply
     assert b"the body broke off" in reply
     assert sink.counted == 1
+    assert not [each for each in caplog.records if each.levelno >= logging.ERROR]
 
 
 async def test_a_large_body_before_the_end_is_read_to_its_end(serve: Serve, sink: SlowSink):
