@@ -99,6 +99,7 @@ class PartitionFold:
         offset: the last offset applied in memory.
         clock: what time it is in the log.
         losses: records that were gone before they could be folded.
+        small_values: those of the limits, which are asked for at each value.
         flushing: the last flush taken.
     """
 
@@ -109,6 +110,7 @@ class PartitionFold:
     offset: int = field(init=False)
     clock: LogClock = field(init=False)
     losses: tuple[Loss, ...] = field(init=False)
+    small_values: int = field(init=False)
     cache: dict[bytes, AnyRow] = field(default_factory=dict)
     dirty: dict[bytes, AnyRow] = field(default_factory=dict)
     flushing: Flush | None = None
@@ -118,6 +120,7 @@ class PartitionFold:
         self.offset = self.checkpoint.offset
         self.clock = LogClock(self.checkpoint.log_ms, self.checkpoint.clock_ms, self.limits.tolerance_ms)
         self.losses = self.checkpoint.losses
+        self.small_values = self.limits.small_values
 
     def apply(self, offset: int, timestamp_ms: int, chunks: Sequence[Chunk], witness: Witness = ANY_TIME) -> Tally:
         """Folds one record.
@@ -176,7 +179,7 @@ class PartitionFold:
             self.flushing.encode(row_key)
         if type(row) is SmallRow:
             is_new = row.epoch == self.checkpoint.epoch and row.stamp < record.offset
-            if is_new and (folded := row.add(chunk, self.limits.small_values)):
+            if is_new and (folded := row.add(chunk, self.small_values)):
                 self._note(row_key, row, chunk, folded, record, tally)
                 return
         self._fold_whole(row_key, self._whole(row_key, row), chunk, record, tally)
@@ -282,7 +285,7 @@ class PartitionFold:
             return [None if value is None else self._decoded(value) for value in values]
 
     def _decoded(self, value: bytes) -> AnyRow:
-        return small_row.decode(value, self.limits.small_values) or rows.decode_row(value, self.limits.exact_distinct)
+        return small_row.decode(value, self.small_values) or rows.decode_row(value, self.limits.exact_distinct)
 
     def _whole(self, row_key: bytes, row: AnyRow) -> Row:
         """The row as a `Row`, in every place that has it."""

@@ -29,6 +29,7 @@ logger = logging.getLogger(__name__)
 
 BLOCK_CACHE_BYTES = 16 << 20
 WRITE_BUFFER_BYTES = 8 << 20
+BUFFER_FILTER_SHARE = 0.1  # of a write buffer
 MAX_OPEN_FILES = 64
 FORMAT = 1  # of the rows in it; part of the identity of a database
 
@@ -46,6 +47,8 @@ def options() -> rocksdict.Options:
     opts.set_max_open_files(MAX_OPEN_FILES)
     opts.set_write_buffer_size(WRITE_BUFFER_BYTES)
     opts.set_max_write_buffer_number(2)
+    opts.set_memtable_whole_key_filtering(True)  # most keys that are asked for are in no buffer
+    opts.set_memtable_prefix_bloom_ratio(BUFFER_FILTER_SHARE)
     opts.set_target_file_size_base(BLOCK_CACHE_BYTES)
     opts.set_compression_type(rocksdict.DBCompressionType.lz4())
     opts.set_keep_log_file_num(2)

@@ -10,9 +10,9 @@ fit is done by the `Row` that `whole` returns. To decode, change and encode one 
 from __future__ import annotations
 
 import struct
-import zlib
 from bisect import bisect_left
 from typing import NamedTuple
+from zlib import crc32
 
 from metrics_app.aggregator import row as rows
 from metrics_app.aggregator.ranges import Ranges
@@ -30,6 +30,9 @@ _CRC = struct.Struct("<I")
 _BEFORE = "<BBHIqQQQH"
 _SENDER = f"{SENDER_BYTES}sHQQ"
 _SUMMARY = "BBBI"
+_HEAD = (rows.MAGIC, rows.PLAIN, 0)  # what a small row has there
+_FIELDS_BEFORE = 9
+_EXACT = (codec.VERSION, codec.EXACT, 0)
 
 
 class _Layout(NamedTuple):
@@ -106,16 +109,12 @@ class SmallRow:
 
     def encode(self) -> bytes:
         """The bytes that `row.encode_row` gives for the same state."""
-        count, sender = len(self.values), self.sender
-        layout = _LAYOUTS[bool(sender)][count].packed
-        counts = self.late, 0, 0
-        head = rows.MAGIC, rows.PLAIN, 0, self.epoch, self.stamp
-        summary = codec.VERSION, codec.EXACT, 0, count
-        if sender:
-            packed = layout.pack(*head, *counts, 1, sender, 1, self.first, self.stop, *summary, *self.values)
-        else:
-            packed = layout.pack(*head, *counts, 0, *summary, *self.values)
-        return packed + _CRC.pack(zlib.crc32(packed))
+        values, sender = self.values, self.sender
+        count = len(values)
+        numbered = (1, sender, 1, self.first, self.stop) if sender else (0,)
+        pack = _LAYOUTS[bool(sender)][count].packed.pack
+        packed = pack(*_HEAD, self.epoch, self.stamp, self.late, 0, 0, *numbered, *_EXACT, count, *values)
+        return packed + _CRC.pack(crc32(packed))
 
     def whole(self, exact_distinct: int) -> Row:
         """The same state as a `Row`."""
@@ -135,20 +134,22 @@ def decode(value: bytes, most: int) -> SmallRow | None:
     if layout is None or layout.values > most:
         return None
     packed, has_sender, count = layout
-    magic, version, flags, epoch, stamp, late, duplicates, unfenced, senders, *rest = packed.unpack_from(value)
-    if (magic, version, flags, duplicates, unfenced, senders) != (rows.MAGIC, rows.PLAIN, 0, 0, 0, has_sender):
+    fields = packed.unpack_from(value)
+    if fields[:3] != _HEAD or fields[6:9] != (0, 0, has_sender):
         return None
-    if zlib.crc32(memoryview(value)[: -_CRC.size]) != int.from_bytes(value[-_CRC.size :], "little"):
+    if crc32(memoryview(value)[: -_CRC.size]) != int.from_bytes(value[-_CRC.size :], "little"):
         return None
-    small = SmallRow(epoch)
-    small.stamp, small.late = stamp, late
+    small = SmallRow(fields[3])
+    small.stamp, small.late = fields[4:6]
+    at = _FIELDS_BEFORE
     if has_sender:
-        small.sender, ranges, small.first, small.stop, *rest = rest
+        small.sender, ranges, small.first, small.stop = fields[at : at + 4]
+        at += 4
         if ranges != 1 or not small.first < small.stop:
             return None
-    if rest[:4] != [codec.VERSION, codec.EXACT, 0, count]:
+    if fields[at : at + 4] != (*_EXACT, count):
         return None
-    small.values = rest[4:]
+    small.values = [*fields[at + 4 :]]
     return small if _are_in_order(small.values, value, packed.size) else None
 
 

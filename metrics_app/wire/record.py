@@ -33,7 +33,7 @@ import numpy as np
 from metrics_app.errors import FormatError
 from metrics_app.stats import codec
 from metrics_app.stats.summary import EXACT_DISTINCT
-from metrics_app.wire.chunk import FIRST_MAX, HOUR_MAX, ID_BYTES, SENDER_BYTES, VALUE_BYTES, VALUE_MAX, Chunk
+from metrics_app.wire.chunk import FIRST_MAX, HOUR_MAX, ID_BYTES, SENDER_BYTES, VALUE_BYTES, VALUE_MAX, Chunk, chunk_of
 from metrics_app.wire.metric_key import MAX_KEY_BYTES, are_plain, fault_of
 from metrics_app.wire.partition import partitions_of
 
@@ -45,6 +45,9 @@ WITH_PLACES = 3
 _HEAD = struct.Struct("<2sBBI")
 _COUNTS = struct.Struct("<IIIII")
 _ROW = struct.Struct("<iIIIQH")
+_ROW_COLUMNS = np.dtype(  # the same, packed as it is
+    [("hour", "<i4"), ("count", "<u4"), ("sender", "<u4"), ("ids", "<u4"), ("first", "<u8"), ("key", "<u2")]
+)
 _SIZE = struct.Struct("<I")
 
 OVERHEAD_BYTES = _HEAD.size + _COUNTS.size
@@ -74,6 +77,8 @@ class RecordSource(NamedTuple):
             FormatError: naming the first one.
         """
         homes = partitions_of([chunk.key for chunk in chunks], self.partitions)
+        if homes.count(self.partition) == len(chunks) and max([c.hour for c in chunks], default=0) <= self.newest_hour:
+            return
         for number, (chunk, home) in enumerate(zip(chunks, homes, strict=True)):
             if home != self.partition:
                 fault = f"key {chunk.key!r} is not of partition {self.partition} of {self.partitions}"
@@ -145,12 +150,20 @@ def decode(record: bytes, place: RecordSource | None = None) -> list[Chunk]:
     histogram_sizes = [size for (size,) in _SIZE.iter_unpack(size_table)] or repeat(0)
     chunks = _chunks(table, histogram_sizes, senders, bytes(keys), bytes(ids), values, bytes(histograms))
     plain = are_plain(bytes(keys))
-    for number, chunk in enumerate(chunks):
+    for number, chunk in enumerate(chunks if not plain or histograms or _may_be_faulty(table) else ()):
         if (fault := _fault(chunk, version, plain)) is not None:
             raise FormatError("record", f"chunk {number}: {fault}")
     if place is not None:
         place.check(chunks)
     return chunks
+
+
+def _may_be_faulty(table: memoryview) -> bool:
+    """Whether an hour, or a number without a sender, may be a wrong one: a look at all chunks together."""
+    rows = np.frombuffer(table, _ROW_COLUMNS)
+    hours, firsts = rows["hour"], rows["first"]
+    wrong = (hours < 0) | (hours > HOUR_MAX) | (firsts > np.where(rows["sender"] > 0, FIRST_MAX, 0))
+    return bool(wrong.any())
 
 
 def _columns(record: bytes, sizes: Sequence[int]) -> list[memoryview]:
@@ -209,10 +222,9 @@ def _chunks(
         key_end, id_end = key_at + key_size, id_at + id_count * ID_BYTES
         value_end = value_at if size else value_at + count * VALUE_BYTES
         histogram_end = histogram_at + size
-        chunk = Chunk(keys[key_at:key_end], hour, values[value_at:value_end], senders[sender], first, ids[id_at:id_end])
-        if size:
-            chunk = chunk._replace(histogram=histograms[histogram_at:histogram_end], weight=count)
-        chunks.append(chunk)
+        key, block, names = keys[key_at:key_end], values[value_at:value_end], ids[id_at:id_end]
+        histogram = histograms[histogram_at:histogram_end]
+        chunks.append(chunk_of((key, hour, block, senders[sender], first, names, histogram, count if size else 0)))
         key_at, id_at, value_at, histogram_at = key_end, id_end, value_end, histogram_end
     if (key_at, id_at, value_at, histogram_at) != (len(keys), len(ids), len(values), len(histograms)):
         raise FormatError("record", "its chunks do not add up to its columns")

@@ -8,14 +8,13 @@ what is done once a key and once a chunk. Of several faults of a row the first i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from functools import partial
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from itertools import pairwise, repeat
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-from metrics_app.wire.chunk import VALUE_BYTES, VALUE_MAX, Chunk
+from metrics_app.wire.chunk import VALUE_BYTES, VALUE_MAX, Chunk, chunk_of
 from metrics_app.wire.gathering import HOUR_S, ITEMS_A_STEP, NO_MORE_ROWS, NOW, BodyParts, Steps, shown, why_not_then
 from metrics_app.wire.metric_key import MAX_KEY_BYTES, are_plain, key_bytes
 from metrics_app.wire.ownership import FORBIDDEN, forbidden
@@ -23,8 +22,6 @@ from metrics_app.wire.sample_table import Column, SampleTable
 
 MAX_ID_CHARACTERS = 255
 ROWS_A_STEP = 1000
-
-_CHUNK: Callable[[tuple[Any, ...]], Chunk] = partial(tuple.__new__, Chunk)  # Chunk's own is a function in Python
 
 _VALUE, _ID, _TIMESTAMP, _KEY, _FORBIDDEN, _KEYS = range(1, 7)
 _REASONS = ("", "value", "id", "timestamp", "key", FORBIDDEN, "keys")
@@ -175,7 +172,7 @@ def _add(
         firsts = repeat(0) if table.numbers is None else table.numbers[rows].tolist()
         ids = _ids(table, order, bounds, names, named, parts) if has_ids else repeat(b"")
         columns = (names, hours[rows].tolist(), values, repeat(table.sender), firsts, ids, repeat(b""), repeat(0))
-        chunks = list(map(_CHUNK, zip(*columns, strict=False)))
+        chunks = list(map(chunk_of, zip(*columns, strict=False)))
         if passed.any():
             _add_around(chunks, passed[rows].tolist(), parts)
         else:
