@@ -10,6 +10,7 @@ Called by `holdings`, `serving`, `settings`, `aggregator`, `cli` and others.
     |  `- BrokerDiedError            (exit 70) the embedded Kafka has ended: a new start may do
     |- ProcessError                  (exit 1)  a process of `up` keeps dying
     |- ClientError                   (exit 1)  a command got no usable answer from the service
+    |- ArchiveError                (exit 1)  the archive cannot be written or read, or is another one's
     |- DrillError                    (exit 1)  a drill would have to kill what it must not, or nobody would restart it
     |- FormatError                   500   stored or transported bytes that cannot be read
     |  `- NewerFormatError           500   a newer release has written them
@@ -123,6 +124,10 @@ class ProcessError(MetricsError):
         code = "" if status is None else f"last exit code {status}; "
         shown = "" if reason or not end else "; it ends with:\n" + "\n".join(end)
         super().__init__(f"{what}: {reason or 'it does not say why'} ({code}its log is {log}){shown}")
+
+
+class ArchiveError(MetricsError):
+    """The archive cannot be written or read, is damaged, or is of another changelog."""
 
 
 class ClientError(MetricsError):

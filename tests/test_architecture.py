@@ -35,6 +35,7 @@ ALLOWED = {
     "collector": VOCABULARY - {"holdings"} | {"faust_runtime", "http", "kafka", "sources", "wire"},
     "aggregator": VOCABULARY | {"faust_runtime", "http", "kafka", "stats", "wire"},
     "query": VOCABULARY | {"http", "stats", "wire"},
+    "archive": {"aggregator", "errors", "holdings", "kafka", "settings", "stats", "wire"},
     "ui": {"errors", "http"},
     "verify": {"cli", "credentials", "errors", "kafka", "settings"},
     "system": {"errors", "holdings", "http", "settings", "telemetry"},

@@ -1,6 +1,6 @@
 """`metrics-app dlq`: the records that could not be folded, and how they are brought back.
 
-Called by `main`; `doctor` asks it where Kafka is.
+Called by `main`; `archive` and `doctor` ask it where Kafka is.
 """
 
 from __future__ import annotations

@@ -20,6 +20,7 @@ except ModuleNotFoundError:  # an app that only sends
     )
 
 from metrics_app.cli import (
+    archive,
     capacity,
     dlq,
     doctor,
@@ -122,6 +123,7 @@ for name, command, panel, epilog in (
     ("collector", roles.collector, SERVICE, roles.COLLECTOR_EXAMPLES),
     ("aggregator", roles.aggregator, SERVICE, roles.AGGREGATOR_EXAMPLES),
     ("all", roles.all_roles, SERVICE, roles.ALL_EXAMPLES),
+    ("archive", archive.archive, SERVICE, archive.EXAMPLES),
     ("send", send.send, USE, send.EXAMPLES),
     ("import", import_files.import_files, USE, import_files.EXAMPLES),
     ("query", query.query, USE, query.EXAMPLES),

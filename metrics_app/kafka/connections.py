@@ -1,6 +1,6 @@
 """Connects this process to Kafka, in the forms that aiokafka and Faust want.
 
-Called by `topics`, `aggregator`, `app`, `cli.dlq` and `collector.producer`.
+Called by `topics`, `aggregator`, `archive`, `app`, `cli.dlq` and `collector.producer`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Asks Kafka which cluster and which topics these are, by ids that never change and that no others share.
 
-Called by `watch` and `aggregator`.
+Called by `watch`, `aggregator` and `archive`.
 
 A topic that is deleted and made anew has the same name and another id (KIP-516). A broker before 2.8 knows none: they
 are empty.

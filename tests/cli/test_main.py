@@ -33,6 +33,7 @@ COMMANDS = [
     "doctor",
     "top",
     "tail",
+    "archive",
 ]
 HEAVY = {"faust", "numpy", "aiohttp", "aiokafka"}
 DOCUMENT = Path(__file__).parents[2] / "docs" / "cli.md"
