@@ -23,6 +23,7 @@ PAGES = (
     ROOT / "docs" / "DESIGN.md",
     ROOT / "docs" / "performance.md",
     ROOT / "docs" / "clients.md",
+    ROOT / "docs" / "scale.md",
     ROOT / "docs" / "adr" / "0003-quantiles.md",
 )
 PLOTS = ROOT / "docs" / "plots"

@@ -5,6 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from benchmarks.scale_brief import Managed, bill
+from benchmarks.scale_model import Load, is_near, planned, predicted, unseen
+from benchmarks.scale_plan import Assumptions
+
 Document = dict[str, Any]
 Row = list[str]
 
@@ -382,6 +386,54 @@ def machine(document: Document) -> Table:
     return Table(["cores", "memory", "Python", "system", "processes running before a benchmark began"], [row])
 
 
+def scale_check(document: Document) -> Table:
+    """What the model says of loads that it was not made of, beside what was measured."""
+    rows = []
+    for point in unseen(document):
+        for part, measured in point.cores.items():
+            said, load = predicted(point.load, document)[part], point.load
+            label = f"{load.values_per_s:,}/s as {load.form}, {load.batch:,} a request: {CORES[part]}"
+            verdict = "yes" if is_near(measured, said) else "**no**"
+            rows.append([label, f"{measured:.2f}", f"{said:.2f}", f"{100 * (said / measured - 1):+.0f} %", verdict])
+    return Table(["a load not fitted to", "measured", "the model", "off by", "within 25 %"], rows)
+
+
+CORES = {"ours": "cores of collector and aggregator", "kafka": "cores of Kafka"}
+RUNGS = (
+    ("1x", Load(10_000, 100, 10, "pairs")),
+    ("1x, one message a request", Load(10_000, 1, 10, "one")),
+    ("10x", Load(100_000, 1_000, 100, "pairs")),
+    ("100x", Load(1_000_000, 10_000, 1_000, "msgpack")),
+    ("1,000x", Load(10_000_000, 10_000, 10_000, "msgpack")),
+    ("1,000x, one message a request", Load(10_000_000, 1, 10_000, "one")),
+)
+
+
+def scale_ladder(document: Document) -> Table:
+    """The fleet of each rung by the model, at its default assumptions."""
+    rows = []
+    for name, load in RUNGS:
+        found = planned(document, load, Assumptions())
+        shown = f"{name}: {load.values_per_s:,}/s, {load.batch:,} a request, {load.keys:,} keys, {load.form}"
+        counts = (found.collectors, found.aggregators, found.partitions, found.brokers)
+        network = f"{found.network_bytes_per_s / 1e6:,.1f} MB/s"
+        money = (found.compute_month, found.disk_month, found.network_month, found.month)
+        disk = f"{found.disk_bytes / 1e9:,.0f} GB"
+        rows.append([shown, *(f"{count:,}" for count in counts), network, disk, *(f"{each:,.0f}" for each in money)])
+    header = ["rung", "collectors", "aggregators", "partitions", "brokers", "network", "disk"]
+    return Table([*header, "$ a month: machines", "disk", "between zones", "all"], rows)
+
+
+def scale_brief(document: Document) -> Table:
+    """The brief's sketch at each rung, and ours by the model."""
+    rows, parts = [], []
+    for name, load in RUNGS:
+        parts = list(costs := bill(load, Managed()))
+        ours = planned(document, load, Assumptions()).month
+        rows.append([name, *(f"{each:,.0f}" for each in (*costs.values(), sum(costs.values()), ours))])
+    return Table(["$ a month", *parts, "all of it", "ours"], rows)
+
+
 class Shown(NamedTuple):
     """A table and the section of the results without which there is none."""
 
@@ -408,6 +460,9 @@ TABLES = {
     "middleware": Shown("middleware", middleware),
     "sketches": Shown("sketches", sketches),
     "profile": Shown("profile", profile),
+    "scale-check": Shown("end_to_end", scale_check),
+    "scale-ladder": Shown("end_to_end", scale_ladder),
+    "scale-brief": Shown("end_to_end", scale_brief),
     "aims": Shown("machine", aims),
     "machine": Shown("machine", machine),
 }
