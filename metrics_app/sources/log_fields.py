@@ -12,7 +12,7 @@ import math
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime, tzinfo
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from fractions import Fraction
 from functools import lru_cache
 from typing import NamedTuple
@@ -31,6 +31,7 @@ MONTHS = {name: at for at, name in enumerate(calendar.month_abbr) if at}
 
 _CLF = re.compile(r"(\d\d?)/([A-Z][a-z]{2})/(\d{4}):(\d\d):(\d\d):(\d\d)(?:\.\d+)?(?: ([+-])(\d\d)(\d\d))?", re.ASCII)
 _NUMBER = re.compile(r"\d+(?:\.\d*)?(?:[eE]\+?\d+)?", re.ASCII)
+_DURATION = re.compile(r"(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d{1,3})?", re.ASCII)  # 1e999999999 would take all memory
 _FINE = re.compile(r"(\.\d{6})\d+")  # digits beyond microseconds
 
 
@@ -106,11 +107,11 @@ def value_of(text: str, factor: Fraction) -> float:
     Raises:
         ValueError: it is none, or out of the range of values.
     """
-    try:
-        total = sum((Fraction(Decimal(part)) for part in text.split()), Fraction(0)) * factor
-    except (InvalidOperation, ValueError, OverflowError):
-        raise ValueError(f"value: expected a number, got {text[:40]!r}") from None
-    if not text.strip() or any(part.startswith("-") for part in text.split()) or total > VALUE_MAX:
+    parts = text.split()
+    if not parts or not all(map(_DURATION.fullmatch, parts)):
+        raise ValueError(f"value: expected a number from 0 to 2^44, got {text[:40]!r}")
+    total = sum((Fraction(Decimal(part)) for part in parts), Fraction(0)) * factor
+    if total > VALUE_MAX:
         raise ValueError(f"value: expected a number from 0 to 2^44, got {text[:40]!r}")
     return float(total)
 
@@ -132,7 +133,8 @@ def hour_of(text: str, zone: tzinfo) -> int:
 
 def _seconds(text: str, zone: tzinfo) -> float:
     if _NUMBER.fullmatch(text):
-        number = float(text)
+        # the fraction is left out, for as a float64 it could turn out a second later
+        number = float(text) if "e" in text.lower() else int(text.partition(".")[0])
         return number / 1000 if number > MILLIS_FROM else number
     if (found := _CLF.fullmatch(text)) is not None:
         day, month, *rest = found.groups()

@@ -23,8 +23,9 @@ from metrics_app.errors import ClientError
 Kind = Literal["pattern", "json", "csv"]
 TIME, VALUE = "time", "value"
 ROUTE_KEY = "{method} {route}"
+_FLAGS = re.compile(rb"\(\?([aimsx]+)\)")
 
-_REQUEST = rb'"(?P<method>[A-Z]+) (?P<path>[^ "?\n]+)[^"\n]*"'
+_REQUEST = rb'"(?P<method>[A-Z]+) (?P<path>[^ "?\n]+)(?:[ ?][^"\n]*)?"'
 _TEXT = rb'"[^"\\\n]*(?:\\.[^"\\\n]*)*"'
 _CLF = rb"(?P<host>[^ \n]+) [^ \n]+ [^\n\[]*\[(?P<time>[^\]\n]+)\] " + _REQUEST + rb" (?P<status>\d{3}) (?:\d+|-)"
 _COMBINED = _CLF + b" " + _TEXT + b" " + _TEXT + rb" (?P<value>[^ \n]+)"
@@ -72,7 +73,7 @@ FORMATS = {
     "envoy": LogFormat(
         "pattern",
         unit="ms",
-        pattern=rb"\[(?P<time>[^\]\n]+)\] " + _REQUEST + rb" (?P<status>\d+) [^\n]*?(?P<in>\d+) (?P<out>\d+) "
+        pattern=rb"\[(?P<time>[^\]\n]+)\] " + _REQUEST + rb" (?P<status>\d+) (?:[^ \n]+ )*?(?P<in>\d+) (?P<out>\d+) "
         rb"(?P<value>\d+) (?:\d+|-) " + _TEXT + rb"(?: [^\n]*)?",
     ),
     "caddy": LogFormat("json", "{request.method} {route}", "s", time="ts", value="duration", path="request.uri"),
@@ -100,10 +101,20 @@ def of_pattern(pattern: str) -> LogFormat:
         ClientError: it is none, or has not these groups.
     """
     try:
-        groups = re.compile(pattern.encode()).groupindex
+        re.compile(pattern.encode())
+        whole = _whole(pattern.encode())
+        groups = re.compile(whole).groupindex
     except re.error as error:
         raise ClientError(f"--pattern: {error}") from None
     if missing := {TIME, VALUE} - groups.keys():
         raise ClientError(f"--pattern: expected a group (?P<{min(missing)}>...) in it")
     key = ROUTE_KEY if {"method", "path"} <= groups.keys() else "{key}"
-    return LogFormat("pattern", key, pattern=pattern.encode())
+    return LogFormat("pattern", key, pattern=whole)
+
+
+def _whole(pattern: bytes) -> bytes:
+    """The pattern as one group, which more may stand beside: also one of `a|b`, or with flags at its beginning."""
+    flags = _FLAGS.match(pattern)
+    letters = flags[1] if flags else b""
+    end = b"\n" if b"x" in letters else b""  # of a comment
+    return b"(?" + letters + b":" + pattern[flags.end() if flags else 0 :] + end + b")"

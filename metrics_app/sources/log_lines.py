@@ -11,6 +11,7 @@ from __future__ import annotations
 import csv
 import re
 from collections.abc import Callable, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -21,6 +22,7 @@ from metrics_app.sources.log_fields import REMEMBERED, FieldRules
 from metrics_app.sources.log_formats import LogFormat
 
 _GROUP = re.compile(rb"\(\?P<(\w+)>")
+_REFERENCE = re.compile(rb"\(\?P=|\(\?\(|\\[1-9]")  # to a group, by its name or number
 SHOWN = 60  # characters of a bad line that are repeated
 Place = tuple[str, int]  # key and hour
 
@@ -64,9 +66,7 @@ class PatternLines:
     """Lines that a regular expression describes."""
 
     def __init__(self, form: LogFormat, rules: FieldRules) -> None:
-        used = {form.time, form.value} | rules.names
-        # groups that nobody looks at take as long as the others
-        pattern = _GROUP.sub(lambda group: group[0] if group[1].decode() in used else b"(?:", form.pattern)
+        pattern = _lean(form.pattern, {form.time, form.value} | rules.names)
         self._one = re.compile(pattern + rb"\r?")
         self._all = re.compile(rb"^" + pattern + rb"\r?$", re.MULTILINE)
         groups = self._one.groupindex
@@ -121,6 +121,13 @@ class PatternLines:
                 self._keys.clear()
             self._keys[named] = key
         return key
+
+
+def _lean(pattern: bytes, used: AbstractSet[str]) -> bytes:
+    """The pattern without groups that nobody looks at, for they take as long as the others."""
+    if _REFERENCE.search(pattern):
+        return pattern
+    return _GROUP.sub(lambda group: group[0] if group[1].decode() in used else b"(?:", pattern)
 
 
 class FieldLines:

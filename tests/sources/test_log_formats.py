@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime
 from fractions import Fraction
 from zoneinfo import ZoneInfo
@@ -136,6 +137,7 @@ def test_ids_are_left_out_of_routes(path: str, route: str):
         ("2026-11-26T10:59:59.123456789+00:00", "UTC", 0),
         ("2026-11-26 11:00:00", "Europe/Berlin", 0),
         ("1795690799.9", "UTC", 0),
+        ("1795690799.99999999999", "UTC", 0),  # as a float64 it is the next second
         ("1795690799999", "UTC", 0),
     ],
 )
@@ -155,7 +157,7 @@ def test_durations_are_converted_and_rounded_once():
     assert value_of("0.003", Fraction(1000)) == 3.0
     assert value_of("0.1 0.2", Fraction(1)) == 0.3
     assert value_of("1234", Fraction(1, 1000)) == 1.234
-    for text in ("-1", "", "a", "1,5", "nan", "inf", "1e30", "0.1 -1"):
+    for text in ("-1", "", "a", "1,5", "nan", "inf", "1e30", "0.1 -1", "1_000", "\u0663", "1e999999999"):
         with pytest.raises(ValueError, match="value: expected"):
             value_of(text, Fraction(1))
 
@@ -169,3 +171,31 @@ def test_a_pattern_needs_its_groups():
             of_pattern(wrong)
     with pytest.raises(ClientError, match="expected one of nginx"):
         format_of("iis")
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        r"(?P<time>\d+) (?P<key>\w+) (?P<value>\d+)|(?P<other>never)",
+        r"(?i)(?P<time>\d+) (?P<key>A) (?P<value>\d+)",
+        "(?x) (?P<time>\\d+)\\ (?P<key>a)  \\ (?P<value>\\d+)  # a comment",
+        r"(?P<time>\d+) (?P<twice>(?P<key>\w))(?:(?P=twice))? (?P<value>\d+)",
+        r"(?P<time>\d+) (?P<skipped>)(?P<key>(\w))\4? (?P<value>\d+)",
+    ],
+)
+def test_a_pattern_is_that_of_a_whole_line_whatever_is_in_it(pattern: str):
+    form = of_pattern(pattern)
+    read = reader_of(form, FieldRules(KeyTemplate.of(form.key), Units(None, "ms")), [], ",")
+    found = read(b"1795690799 a 5\n1795690799 a 50 more\n1795690799 a 6\n", 1)
+    assert (found.values, [line.number for line in found.bad]) == ({("a", HOUR): [5.0, 6.0]}, [2])
+    assert read(b"1795690799 a 50 more\n", 1).count == 0
+
+
+@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("more", [b"1", b"1 ", b"]: ", b'"', b'"A /', b"[", b"/1"])
+def test_a_long_line_takes_no_long_time(name: str, more: bytes):
+    line, read = LINES[name].encode(), reader(name)
+    begun_s = time.process_time()
+    for cut in range(0, len(line), 12):
+        read(line[:cut] + more * (40_000 // len(more)), 1)
+    assert time.process_time() - begun_s < 5  # a tenth of a second, or, where a part is tried at every place, 50
