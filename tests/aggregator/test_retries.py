@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from metrics_app.aggregator.fold import FoldLimits, PartitionFold
@@ -163,7 +163,21 @@ def as_lines(given_items: Items) -> bytes:
     return "\n".join(map(json.dumps, as_objects(given_items))).encode()
 
 
-@pytest.mark.parametrize(("write", "content_type"), [(as_array, JSON), (as_lines, LINES)])
+def as_table(given_items: Items) -> bytes:
+    samples = as_objects(given_items)
+    keys = sorted({sample["key"] for sample in samples})
+    body = {
+        "keys": keys,
+        "index": [keys.index(sample["key"]) for sample in samples],
+        "values": [float(sample["value"]) for sample in samples],
+        "timestamps": [sample.get("timestamp") for sample in samples],
+        "ids": [sample.get("id") for sample in samples],
+    }
+    return msgspec.msgpack.encode(body)
+
+
+@pytest.mark.parametrize(("write", "content_type"), [(as_array, JSON), (as_lines, LINES), (as_table, MSGPACK)])
+@settings(deadline=None)
 @given(items.filter(bool), attempts)
 def test_each_value_that_was_ever_accepted_counts_once(
     write: Callable[[Items], bytes], content_type: str, given_items: Items, tries: list[Attempt]

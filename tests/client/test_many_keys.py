@@ -8,7 +8,7 @@ from collections import defaultdict
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from metrics_app.client.buffer import batch_of
@@ -52,6 +52,7 @@ def numbered(body: bytes) -> dict[tuple[bytes, int, bytes, int], bytes]:
 lengths = st.lists(st.integers(1, FEW_VALUES), min_size=MANY_KEYS, max_size=MANY_KEYS + 20)
 
 
+@settings(deadline=None)
 @given(lengths, st.lists(st.integers(0, 30), min_size=1, max_size=20), st.integers(0, 2**53 - 100))
 def test_a_collector_reads_the_same_of_a_table_as_of_the_series_in_it(
     counts: list[int], names: list[int], first: int

@@ -11,7 +11,7 @@ import numpy as np
 import polars
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from metrics_app.errors import BodyTooLargeError, InvalidBodyError, UnsupportedTypeError
@@ -210,6 +210,7 @@ def test_without_the_library_the_type_is_not_taken(monkeypatch: pytest.MonkeyPat
         arrow_table.library.cache_clear()
 
 
+@settings(deadline=None)
 @given(samples, st.sampled_from([b"", b"request"]), st.sampled_from([None, 1, 3]))
 def test_a_stream_is_kept_as_its_rows_are_in_json(
     given_samples: list[tuple[Any, ...]], request_id: bytes, rows_a_batch: int | None
@@ -235,6 +236,7 @@ WITH_ALL = stream(NUMBERED.replace_schema_metadata({"sender": str(uuid.UUID(int=
 ENCODED = stream(GOOD | {"key": pa.array(["a", "b"]).dictionary_encode()})
 
 
+@settings(deadline=None)
 @given(st.sampled_from([WHOLE, WITH_ALL, ENCODED]), st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 255))))
 def test_a_stream_with_damage_anywhere_is_taken_or_refused_but_never_breaks(
     body: bytes, damage: list[tuple[int, int]]

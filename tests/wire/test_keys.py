@@ -4,7 +4,7 @@ import unicodedata
 
 import pytest
 from aiokafka.partitioner import DefaultPartitioner
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from metrics_app.wire.metric_key import MAX_KEY_BYTES, are_plain, fault_of, key_bytes
@@ -65,6 +65,7 @@ def test_the_partition_is_the_one_kafkas_default_partitioner_picks(key: bytes, p
     assert partition_of(key, partitions) == DefaultPartitioner()(key, everything, everything)
 
 
+@settings(deadline=None)
 @given(st.lists(st.binary(min_size=1, max_size=9), max_size=60), st.integers(0, 9), st.integers(1, 512))
 def test_many_keys_are_where_each_of_them_is(keys: list[bytes], size: int, partitions: int) -> None:
     of_one_size = [key.ljust(10, b".")[: 1 + size] for key in keys]

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from metrics_app.errors import BodyTooLargeError, InvalidBodyError
@@ -248,6 +248,7 @@ def as_json(given_samples: list[tuple[Any, ...]], request_id: bytes) -> Parsed:
 
 
 @pytest.mark.parametrize("form", [dict, packed], ids=["arrays", "bytes"])
+@settings(deadline=None)
 @given(samples, st.sampled_from([b"", b"request"]))
 def test_a_table_is_kept_as_its_rows_are_in_json(
     form: Any, given_samples: list[tuple[Any, ...]], request_id: bytes
@@ -262,6 +263,7 @@ def test_a_table_is_kept_as_its_rows_are_in_json(
         assert ours.chunks == theirs.chunks
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=60), st.sampled_from(["keys", "values", "index", "timestamps", "ids", "numbers", "sender"]))
 def test_a_column_of_any_bytes_is_taken_or_refused_but_never_breaks(raw: bytes, name: str) -> None:
     body = TABLE | {name: msgspec.Raw(raw or b"\xc0")}
