@@ -39,6 +39,7 @@ from metrics_app.kafka.watch import TopicsWatch
 from metrics_app.query import views as query
 from metrics_app.query.federated import PATH as FEDERATE_PATH
 from metrics_app.query.keys import PATH as KEYS_PATH
+from metrics_app.query.merged import PATH as MERGE_PATH
 from metrics_app.settings import Settings
 from metrics_app.system import views as system
 from metrics_app.system.meter import Meter
@@ -170,7 +171,11 @@ def create_app(settings: Settings, role: Role) -> MetricsApp:
     is_dated = (lambda: True) if role == "aggregator" else (lambda: publisher.clocks.is_vouched_for)
     if role == "collector":
         problems.register(
-            app, "GET", (*pages.PAGES, KEYS_PATH, FEDERATE_PATH, *query.PATHS), "aggregator", settings.aggregator_url
+            app,
+            "GET",
+            (*pages.PAGES, KEYS_PATH, FEDERATE_PATH, MERGE_PATH, *query.PATHS),
+            "aggregator",
+            settings.aggregator_url,
         )
         reader, router = None, None
     else:

@@ -152,6 +152,17 @@ def named_window(named: Mapping[str, str], now_s: float) -> Window:
     return Window(first, first + DAY_HOURS, "day")
 
 
+def range_window(given: dict[str, str], policy: Policy, now_s: float) -> Window:
+    """The hours that `from` and `to`, or `last`, name.
+
+    Raises:
+        InvalidQueryError: naming the parameter; also a date or an hour beside them.
+    """
+    for name in sorted(given.keys() & {"date", "hour"}):
+        raise InvalidQueryError(name, given[name][:SHOWN], "no date or hour beside a range")
+    return _of_range(_from_now(given, policy, now_s) if LAST in given else given, policy)
+
+
 def _from_now(given: dict[str, str], policy: Policy, now_s: float) -> dict[str, str]:
     """The parameters with `from` and `to` in the place of `last`: so many hours, of which the last one runs now."""
     found, end = _LAST.fullmatch(given[LAST]), hours.of(now_s) + 1

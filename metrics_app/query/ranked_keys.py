@@ -124,7 +124,7 @@ class RankedKeys:
     async def get(self, request: web.Request, given: dict[str, str]) -> web.Response:
         """A page of ranked keys; to another worker, what this one holds."""
         accept = request.headers.get("Accept", "")
-        copies = _numbers(given.pop(COPIES), self.held.partitions) if COPIES in given else None
+        copies = numbers_of(given.pop(COPIES), self.held.partitions) if COPIES in given else None
         ranking = Ranking.of(given, accept, self.policy, time.time())
         if self.router.peers.sent(request):
             return await self._local(ranking.asked(copies))
@@ -205,6 +205,7 @@ def read_ranked(reply: web.Response | None) -> RankedHere | None:
         return None
 
 
-def _numbers(text: str, partitions: int) -> list[int]:
+def numbers_of(text: str, partitions: int) -> list[int]:
+    """The partitions that a text of another worker names."""
     known = {str(number): number for number in range(partitions)}
     return [known[each] for each in text.split(",") if each in known]

@@ -143,11 +143,11 @@ class HeldCopies(NamedTuple):
     partitions: int
     long_questions: LongQuestions
 
-    def roles(self, asked: Sought) -> dict[int, str]:
-        """The partitions that are ranked here, and in which role."""
-        numbers = range(self.partitions) if asked.copies is None else asked.copies
+    def roles(self, copies: list[int] | None) -> dict[int, str]:
+        """The partitions that are looked at here, and in which role: these, or all that are owned here."""
+        numbers = range(self.partitions) if copies is None else copies
         roles = {number: role for number in numbers if (role := self.reader.holds(number)) is not None}
-        return {number: role for number, role in roles.items() if asked.copies is not None or role == ACTIVE}
+        return {number: role for number, role in roles.items() if copies is not None or role == ACTIVE}
 
     def rows(self, partition: int, key: bytes) -> Rows:
         """The rows of a key."""
@@ -162,8 +162,8 @@ async def ranked_here(asked: Sought, copies: HeldCopies) -> RankedHere:
             that is not raised: such a one is left out, and so is not answered for.
     """
     if asked.copies is None:
-        return await _ranked(asked, copies, copies.roles(asked))
-    each = [await _if_held(asked, copies, {number: role}) for number, role in copies.roles(asked).items()]
+        return await _ranked(asked, copies, copies.roles(asked.copies))
+    each = [await _if_held(asked, copies, {number: role}) for number, role in copies.roles(asked.copies).items()]
     told = [one for one in each if one is not None]
     whole = RankedHere(asked.identity, {}, {}, [], {})
     for one in told:

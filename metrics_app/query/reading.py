@@ -101,7 +101,7 @@ class Rows:
                 cells.append(cell(hour, found and self._told(found, hour, hour + 1)))
             if found is not None:
                 # a single row is taken as it is, for nothing runs between this and its use
-                whole = found if window.end - window.first == 1 and not each else _joined(whole, found)
+                whole = found if window.end - window.first == 1 and not each else with_row(whole, found)
         if whole is None:
             raise unsure or self._nothing(window)
         return WindowReading(self._told(whole, window.first, window.end)._replace(role=self.role), cells)
@@ -134,7 +134,8 @@ class Rows:
         return found if loss is None else found._replace(loss=loss, as_of=min(found.as_of, loss.since))
 
 
-def _joined(whole: FoundRow | None, found: FoundRow) -> FoundRow:
+def with_row(whole: FoundRow | None, found: FoundRow) -> FoundRow:
+    """The row with one more; the first one begins a new summary, so that no row that is held changes."""
     if whole is None:
         whole = found._replace(summary=HourlySummary(found.summary.exact_distinct), missing=0, duplicates=0, late=0)
     whole.summary.merge(found.summary)

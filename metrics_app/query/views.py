@@ -28,6 +28,8 @@ from metrics_app.query.federated import FederateView
 from metrics_app.query.keys import PATH as KEYS_PATH
 from metrics_app.query.keys import KeysView
 from metrics_app.query.members import Members
+from metrics_app.query.merged import PATH as MERGE_PATH
+from metrics_app.query.merged import MergeView
 from metrics_app.query.peers import Peers, most_bytes
 from metrics_app.query.question import FORMAT, Policy, Question, one_of, question_of
 from metrics_app.query.ranked_keys import RankedKeys
@@ -120,6 +122,9 @@ def register(app: faust.App, settings: Settings, telemetry: Telemetry, reader: S
     ranked = RankedKeys(router, policy, held, settings.ranking_deadline_s)
     app.page(KEYS_PATH)(type("BoundKeysView", (KeysView,), {**members, "ranked": ranked}))
     app.page(FEDERATE_PATH)(type("BoundFederateView", (FederateView,), {"ranked": ranked}))
+    merging: dict[str, Any] = {"router": router, "policy": policy, "held": held}
+    merging["deadline_s"] = settings.ranking_deadline_s
+    app.page(MERGE_PATH)(type("BoundMergeView", (MergeView,), merging))
     for path in PATHS:
         app.page(path)(type("BoundKeyView", (KeyView,), members))
     return router

@@ -31,7 +31,8 @@ async def start(make_settings: MakeSettings) -> AsyncIterator[Start]:
 
 
 @pytest.mark.parametrize(
-    "path", ["/a/p99", "/a/p99/2026-11-23", "/a/p99/2026-11-23/22?unit=ms", "/keys?prefix=a", "/federate"]
+    "path",
+    ["/a/p99", "/a/p99/2026-11-23", "/a/p99/2026-11-23/22?unit=ms", "/keys?prefix=a", "/federate", "/merge"],
 )
 async def test_a_collector_says_where_questions_go(start: Start, path: str) -> None:
     reply = await ask(await start("collector", aggregator_url="http://there:8081/"), path)

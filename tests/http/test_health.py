@@ -18,6 +18,7 @@ from metrics_app.kafka.ports import free_port
 from metrics_app.query import views as query
 from metrics_app.query.federated import PATH as FEDERATE_PATH
 from metrics_app.query.keys import PATH as KEYS_PATH
+from metrics_app.query.merged import PATH as MERGE_PATH
 from metrics_app.stats.summary import parse_stat
 from metrics_app.system.views import PATHS as SYSTEM_PATHS
 from metrics_app.telemetry import Telemetry
@@ -138,6 +139,7 @@ def test_description_has_every_public_path(description: Any) -> None:
         *OTLP_PATHS,
         KEYS_PATH,
         FEDERATE_PATH,
+        MERGE_PATH,
         *query_paths(),
         *PATHS,
         *SYSTEM_PATHS,
