@@ -1,6 +1,6 @@
 """A folder of files that are whole or not there: written beside, synced, renamed.
 
-Called by `keeping` and `cli.archive`.
+Called by `keeping`, `cli.archive` and `cli.export`.
 
 Names are relative, with slashes. One process at a time writes; a second one is refused.
 """

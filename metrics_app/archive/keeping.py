@@ -1,6 +1,6 @@
 """Keeps the rows of sealed hours as files, each state once, whatever is killed in between.
 
-Called by `following` and `cli.archive`.
+Called by `following`, `exporting`, `cli.archive` and `cli.export`.
 
 An hour that is archived already is read back and joined with what has come since. Only if that changes something is
 there a newer version; the one before it stays, for whoever is reading it, and older ones are deleted.
@@ -37,16 +37,19 @@ class Archive:
         Raises:
             ArchiveError: it was another one.
         """
-        content = self.folder.read(WHOSE)
-        if content is None:
-            return self.folder.write(WHOSE, manifest.packed(whose))
-        found = manifest.unpacked(content, ArchiveOf, WHOSE)
-        if found != whose:
+        found = self.whose()
+        if found is None:
+            self.folder.write(WHOSE, manifest.packed(whose))
+        elif found != whose:
             raise ArchiveError(
                 f"{self.folder} is the archive of topic {found.topic}, {found.partitions} partitions, of cluster "
                 f"{found.cluster}, not of {whose.topic}, {whose.partitions}, of {whose.cluster}: use another folder"
             )
-        return None
+
+    def whose(self) -> ArchiveOf | None:
+        """Whose changelog is archived here; None when nothing is."""
+        content = self.folder.read(WHOSE)
+        return None if content is None else manifest.unpacked(content, ArchiveOf, WHOSE)
 
     def place(self, partition: int, topic_id: str) -> ArchivePlace:
         """From where the changelog of a partition is to be read; from its start when it was made anew."""
@@ -68,7 +71,11 @@ class Archive:
         return DayManifest(date, partition) if content is None else manifest.unpacked(content, DayManifest, name)
 
     def rows(self, hour: ArchivedHour) -> Rows:
-        """The rows of an archived hour.
+        """The rows of an archived hour; raises as `content`."""
+        return parquet.decoded(self.content(hour), hour.file)
+
+    def content(self, hour: ArchivedHour) -> bytes:
+        """The file of an archived hour.
 
         Raises:
             ArchiveError: its file is not the one that the manifest has the hash of.
@@ -77,7 +84,7 @@ class Archive:
         if content is None or sha256(content).hexdigest() != hour.sha256:
             what = "is missing" if content is None else "is not the one that was written"
             raise ArchiveError(f"{self.folder}/{hour.file} {what}: put it back from a copy")
-        return parquet.decoded(content, hour.file)
+        return content
 
     def keep(self, partition: int, hour: int, new: Rows, checkpoint: Checkpoint) -> ArchivedHour | None:
         """Makes rows of a sealed hour durable; None when they have been before.

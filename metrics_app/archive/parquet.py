@@ -1,6 +1,6 @@
 """The Parquet file of one hour of one partition: columns that any tool reads, and the rows as they are stored.
 
-Called by `keeping`; needs pyarrow, which is imported when a file is written or read.
+Called by `keeping` and `exporting`; needs pyarrow, which is imported when a file is written or read.
 
 The column `row` is the row byte for byte (`aggregator/row.py`), from which every answer can be given again, to the last
 bit. The other columns are for tools; those of values are null in a row that has counted none. The file of the same rows
@@ -24,13 +24,15 @@ QUANTILES = {"p50": "median", "p90": "p90", "p95": "p95", "p99": "p99", "p99_9":
 
 
 def pyarrow() -> Any:
-    """The module pyarrow, with pyarrow.parquet.
+    """The module pyarrow, with its parts that are used.
 
     Raises:
         SettingsError: it is not installed.
     """
     try:
         import pyarrow as arrow
+        import pyarrow.compute
+        import pyarrow.csv
         import pyarrow.parquet
     except ImportError:
         raise SettingsError(["the archive needs pyarrow: pip install 'metrics-app[server,arrow]'"]) from None

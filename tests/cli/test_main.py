@@ -34,6 +34,8 @@ COMMANDS = [
     "top",
     "tail",
     "archive",
+    "export",
+    "import",
 ]
 HEAVY = {"faust", "numpy", "aiohttp", "aiokafka"}
 DOCUMENT = Path(__file__).parents[2] / "docs" / "cli.md"
