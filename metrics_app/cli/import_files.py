@@ -75,6 +75,7 @@ class Way(NamedTuple):
     patience_s: float
     name: str
     follow: bool
+    last_line: bool
 
 
 _SUFFIX = "by the suffix: .csv, .tsv, .ndjson, .jsonl"
@@ -83,6 +84,7 @@ _PATTERN = "Regular expression of a line, with groups time, value and those of -
 _AS_FORMAT = "as the format has it"
 _ROUTES = "Keep ids in routes: /users/42, not /users/{id}."
 _FOLLOW = "Go on as the log grows, and over rotation; one file."
+_LAST = "Take a last line without an end: nobody writes to the file any more."
 _NAME = "Tells this log from others, whatever file it is in."
 _PATIENCE = "Seconds that a service which does not answer is waited for."
 
@@ -98,6 +100,7 @@ RawPaths = Annotated[bool, typer.Option("--raw-paths", help=_ROUTES)]
 Delimiter = Annotated[str | None, typer.Option(help="Of columns.", show_default="comma; tab for .tsv")]
 Columns = Annotated[str | None, typer.Option(help="Names of columns, with commas.", show_default="the first line")]
 Follow = Annotated[bool, typer.Option("--follow", help=_FOLLOW)]
+LastLine = Annotated[bool, typer.Option("--last-line", help=_LAST)]
 Name = Annotated[str, typer.Option(help=_NAME, show_default="the file on disk")]
 State = Annotated[Path, typer.Option(help="Folder that notes how far each log is imported.")]
 Patience = Annotated[float, typer.Option(min=0, help=_PATIENCE)]
@@ -117,6 +120,7 @@ def import_files(
     delimiter: Delimiter = None,
     columns: Columns = None,
     follow: Follow = False,
+    last_line: LastLine = False,
     name: Name = "",
     state: State = STATE,
     patience: Patience = 60.0,
@@ -132,7 +136,7 @@ def import_files(
     """
     if follow and (len(files) != 1 or files[0] == STDIN or files[0].endswith(".gz")):
         raise typer.BadParameter("--follow takes one file that grows")
-    way = Way(url, shown(token_file), state.expanduser(), patience, name, follow)
+    way = Way(url, shown(token_file), state.expanduser(), patience, name, follow, last_line)
     fields = time_field, value_field, value_unit, unit
     given = Given(form, pattern, key, *fields, timezone, raw_paths, delimiter, columns)
     total: list[tuple[str, Imported]] = []
@@ -203,7 +207,7 @@ def _import_one(log: LogFile, rules: Rules, has_header: bool, way: Way, total: l
     identity = identity_of(way.name or log.inode, log.opening.rstrip(b"\r\n"), rules.text)
     with closing(ImportSending(way.url, way.credentials, identity, Positions(way.state), way.patience_s)) as sending:
         total.append((log.path, sending.imported))
-        _send(log, read, has_header, sending, way.follow)
+        _send(log, read, has_header, sending, way)
 
 
 def _header(log: LogFile, delimiter: str) -> list[str]:
@@ -214,15 +218,18 @@ def _header(log: LogFile, delimiter: str) -> list[str]:
         raise ClientError(f"{log.path}: expected the names of columns in the first line; or give --columns") from None
 
 
-def _send(log: LogFile, read: Read, has_header: bool, sending: ImportSending, follow: bool) -> None:
+def _send(log: LogFile, read: Read, has_header: bool, sending: ImportSending, way: Way) -> None:
     position = sending.position
     if log.size and position.offset > log.size:
         raise ClientError(f"{log.path} is shorter than what was imported of it; if it is another log, give it a --name")
     with progress_bar(f"import {log.path}", log.size) as show:
-        for block in log.blocks(position.offset, followed(log) if follow else lambda: False):
-            _send_block(block, read, has_header and not sending.position.offset, sending)
+        for block in log.blocks(position.offset, followed(log) if way.follow else lambda: False):
+            if block.is_whole or way.follow or way.last_line or not log.size:
+                _send_block(block, read, has_header and not sending.position.offset, sending)
+            else:
+                sending.leave_last_line()
             show(sending.position.offset)
-            if follow:
+            if way.follow:
                 sending.settle()  # what there is, is in
 
 

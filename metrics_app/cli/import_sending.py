@@ -97,6 +97,12 @@ class ImportSending:
             self.imported.note(1, line=line.number, detail=line.detail)
         self._under_way = self._worker.submit(self._deliver, batches, self.position)
 
+    def leave_last_line(self) -> None:
+        """Takes no line that may be cut: the number of its value would be that of the whole one."""
+        detail = "expected an end of the line: it may be cut. Import again when it is written, or with --last-line"
+        self.imported.lines += 1
+        self.imported.note(1, line=self.position.lines + 1, detail=detail)
+
     def settle(self) -> None:
         """Returns when everything sent is taken; raises ClientError when it could not be."""
         if self._under_way is not None:

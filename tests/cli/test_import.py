@@ -136,11 +136,22 @@ def test_lines_that_come_later_and_a_new_name_change_nothing(log: Log):
     log.assert_counted()
 
 
+def test_a_last_line_that_is_cut_counts_when_it_is_whole(log: Log):
+    log.write(100)
+    whole = log.path.read_bytes()
+    log.path.write_bytes(whole[:-2])  # the last digit of the value is not there yet
+    found = log.imported()
+    assert (found["accepted"], found["rejected_count"], found["rejected"][0]["line"]) == (99, 1, 100)
+    log.path.write_bytes(whole)
+    assert log.imported()["accepted"] == 1
+    log.assert_counted()
+
+
 def test_a_packed_log_and_a_last_line_without_its_end_are_taken(log: Log):
     log.write(1000)
     log.path.write_bytes(log.path.read_bytes().removesuffix(b"\n"))
-    assert log.imported()["accepted"] == 1000
-    assert log.imported()["accepted"] == 1  # read again, for it might have grown, and counted once
+    assert log.imported("--last-line")["accepted"] == 1000
+    assert log.imported("--last-line")["accepted"] == 1  # read again, for it might have grown, and counted once
     packed = log.path.with_suffix(".log.gz")
     packed.write_bytes(gzip.compress(log.path.read_bytes()))
     log.path = packed
