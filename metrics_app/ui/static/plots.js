@@ -86,6 +86,7 @@ let heated = null; // what the heatmap shows
 function heat(byHour) {
   const canvas = byId("heat"), ctx = canvas.getContext("2d");
   heated = heatOf(byHour, canvas.width, canvas.height);
+  byId("heat-saves").hidden = false;
   ctx.clearRect(0, 0, canvas.width, canvas.height);
   ctx.fillStyle = color("--accent");
   for (const [x, y, wide, high, alpha] of heated.cells) { ctx.globalAlpha = alpha; ctx.fillRect(x, y, wide, high); }
