@@ -21,6 +21,7 @@ from typing import Any, Literal, cast
 import mode
 from faust.web.drivers.aiohttp import Web
 
+from metrics_app.aggregator import letter_views
 from metrics_app.aggregator import role as aggregator
 from metrics_app.collector import otlp
 from metrics_app.collector import views as collector
@@ -180,6 +181,7 @@ def create_app(settings: Settings, role: Role) -> MetricsApp:
         reader, router = None, None
     else:
         pages.register(app)
+        letter_views.register(app, settings)
         parts = aggregator.register(app, settings, telemetry, app.health, watch)
         reader, router = parts.reader, query.register(app, settings, telemetry, parts.reader, parts.owners)
         app.trusted = router.peers.tls

@@ -1,6 +1,6 @@
 """Records that cannot be folded: how they are kept, when there are too many of them, and how they come back.
 
-Called by `agent` and `flusher`, which put records aside, and by `cli.dlq`, which lists and replays them.
+Called by `agent` and `flusher`, which put records aside, and by `letter_box`, which reads and replays them.
 
 A dead letter is the record as it was, with headers that say where it came from and why. What was replayed is noted in
 the same topic, by a letter without a value.

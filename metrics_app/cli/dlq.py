@@ -89,51 +89,18 @@ def _described(letter: Letter) -> dict[str, Any]:
 
 
 async def _open_letters(settings: Settings) -> list[Letter]:
-    from metrics_app.aggregator.dead_letters import open_letters, read_letter
-    from metrics_app.errors import FormatError
-
-    letters = []
-    for headers, value in await _records(settings):
-        try:
-            letters.append(read_letter(headers, value))
-        except FormatError as error:
-            say(f"left out: {error}")
-    return open_letters(letters)
-
-
-async def _records(settings: Settings) -> list[tuple[Any, bytes | None]]:
-    """Headers and value of everything in the dead-letter topic."""
-    from metrics_app.kafka import connections, reaching, topics
+    from metrics_app.aggregator import letter_box
+    from metrics_app.kafka import reaching, topics
 
     await reaching.wait(settings, say, PATIENCE_S)
     await topics.ensure(settings)
-    async with topics.admin_client(settings) as admin:
-        (topic,) = [topic for topic in await admin.describe_topics() if topic["topic"] == settings.dead_letter_topic]
-    partitions = [partition["partition"] for partition in topic["partitions"]]
-    records = await connections.everything(settings, settings.dead_letter_topic, partitions)
-    return [(record.headers, record.value) for record in records]
+    found = await letter_box.read(settings)
+    for each in found.left_out:
+        say(f"left out: {each}")
+    return found.waiting
 
 
 async def _replay(settings: Settings, only: str | None, dry_run: bool) -> Counter[str]:
-    from metrics_app.aggregator.dead_letters import replayed_headers, revived
-    from metrics_app.errors import FormatError
-    from metrics_app.kafka import connections
+    from metrics_app.aggregator import letter_box
 
-    done: Counter[str] = Counter()
-    letters = await _open_letters(settings)
-    async with connections.producer(settings) as producer:
-        for letter in letters:
-            if only is not None and letter.kind != only:
-                done["other"] += 1
-                continue
-            try:
-                records = revived(letter, settings.max_record_bytes, settings.partitions)
-            except FormatError:
-                done["unreadable"] += 1
-                continue
-            done["replayed"] += 1
-            if not dry_run:
-                for partition, value in records:
-                    await producer.send_and_wait(settings.samples_topic, value, partition=partition)
-                await producer.send_and_wait(settings.dead_letter_topic, b"", headers=replayed_headers(letter))
-    return done
+    return await letter_box.replay(settings, await _open_letters(settings), only, dry_run=dry_run)

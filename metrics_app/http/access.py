@@ -143,7 +143,10 @@ class Access:
             self._known_hosts.add(host)
 
     def _preflight(self, request: web.Request) -> web.Response | None:
-        if request.headers["Origin"] not in self._origins:
+        origin = request.headers["Origin"]
+        if origin.partition("://")[2] == request.headers.get("Host"):  # our own page; a known Host, see above
+            return None
+        if origin not in self._origins:
             raise ForbiddenError("a page of that origin may not use this service; see METRICS_ALLOWED_ORIGINS")
         if request.method == "OPTIONS" and "Access-Control-Request-Method" in request.headers:
             return web.Response(status=204, headers=PREFLIGHT)

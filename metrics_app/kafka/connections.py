@@ -6,6 +6,7 @@ Called by `topics`, `aggregator`, `archive`, `app`, `cli.dlq` and `collector.pro
 from __future__ import annotations
 
 import asyncio
+import math
 import ssl
 from collections.abc import Iterable
 from functools import cache
@@ -17,7 +18,7 @@ from faust import SASLCredentials, SSLCredentials
 from faust.types.auth import CredentialsT
 from yarl import URL
 
-from metrics_app.errors import BrokerError
+from metrics_app.errors import BrokerError, MetricsError
 from metrics_app.faust_runtime import connecting, records, silence
 from metrics_app.faust_runtime.consumer import FETCH_WAIT_MS
 from metrics_app.settings import Settings
@@ -32,6 +33,16 @@ REQUEST_SHARE = 0.8
 PATIENCE = 2
 
 records.bound()  # before the first consumer is made
+
+
+class LargeTopicError(MetricsError):
+    """A topic holds more bytes than may be read into this process."""
+
+    status = 409
+    title = "Too much to be read at once"
+
+    def __init__(self, topic: str, most_bytes: int) -> None:
+        super().__init__(f"{topic} holds more than {most_bytes:,} bytes; `metrics-app dlq` reads it without a bound")
 
 
 def client_options(settings: Settings) -> dict[str, Any]:
@@ -91,16 +102,26 @@ def reader(settings: Settings) -> AIOKafkaConsumer:
     return silence.bounded(consumer, settings.session_timeout_s)
 
 
-async def everything(settings: Settings, topic: str, partitions: Iterable[int]) -> list[ConsumerRecord]:
-    """The records that partitions of a topic hold now, in the order of each."""
+async def everything(
+    settings: Settings, topic: str, partitions: Iterable[int], most_bytes: float = math.inf
+) -> list[ConsumerRecord]:
+    """The records that partitions of a topic hold now, in the order of each.
+
+    Raises:
+        LargeTopicError: their values have more bytes than that.
+    """
     tps = [TopicPartition(topic, partition) for partition in partitions]
     found: list[ConsumerRecord] = []
+    size = 0
     async with reader(settings) as consumer:
         consumer.assign(tps)
         ends = await consumer.end_offsets(tps)
         while any([await consumer.position(tp) < end for tp, end in ends.items()]):
             for batch in (await consumer.getmany(timeout_ms=POLL_MS)).values():
                 found += batch
+                size += sum(len(each.value or b"") for each in batch)
+            if size > most_bytes:
+                raise LargeTopicError(topic, int(most_bytes))
     return found
 
 

@@ -277,6 +277,14 @@ async def test_a_host_of_somebody_else_is_a_421_wherever_it_asks(make_settings, 
         assert [(await ask(running.url, Host=host)).status for host in ("localhost", "v.example")] == [200, 421]
 
 
+async def test_a_page_of_the_service_itself_may_ask_and_one_beside_it_may_not():
+    async with worker(found=row()) as running:
+        own = running.url.removesuffix("/")
+        assert (await ask(running.url, Origin=own)).status == 200
+        for other in (f"{own}0", own.replace("127.0.0.1", "localhost"), f"{own}/x", "://", "http://"):
+            assert (await ask(running.url, Origin=other)).status == 403
+
+
 async def test_a_page_may_ask_only_if_its_origin_is_allowed():
     origin = "https://dashboard.example"
     async with worker(found=row()) as running:

@@ -2,93 +2,34 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
-import random
-import shutil
+import struct
 import time
 import urllib.request
-from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from urllib.parse import quote_plus
 from xml.etree import ElementTree
 
 import pytest
+from aiokafka import AIOKafkaProducer
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
+from metrics_app.aggregator.dead_letters import headers_of
 from metrics_app.http.tokens import new_token
+from metrics_app.wire import record
+from metrics_app.wire.chunk import Chunk
 from tests.faults.installation import Installation
-from tests.faults.pace import stretched
 
-CHROMIUM = shutil.which("chromium")
-pytestmark = [
-    pytest.mark.kafka,
-    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine: apt-get install chromium"),
-]
+from .conftest import IN_CHROMIUM
+from .sent import FAST, HOSTILE, HOUR_S, SLOW
 
-SLOW, FAST = "search GET /search", "shop GET /"
-HOSTILE = ["<img src=x onerror=alert(1)>", "\"'`${7*7}&amp;</td><script>alert(2)</script>", "..", "a/b?c#d%41"]
-HOUR_S = 3600
-PATIENCE_MS = 1000 * stretched(20)
-HOURS = 30
-A_REQUEST = 5_000
-
-
-def send(url: str) -> None:
-    """Values of more than a day; the slow key is twice as slow in the last hours as it was the day before."""
-    chosen, now = random.Random(7), int(time.time())
-    samples = []
-    for back in range(HOURS):
-        start = (now // HOUR_S - back) * HOUR_S
-        for key, middle in ((SLOW, 200 if back < 6 else 100), (FAST, 10)):
-            samples += [
-                {"key": key, "value": middle * chosen.lognormvariate(0, 0.3), "timestamp": start + 1}
-                for _ in range(200)
-            ]
-    for key, middle in (("shop POST /orders", 60), ("shop GET /orders/{id}", 25), ("auth POST /login", 60)):
-        values = [middle * chosen.lognormvariate(0, 0.5) for _ in range(400)]
-        samples += [{"key": key, "value": value, "timestamp": now // HOUR_S * HOUR_S + 1} for value in values]
-    samples += [{"key": key, "value": 5, "timestamp": now // HOUR_S * HOUR_S + 1} for key in HOSTILE]
-    for at in range(0, len(samples), A_REQUEST):
-        part = samples[at : at + A_REQUEST]
-        request = urllib.request.Request(
-            f"{url}/samples", json.dumps(part).encode(), {"Content-Type": "application/json"}
-        )
-        with urllib.request.urlopen(request, timeout=20) as reply:
-            assert json.load(reply)["accepted"] == len(part)
-
-
-@pytest.fixture(scope="module")
-def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with Installation(tmp_path_factory.mktemp("ui"), {"a": "all"}) as installation:
-        worker = installation.workers["a"]
-        send(worker.url)
-        yield worker.url
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield browser
-        browser.close()
-
-
-@pytest.fixture
-def page(chromium: Browser) -> Iterator[Page]:
-    """A page; nothing may run that is not ours, and no script may fail."""
-    page = chromium.new_page(viewport={"width": 1280, "height": 1000}, timezone_id="Europe/Berlin")
-    page.set_default_timeout(PATIENCE_MS)
-    expect.set_options(timeout=PATIENCE_MS)
-    faults: list[str] = []
-    page.on("pageerror", lambda error: faults.append(str(error)))
-    page.on("dialog", lambda dialog: faults.append(dialog.message))
-    page.on("console", lambda said: faults.append(said.text) if "Content Security Policy" in said.text else None)
-    yield page
-    page.close()
-    assert faults == []
+pytestmark = IN_CHROMIUM
 
 
 def test_a_reader_finds_the_slowest_key_and_since_when_it_is_slow_and_copies_the_curl(
@@ -240,6 +181,34 @@ def test_the_system_page_says_first_what_is_wrong(url: str, page: Page) -> None:
     expect(page.locator("#reasons tbody td").nth(1)).to_have_text(HOSTILE[1])
 
 
+def test_dead_letters_are_shown_and_replayed_by_who_asks_for_it(installed: Installation, page: Page) -> None:
+    with ThreadPoolExecutor(1) as beside:  # Playwright has the event loop of this thread
+        beside.submit(lambda: asyncio.run(put_aside(installed.kafka.bootstrap))).result()
+    page.goto(f"{installed.workers['a'].url}/ui/system")
+    expect(page.locator("#letters")).to_be_hidden()
+    page.get_by_role("button", name="Show", exact=True).click()
+    lines = page.locator("#letters tbody tr")
+    expect(lines).to_have_count(2)
+    expect(lines.nth(0)).to_contain_text(f"{HOSTILE[0]}: 1")
+    expect(lines.nth(1)).to_contain_text("cannot be read: 67 61 72")
+    found = Axe().run(page)
+    assert [each for each in found.response["violations"] if each["impact"] in ("serious", "critical")] == []
+    page.get_by_role("button", name="Replay those").click()
+    expect(page.locator("#letters-said")).to_contain_text("1 replayed, 1 cannot be read and stay.")
+    expect(lines).to_have_count(1)
+
+
+async def put_aside(kafka: str) -> None:
+    """Two letters, one of which can be read."""
+    hour = int(time.time()) // HOUR_S
+    good = record.encode([Chunk(HOSTILE[0].encode(), hour - 30, struct.pack("<d", 1))])
+    async with AIOKafkaProducer(bootstrap_servers=kafka) as producer:
+        for offset, value in ((1_000_001, b"garbage"), (1_000_002, good)):
+            origin = SimpleNamespace(topic="samples", partition=0, offset=offset, timestamp=hour * HOUR_S * 1000)
+            headers = headers_of(origin, "fold: a bug")
+            await producer.send_and_wait("samples-dead-letters", value, headers=headers)
+
+
 def test_it_fits_a_phone(url: str, page: Page) -> None:
     page.set_viewport_size({"width": 390, "height": 800})
     for path in ("/", f"/ui/key?key={quote_plus(SLOW)}", "/ui/system"):
@@ -248,44 +217,11 @@ def test_it_fits_a_phone(url: str, page: Page) -> None:
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 
-MEGABIT = 1_000_000 / 8
-PHONE = {"offline": False, "latency": 150, "downloadThroughput": 1.6 * MEGABIT, "uploadThroughput": 0.75 * MEGABIT}
-PAINTS = 8
-
-
-@pytest.mark.parametrize("network", ["here", "phone"])
-@pytest.mark.parametrize("path", ["/", f"/ui/key?key={quote_plus(SLOW)}", "/ui/system"], ids=["keys", "key", "system"])
-def test_something_is_painted_within_a_second(url: str, chromium: Browser, path: str, network: str) -> None:
-    """Of a reader who has never been here; `make first-paint` prints what was measured."""
-    painted = sorted(first_paint_ms(chromium, url + path, network == "phone") for _ in range(PAINTS))
-    p75 = painted[3 * PAINTS // 4 - 1]
-    print(
-        f"first contentful paint of {path} ({network}): "
-        f"p75 {p75:.0f} ms of {PAINTS}, {painted[0]:.0f} to {painted[-1]:.0f}"
-    )
-    assert p75 <= 1000 * stretched(1)
-
-
-def first_paint_ms(chromium: Browser, address: str, on_phone: bool) -> float:
-    """From asking for a page until something is on the screen, with nothing cached."""
-    page = chromium.new_page(viewport={"width": 390, "height": 800})
-    try:
-        if on_phone:
-            session = page.context.new_cdp_session(page)
-            session.send("Network.enable")
-            session.send("Network.emulateNetworkConditions", PHONE)
-        page.goto(address)
-        page.wait_for_function("performance.getEntriesByName('first-contentful-paint').length")
-        return float(page.evaluate("performance.getEntriesByName('first-contentful-paint')[0].startTime"))
-    finally:
-        page.close()
-
-
 PICTURES = {
     "keys": ("/", "light", 760, "#table svg.spark"),
-    "key": (f"/ui/key?key={quote_plus(SLOW)}", "light", 2100, "#both canvas"),
-    "key-dark": (f"/ui/key?key={quote_plus(SLOW)}&days=7", "dark", 2100, "#both canvas"),
-    "system": ("/ui/system", "light", 1300, "#capacity tbody tr"),
+    "key": (f"/ui/key?key={quote_plus(SLOW)}", "light", 2750, "#both canvas"),
+    "key-dark": (f"/ui/key?key={quote_plus(SLOW)}&days=7", "dark", 2750, "#both canvas"),
+    "system": ("/ui/system", "light", 1420, "#capacity tbody tr"),
 }
 
 

@@ -8,10 +8,10 @@ class Problem extends Error {
 }
 
 /** The JSON answer of a path; asks for a token where one is needed. */
-async function ask(path) {
+async function ask(path, method = "GET") {
   const token = sessionStorage.getItem(TOKEN);
-  const reply = await fetch(path, { headers: token ? { Accept: "application/json", Authorization: `Bearer ${token}` } : { Accept: "application/json" } });
-  if (reply.status === 401) { await signIn(token !== null); return ask(path); }
+  const reply = await fetch(path, { method, headers: token ? { Accept: "application/json", Authorization: `Bearer ${token}` } : { Accept: "application/json" } });
+  if (reply.status === 401) { await signIn(token !== null); return ask(path, method); }
   const document = await reply.json();
   if (!reply.ok) throw new Problem(reply.status, document.detail || document.title || `status ${reply.status}`);
   return document;
