@@ -21,7 +21,7 @@ from uuid import UUID
 from msgspec.structs import replace
 
 from metrics_app.client.buffer import Batch, Waiting, batch_of
-from metrics_app.client.series import BatchBody, Series, unpacked
+from metrics_app.client.series import BatchBody, Series, is_packed_table, series_body, unpacked
 from metrics_app.wire.chunk import VALUE_BYTES
 
 
@@ -65,6 +65,23 @@ def halves_of(batch: Batch) -> list[Batch]:
     else:
         parts = [[half] for half in _halves(body.series[0])]
     return [_batch(body.sender, part) for part in parts]
+
+
+def as_series(batch: Batch) -> Batch | None:
+    """A batch that is a table, as series, for a collector that takes no tables; None for one that is none."""
+    inflated = gzip.decompress(batch.body) if batch.gzipped else batch.body
+    if not is_packed_table(inflated):
+        return None
+    sender, rows = unpacked(inflated)
+    joined: list[Series] = []
+    for row in rows:
+        last = joined[-1] if joined else None
+        if last is not None and (row.key, row.hour, row.first) == (last.key, last.hour, last.first + count_of(last)):
+            last.values += row.values
+        else:
+            joined.append(Series(row.key, row.hour, row.first, row.values))
+    body = gzip.compress(series_body(sender, joined), 6, mtime=0)
+    return replace(batch, gzipped=True, body=body)
 
 
 def moved(batch: Batch, hours: Mapping[int, int]) -> list[Batch]:

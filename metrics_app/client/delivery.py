@@ -13,6 +13,7 @@ import time
 from time import monotonic
 
 from metrics_app.client.buffer import Batch, Buffer, Waiting
+from metrics_app.client.contents import as_series
 from metrics_app.client.options import Dropped, Options
 from metrics_app.client.outcome import BatchOutcome
 from metrics_app.client.transport import Addresses, Attempt, CollectorAddress, Result, RetryBudget, Transport
@@ -157,6 +158,8 @@ class Delivery:
         self._doubts = self._doubts if is_retry else 0
         self._tried = waiting
         attempt = self._attempt(address, batch)
+        if attempt.result is Result.REFUSED and not attempt.rejected and (series := as_series(batch)) is not None:
+            batch, attempt = series, self._attempt(address, series)  # a collector of before tables knows none
         self._doubts += attempt.result is Result.DOUBTFUL
         if attempt.result is Result.TAKEN:
             self._taken(address, batch, attempt)

@@ -66,12 +66,22 @@ def packed(sender: UUID, series: Sequence[Series | Mapping[str, object]]) -> byt
     values = sum(len(one.values) for one in many) // VALUE_BYTES
     if len(many) == len(series) >= MANY_KEYS and values <= FEW_VALUES * len(series):
         return msgpack.encode(_table(sender, many))
+    return series_body(sender, series)
+
+
+def series_body(sender: UUID, series: Sequence[Series | Mapping[str, object]]) -> bytes:
+    """The series as a body of series, however many they are."""
     return msgpack.encode({"sender": str(sender), "series": series})
+
+
+def is_packed_table(body: bytes) -> bool:
+    """Whether `packed` has made a table of what it was given."""
+    return "series" not in _MEMBERS.decode(body)
 
 
 def unpacked(body: bytes) -> BatchBody:
     """What `packed` has packed."""
-    if "series" in _MEMBERS.decode(body):
+    if not is_packed_table(body):
         sent = _SERIES.decode(body)
         return BatchBody(sent.sender, sent.series)
     return _rows(_TABLE.decode(body))

@@ -33,6 +33,7 @@ class Collector:
         ahead_s: seconds that its clock is ahead of the real time.
         fold: what has been counted.
         tables: requests taken whose bodies were tables.
+        knows_tables: whether it takes them; False: as a release of before them does.
         seen: (moment, values, encoding) of each request taken.
         reported: values the clients say they dropped, by reason.
     """
@@ -44,6 +45,7 @@ class Collector:
         self.headers: dict[str, str] = {}
         self.requests = 0
         self.tables = 0
+        self.knows_tables = True
         self.ahead_s = 0.0
         self.seen: list[tuple[float, int, str]] = []
         self.reported: Counter[str] = Counter()
@@ -123,6 +125,9 @@ class Collector:
             time.sleep(1.0)
         encoding = request.headers.get("Content-Encoding", "")
         body = inflate(sent, 8 << 20) if encoding else sent
+        if is_table(body) and not self.knows_tables:
+            self._reply(request, 400, {"detail": "expected series"})
+            return
         request_id = request.headers.get("Idempotency-Key", "").encode()
         parsed = parse(body, request.headers["Content-Type"], self.now_s(), LIMITS, request_id)
         if mode == "tidings" and parsed.accepted:

@@ -120,6 +120,19 @@ def test_values_of_many_keys_are_counted_once_each(connect: Connect, collector: 
     assert client.stats().dropped == {}
 
 
+def test_a_collector_of_before_tables_gets_series(connect: Connect, collector: Collector) -> None:
+    collector.knows_tables = False
+    client = connect(collector, interval_s=60)
+    for round_ in range(2):
+        for number in range(KEYS):
+            client.record(f"k{number}", float(round_))
+    assert client.flush(30)
+    assert collector.tables == 0
+    assert counts_of(collector) == {f"k{number}": 2 for number in range(KEYS)}
+    assert {collector.missing(f"k{number}") for number in range(3)} == {0}
+    assert client.stats().dropped == {}
+
+
 def test_a_table_that_is_too_large_for_a_collector_is_divided(connect: Connect, collector: Collector) -> None:
     collector.max_body = 2 * LEAST_DIVIDED
     client = connect(collector, interval_s=60)
