@@ -91,13 +91,25 @@ def _written(sheet: Sheet, form: str, headers: dict[str, str]) -> web.Response:
 
 
 def packed(request: web.Request, reply: web.Response) -> web.Response:
-    """The reply of a list of keys, gzipped if the client takes that and it is worth it; it has no tag to keep apart."""
+    """The reply, gzipped if the client takes that and it is worth it; its tag is then a weak one.
+
+    A strong tag stands for the same bytes, and these differ; the answer to `If-None-Match` is the same for both.
+    """
     reply.headers["Accept-Ranges"] = "none"
     reply.headers["Vary"] = ", ".join(filter(None, (reply.headers.get("Vary"), "Accept-Encoding")))
-    worth = isinstance(reply.body, bytes) and len(reply.body) >= WORTH_PACKING
-    if worth and "ETag" not in reply.headers and _liking(request.headers.get("Accept-Encoding", ""), GZIP) > 0.0:
+    if _liking(request.headers.get("Accept-Encoding", ""), GZIP) == 0.0:
+        return reply
+    is_worth_it = isinstance(reply.body, bytes) and len(reply.body) >= WORTH_PACKING
+    if is_worth_it:
         reply.enable_compression(web.ContentCoding.gzip)
+    if is_worth_it or reply.status == HTTPStatus.NOT_MODIFIED:
+        _weaken_tag(reply)
     return reply
+
+
+def _weaken_tag(reply: web.Response) -> None:
+    if reply.headers.get("ETag", "W/").startswith('"'):
+        reply.headers["ETag"] = f"W/{reply.headers['ETag']}"
 
 
 def is_known(request: web.Request, tag: str) -> bool:

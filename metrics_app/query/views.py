@@ -35,7 +35,7 @@ from metrics_app.query.question import FORMAT, Policy, Question, one_of, questio
 from metrics_app.query.ranked_keys import RankedKeys
 from metrics_app.query.ranking import HeldCopies
 from metrics_app.query.reading import RANKINGS_AT_ONCE, LongQuestions, Rows
-from metrics_app.query.reply import FORMATS, Sheet, format_of, respond
+from metrics_app.query.reply import FORMATS, Sheet, format_of, packed, respond
 from metrics_app.query.routing import CONSISTENCY, Router
 from metrics_app.query.statistics import Share, Statistic
 from metrics_app.settings import Settings
@@ -78,6 +78,11 @@ class Understood(NamedTuple):
 
     asked: KeyQuestion
     format: str
+
+    @property
+    def is_short(self) -> bool:
+        """Whether it is a statistic of one hour, which is never packed: `at_once` gives the same bytes."""
+        return isinstance(self.asked, Statistic) and self.asked.question.window.form == "hour"
 
 
 def understood(request: web.Request, segments: dict[str, str], policy: Policy) -> Understood:
@@ -147,9 +152,10 @@ class KeyView(View):
         partition = partition_of(key_bytes(what.asked.question.key), self.partitions)
         began_s = time.perf_counter()
         reply = await self.router.answer(request, partition, lambda: self.local(request, what, partition))
-        asker = "worker" if self.router.peers.sent(request) else "client"
+        is_for_worker = self.router.peers.sent(request)
+        asker = "worker" if is_for_worker else "client"
         self.telemetry.query_latency.labels(reply.headers[ROLE], asker).observe(time.perf_counter() - began_s)
-        return reply
+        return reply if is_for_worker or what.is_short else packed(request, reply)
 
     async def local(self, request: web.Request, what: Understood, partition: int) -> web.Response:
         """Answers from the copy that this worker holds.

@@ -260,7 +260,7 @@ async def test_closed_time_is_not_sent_twice(one: Worker, form: str) -> None:
     for known in (tag, f'"x", {tag}', f"W/{tag}", "*"):
         again = await ask(one.url, path, If_None_Match=known)
         assert (again.status, again.body, again.headers["ETag"]) == (304, b"", tag)
-        assert again.headers["Vary"] == "Accept"
+        assert again.headers["Vary"] == first.headers["Vary"]
         assert (await ask(one.url, path, "HEAD", If_None_Match=known)).status == 304
     assert (await ask(one.url, path, Accept="text/csv", If_None_Match=tag)).status == 200
     assert table.headers["ETag"] != tag

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 from collections.abc import AsyncIterator
 from urllib.parse import quote
 
@@ -220,3 +221,40 @@ async def test_absolute_form_does_not_change_the_answer(one: Worker) -> None:
     writer.close()
 
     assert reply.startswith(b"HTTP/1.1 200")
+
+
+LONG = [
+    "/checkout/p99/2025-11-23",
+    "/checkout/p99?from=2025-11-23&to=2025-11-24&format=csv",
+    f"/checkout/histogram/{PATH[8:]}",
+]
+
+
+@pytest.mark.parametrize("path", LONG)
+@pytest.mark.parametrize(("accepted", "coding"), [("gzip, br", "gzip"), ("gzip;q=0", None), ("identity", None)])
+async def test_long_answer_comes_packed_to_whoever_accepts_that(
+    one: Worker, path: str, accepted: str, coding: str | None
+) -> None:
+    """From the worker that has the key and from one that has to ask it; with a tag that is known again."""
+    one.reader.rows[b"checkout", HOUR] = row(*map(float, range(1, 200)), as_of=END_S + 86_400)
+    plain = await ask(one.url, path)
+    async with worker(one.url, role=None) as other:
+        for each in (one, other):
+            reply = await ask(each.url, path, Accept_Encoding=accepted)
+            tag = reply.headers["ETag"]
+            again = await ask(each.url, path, Accept_Encoding=accepted, If_None_Match=tag)
+
+            assert (gzip.decompress(reply.body) if coding else reply.body) == plain.body
+            assert (reply.headers.get("Content-Encoding"), reply.headers["Accept-Ranges"]) == (coding, "none")
+            assert reply.headers["Vary"] == "Accept, Accept-Encoding"
+            assert tag == ("W/" if coding else "") + plain.headers["ETag"]
+            assert (again.status, again.body, again.headers["ETag"]) == (304, b"", tag)
+
+
+async def test_short_answers_are_not_packed(one: Worker) -> None:
+    reply = await ask(one.url, Accept_Encoding="gzip")
+    missing = await ask(one.url, "/nothing/p99/2025-11-23", Accept_Encoding="gzip")
+
+    assert (reply.status, missing.status) == (200, 404)
+    assert not [each for each in (reply, missing) if "Content-Encoding" in each.headers]
+    assert reply.headers["Vary"] == "Accept"
