@@ -23,7 +23,7 @@ from metrics_app.aggregator import row as rows
 from metrics_app.aggregator.local_copies import options
 
 SIZES = {10: 80_000_000, 10_000: 1_000_000, 1_000_000: 2_000_000}  # keys, and values in all
-QUICK_SIZES = {10: 2_000_000, 20_000: 40_000}
+QUICK_SIZES = {10: 10_000_000, 20_000: 100_000}
 BATCH = 10_000
 CONNECTIONS = 3  # more would have more rows waiting than a collector takes
 EXACT_DISTINCT = 1000
