@@ -55,7 +55,7 @@ def export(archive: Archive, first: int, end: int, form: str, key: str | None, t
     tables = _tables(archive, first, end, key, names)
     if form == NDJSON:
         return sum(to.write(_lines(table)) and table.num_rows for table in tables)
-    with _writer(arrow, form, to, names) as writer:
+    with _writer_of(arrow, form, to, names) as writer:
         return sum(_written(writer, table) for table in tables)
 
 
@@ -66,7 +66,7 @@ def _tables(archive: Archive, first: int, end: int, key: str | None, names: list
         yield table if key is None else table.filter(arrow.compute.equal(table["key"], key))
 
 
-def _writer(arrow: Any, form: str, to: IO[bytes], names: list[str]) -> Any:
+def _writer_of(arrow: Any, form: str, to: IO[bytes], names: list[str]) -> Any:
     schema = arrow.schema([parquet.schema().field(name) for name in names])
     if form == PARQUET:
         return arrow.parquet.ParquetWriter(to, schema, compression="zstd")

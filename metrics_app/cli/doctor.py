@@ -79,11 +79,11 @@ def of_workers(urls: list[str], credentials: Credentials, tolerance_s: float) ->
         told.append(system)
         found += _clocks(system, before_s, tolerance_s)
     whole = together(told, time.time())
-    found += [Diagnosis(ERROR, "workers", each, "docs/runbook.md") for each in whole.wrong] + _versions(whole)
+    found += [Diagnosis(ERROR, "workers", each, "docs/runbook.md") for each in whole.wrong] + _releases(whole)
     return found or [Diagnosis(OK, "workers", f"{len(whole.workers)} workers are ready, of our release, on time")]
 
 
-def _versions(system: SystemState) -> list[Diagnosis]:
+def _releases(system: SystemState) -> list[Diagnosis]:
     from metrics_app import __version__
     from metrics_app.kafka.examination import WARNING, Diagnosis
 

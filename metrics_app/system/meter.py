@@ -142,9 +142,9 @@ def line(points: list[tuple[float, float]]) -> tuple[float, float]:
     mean_rate = sum(rate for rate, _ in points) / len(points)
     mean_busy = sum(busy for _, busy in points) / len(points)
     rates = [rate for rate, _ in points]
-    if max(rates) - min(rates) > SPREAD * max(rates):
-        above = sum((rate - mean_rate) * (busy - mean_busy) for rate, busy in points)
-        slope = above / sum((rate - mean_rate) ** 2 for rate in rates)
+    squares = sum((rate - mean_rate) ** 2 for rate in rates)  # 0 also where rates are too small to be squared
+    if max(rates) - min(rates) > SPREAD * max(rates) and squares > 0.0:
+        slope = sum((rate - mean_rate) * (busy - mean_busy) for rate, busy in points) / squares
         if slope > 0.0 and (idle := mean_busy - slope * mean_rate) >= 0.0:
             return idle, slope
     return 0.0, mean_busy / mean_rate if mean_rate else 0.0

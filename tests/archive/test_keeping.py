@@ -9,6 +9,7 @@ import signal
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import duckdb
 import polars
@@ -98,12 +99,13 @@ def keep_all(folder: str, steps: int) -> None:
 
         return step
 
-    os.fsync, os.replace, os.unlink = counted(os.fsync), counted(os.replace), counted(os.unlink)
-    archive = archive_in(Path(folder))
-    archive.belong_to(ArchiveOf("c", "t", 2))
-    archive.keep(1, HOUR, FIRST, CHECKPOINT)
-    archive.keep(1, HOUR + 1, FIRST, CHECKPOINT)
-    archive.note_place(1, ArchivePlace("t", 9, HOUR + 2))
+    steps_on_disk = {name: counted(getattr(os, name)) for name in ("fsync", "replace", "unlink")}
+    with patch.multiple(os, **steps_on_disk):  # and as they were after it: other tests run in this process
+        archive = archive_in(Path(folder))
+        archive.belong_to(ArchiveOf("c", "t", 2))
+        archive.keep(1, HOUR, FIRST, CHECKPOINT)
+        archive.keep(1, HOUR + 1, FIRST, CHECKPOINT)
+        archive.note_place(1, ArchivePlace("t", 9, HOUR + 2))
 
 
 def test_killed_at_any_step_and_run_again_the_archive_is_the_same(tmp_path):
