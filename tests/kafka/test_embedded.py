@@ -21,7 +21,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from metrics_app.errors import BrokerError
 from metrics_app.kafka import connections, embedded, topics
-from metrics_app.kafka.embedded import DEFAULT_PORT, EmbeddedKafka
+from metrics_app.kafka.embedded import EmbeddedKafka
 from metrics_app.kafka.ports import broker_at, free_port
 from metrics_app.kafka.storage import Storage
 from metrics_app.settings import Settings
@@ -201,15 +201,16 @@ def test_a_port_that_was_asked_for_and_is_taken_is_refused(make_broker: MakeBrok
             make_broker(port).start()
 
 
-def test_where_the_default_port_is_taken_another_is_chosen_and_kept(make_broker: MakeBroker) -> None:
+def test_where_the_default_port_is_taken_another_is_chosen_and_kept(
+    make_broker: MakeBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The default is another here: those of other tests take the real one, and the ports behind it."""
+    default = free_port()
+    monkeypatch.setattr(embedded, "DEFAULT_PORT", default)
     broker = make_broker(port=None)
-    try:
-        taken = socket.create_server(("127.0.0.1", DEFAULT_PORT))
-    except OSError:  # somebody else's, which is as good
-        taken = socket.socket()
-    with taken:
+    with socket.create_server(("127.0.0.1", default)):
         broker.start()
-    assert broker.port != DEFAULT_PORT
+    assert broker.port != default
     bootstrap = broker.bootstrap
     broker.stop()
     broker.start()
