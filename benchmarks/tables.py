@@ -214,7 +214,8 @@ def logs(document: Document) -> Table:
     """Lines of logs."""
     found = document["logs"]
     rows = [[row["format"], f"{row['paths']:,}", f"{row['per_s']:,}"] for row in found["formats"]]
-    rows.append(["`metrics-app import`, nginx, until Kafka has all", f"{2000:,}", f"{found['import_per_s']:,}"])
+    whole = "`metrics-app import`, nginx, until Kafka has all"
+    rows.append([whole, rows[0][1], f"{found['import_per_s']:,}"])  # of the same lines as the first
     return Table(["log", "different paths or keys", "lines/s"], rows)
 
 
@@ -328,12 +329,8 @@ def _most_keys(name: str) -> Callable[[Document], float]:
     return lambda document: float(document["many_keys"][-1][name])
 
 
-def _first_query(document: Document) -> float:
-    return float(document["queries"][0]["p99_ms"])
-
-
-def _last_query(name: str) -> Callable[[Document], float]:
-    return lambda document: float(document["queries"][-1][name])
+def _query(nth: int, name: str) -> Callable[[Document], float]:
+    return lambda document: float(document["queries"][nth][name])
 
 
 def _of(section: str, name: str, times: float = 1) -> Callable[[Document], float]:
@@ -352,9 +349,9 @@ AIMS = (
     Aim("end to end, JSON arrays of objects, held", _end_to_end("json", "held_per_s"), 3e5, write=_RATE),
     Aim("queryable after, p99, at half that rate, msgpack", _end_to_end("msgpack", "freshness"), 2000, False, _MS),
     Aim("queryable after, p99, at half that rate, JSON", _end_to_end("json", "freshness"), 2000, False, _MS),
-    Aim("500 queries/s while 10,000 values/s come in, p99", _first_query, 10, False, _MS),
-    Aim("2,000 queries/s while 10,000 values/s come in, p99", _last_query("p99_ms"), 10, False, _MS),
-    Aim("CPU a question in the worker, at that rate", _last_query("cpu_us"), 150, False, "{:,.0f} µs".format),
+    Aim("500 queries/s while 10,000 values/s come in, p99", _query(0, "p99_ms"), 10, False, _MS),
+    Aim("2,000 queries/s while 10,000 values/s come in, p99", _query(-1, "p99_ms"), 10, False, _MS),
+    Aim("CPU a question in the worker, at that rate", _query(-1, "cpu_us"), 150, False, "{:,.0f} µs".format),
     Aim("one sample a POST, of a bare aiohttp server", _of("single_post", "share", 100), 75, write=_PERCENT),
     Aim("row updates, every value another of a million keys", _most_keys("per_s"), 25_000, write=_RATE),
     Aim("memory with a million keys in an hour", _most_keys("rss_mb"), 4096, False, _MIB),

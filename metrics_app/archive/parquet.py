@@ -17,7 +17,6 @@ from typing import Any
 from metrics_app.aggregator import row as rows
 from metrics_app.archive.manifest import HOUR_S
 from metrics_app.errors import ArchiveError, SettingsError
-from metrics_app.stats.scale6 import bound
 from metrics_app.stats.summary import EXACT_DISTINCT, HourlySummary, value_of
 
 QUANTILES = {"p50": "median", "p90": "p90", "p95": "p95", "p99": "p99", "p99_9": "p99.9"}  # column: statistic
@@ -127,9 +126,5 @@ def _statistics(summary: HourlySummary) -> dict[str, Any]:
         **{name: value_of(summary, stat).value for name, stat in QUANTILES.items()},
         "exact": summary.exact,
         "zero_count": buckets.zero_count,
-        "buckets": [
-            {"gt": bound(buckets.offset + at), "le": bound(buckets.offset + at + 1), "count": number}
-            for at, number in enumerate(buckets.counts.tolist())
-            if number
-        ],
+        "buckets": [{"gt": gt, "le": le, "count": number} for gt, le, number in buckets.listed],
     }

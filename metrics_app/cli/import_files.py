@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import time
+import uuid
 from contextlib import closing
 from datetime import tzinfo
 from pathlib import Path
@@ -132,7 +133,7 @@ def import_files(
 
     Run again, after a kill or when the log has grown, it goes on where it was, and no line counts twice. Lines that are
     no sample are listed and never stop the others. A log is known by its file on the disk and its first line; --name
-    says that a copy, or what comes by stdin, is one that was imported before.
+    says that a copy, or what comes by stdin, is one that was imported before: without it stdin counts each time.
     """
     if follow and (len(files) != 1 or files[0] == STDIN or files[0].endswith(".gz")):
         raise typer.BadParameter("--follow takes one file that grows")
@@ -172,7 +173,9 @@ def _rules(file: str, given: Given) -> Rules:
         raise ClientError(str(error)) from None
     delimiter = given.delimiter or ("\t" if suffix == ".tsv" else ",")
     columns = given.columns.split(",") if given.columns else []
-    return Rules(form, rules, delimiter, columns, repr((form, *given[6:9], delimiter, columns)))
+    # a format by its name: when a release mends its pattern, a log that is half imported stays the same log
+    taken = given.pattern or name, form.key, form.time, form.value, form.unit, *given[6:9], delimiter, columns
+    return Rules(form, rules, delimiter, columns, repr(taken))
 
 
 def _zone(name: str) -> tzinfo:
@@ -204,10 +207,13 @@ def _import_one(log: LogFile, rules: Rules, has_header: bool, way: Way, total: l
         return
     columns = _header(log, rules.delimiter) if has_header else rules.columns
     read = reader_of(rules.form, rules.fields, columns, rules.delimiter)
-    identity = identity_of(way.name or log.inode, log.opening.rstrip(b"\r\n"), rules.text)
-    with closing(ImportSending(way.url, way.credentials, identity, Positions(way.state), way.patience_s)) as sending:
+    name, positions = way.name or log.inode, Positions(way.state)
+    identity = identity_of(name or uuid.uuid4().hex, log.opening.rstrip(b"\r\n"), rules.text)
+    with closing(ImportSending(way.url, way.credentials, identity, positions, way.patience_s)) as sending:
         total.append((log.path, sending.imported))
         _send(log, read, has_header, sending, way)
+    if not name:
+        positions.forget(identity)
 
 
 def _header(log: LogFile, delimiter: str) -> list[str]:

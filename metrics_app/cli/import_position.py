@@ -13,7 +13,6 @@ import os
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Self
 
 import msgspec
 
@@ -36,13 +35,13 @@ class Position(msgspec.Struct):
     lines: int = 0
     numbers: dict[str, dict[int, int]] = {}
 
-    def after(self, size: int, lines: int, counts: Mapping[Place, int]) -> Self:
-        """The position behind more lines."""
-        numbers = {key: dict(hours) for key, hours in self.numbers.items()} if counts else self.numbers
+    def move(self, size: int, lines: int, counts: Mapping[Place, int]) -> None:
+        """Goes behind more lines."""
+        self.offset += size
+        self.lines += lines
         for (key, hour), count in counts.items():
-            hours = numbers.setdefault(key, {})
+            hours = self.numbers.setdefault(key, {})
             hours[hour] = hours.get(hour, 0) + count
-        return type(self)(self.offset + size, self.lines + lines, numbers)
 
     def first(self, place: Place) -> int:
         """The number of the next value of a key and hour."""
@@ -84,6 +83,10 @@ class Positions:
         new = file.with_suffix(f".{os.getpid()}")
         new.write_bytes(msgspec.msgpack.encode(position))
         new.replace(file)
+
+    def forget(self, identity: uuid.UUID) -> None:
+        """Deletes the note of a log that cannot come again."""
+        self._file(identity).unlink(missing_ok=True)
 
     def _file(self, identity: uuid.UUID) -> Path:
         return self._folder / f"{identity}.position"

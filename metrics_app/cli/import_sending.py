@@ -12,24 +12,26 @@ import time
 import uuid
 from array import array
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
-from metrics_app.cli.import_position import Position, Positions
+from metrics_app.cli.import_position import Positions
 from metrics_app.client.buffer import Batch, batch_of
 from metrics_app.client.contents import body_of, count_of, halves_of
 from metrics_app.client.series import Series
 from metrics_app.client.transport import Attempt, Result, Transport
 from metrics_app.credentials import Credentials
 from metrics_app.errors import ClientError
-from metrics_app.sources.log_lines import Gathered
+from metrics_app.sources.log_lines import Gathered, Place
 
 MOST_VALUES = 50_000  # of a request
 CONNECT_S, REPLY_S = 3.0, 30.0
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 5.0
 NOTE_EVERY_S = 1.0
+
+Step = tuple[int, int, Mapping[Place, int]]  # what `Position.move` takes
 
 
 @dataclass
@@ -74,7 +76,8 @@ class ImportSending:
         self._worker = ThreadPoolExecutor(1)
         self._under_way: Future[None] | None = None
         self._noted_s = 0.0
-        self.position = self._delivered = positions.read(identity)
+        # the first is that of the lines that were given out, the second belongs to the thread that sends
+        self.position, self._delivered = positions.read(identity), positions.read(identity)
         self.imported = Imported()
 
     def send(self, gathered: Gathered, size: int, is_whole: bool = True) -> None:
@@ -88,14 +91,13 @@ class ImportSending:
         """
         self.settle()
         batches = list(self._batches(gathered))
-        before = self.position
-        if is_whole:
-            counts = {place: len(values) for place, values in gathered.values.items()}
-            self.position = before.after(size, gathered.lines, counts)
+        counts = {place: len(values) for place, values in gathered.values.items()}
+        step = (size, gathered.lines, counts) if is_whole else (0, 0, {})
+        self.position.move(*step)
         self.imported.lines += gathered.lines
         for line in gathered.bad:
             self.imported.note(1, line=line.number, detail=line.detail)
-        self._under_way = self._worker.submit(self._deliver, batches, self.position)
+        self._under_way = self._worker.submit(self._deliver, batches, step)
 
     def leave_last_line(self) -> None:
         """Takes no line that may be cut: the number of its value would be that of the whole one."""
@@ -142,12 +144,12 @@ class ImportSending:
         count = sum(map(count_of, series))
         return batch_of(self._identity, series, count, count)
 
-    def _deliver(self, batches: list[Batch], position: Position) -> None:
+    def _deliver(self, batches: list[Batch], step: Step) -> None:
         for batch in batches:
             self._deliver_one(batch)
-        self._delivered = position
+        self._delivered.move(*step)
         if time.monotonic() - self._noted_s > NOTE_EVERY_S:
-            self._positions.write(self._identity, position)
+            self._positions.write(self._identity, self._delivered)
             self._noted_s = time.monotonic()
 
     def _deliver_one(self, batch: Batch) -> None:

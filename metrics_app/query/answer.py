@@ -117,7 +117,7 @@ def _iso(epoch_s: int) -> str:
 
 @lru_cache(WINDOWS)
 def _bounds(window: Window) -> Document:
-    return {**window.bounds}
+    return window.bounds
 
 
 @lru_cache(WINDOWS)

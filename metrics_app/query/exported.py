@@ -35,7 +35,7 @@ from metrics_app.query.answer import Document, answering, counts, is_final, when
 from metrics_app.query.question import Policy, Question, Window
 from metrics_app.query.reading import Rows
 from metrics_app.query.reply import CSV, JSON, Others, Sheet, Table
-from metrics_app.stats.scale6 import ERROR_BOUND, SCALE, ZERO_MAX, bound
+from metrics_app.stats.scale6 import ERROR_BOUND, SCALE, ZERO_MAX
 from metrics_app.stats.summary import Buckets
 
 HISTOGRAM = "histogram"
@@ -88,7 +88,7 @@ class Exported(NamedTuple):
             "scale": SCALE,
             "zero_threshold": ZERO_MAX,
             "zero_count": buckets.zero_count,
-            "buckets": [{"gt": gt, "le": le, "count": number} for gt, le, number in listed(buckets)],
+            "buckets": [{"gt": gt, "le": le, "count": number} for gt, le, number in buckets.listed],
             "error_bound": ERROR_BOUND,
             "window": self.question.window.bounds,
             "final": is_final(found, self.question.window),
@@ -181,14 +181,6 @@ def escaped(key: str) -> str:
     return key.replace("\\", r"\\").replace('"', r"\"")  # a key has no line feed
 
 
-class Bucket(NamedTuple):
-    """`number` values above `gt`, up to and including `le`."""
-
-    gt: float
-    le: float
-    number: int
-
-
 class BucketSpan(NamedTuple):
     """`length` buckets that follow each other, `offset` after the span before; the first one counts from 0."""
 
@@ -196,18 +188,10 @@ class BucketSpan(NamedTuple):
     length: int
 
 
-def listed(buckets: Buckets) -> list[Bucket]:
-    """The buckets that hold anything, ascending, without the zero bucket."""
-    return [
-        Bucket(bound(buckets.offset + at), bound(buckets.offset + at + 1), int(buckets.counts[at]))
-        for at in np.flatnonzero(buckets.counts).tolist()
-    ]
-
-
 def cumulative(buckets: Buckets) -> list[tuple[float, int]]:
     """Bounds at both ends of every bucket in use, ascending, each with the number of values at most equal to it."""
     found = [(ZERO_MAX, buckets.zero_count)]
-    for gt, le, number in listed(buckets):
+    for gt, le, number in buckets.listed:
         total = found[-1][1]
         if found[-1][0] < gt:
             found.append((gt, total))

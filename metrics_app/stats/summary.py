@@ -25,13 +25,14 @@ from metrics_app.stats import block_sum, exact_sum
 from metrics_app.stats.distinct import Distinct, sorted_counts
 from metrics_app.stats.enclosed import Answer, Moments, down, up
 from metrics_app.stats.exact_sum import Sums
-from metrics_app.stats.histogram import Counts, Histogram, Ranked, Values
+from metrics_app.stats.histogram import Counts, Histogram, Ranked, Values, bounds
 from metrics_app.stats.statistic import STATS, Stat, parse_stat
 
 __all__ = [
     "EXACT_DISTINCT",
     "STATS",
     "Answer",
+    "Bucket",
     "Buckets",
     "HourlySummary",
     "Stat",
@@ -45,6 +46,14 @@ OF_MOMENTS = {"sum", "average", "stddev"}
 RECENT_MAX = 8192  # values of smaller additions that wait to be counted together
 
 
+class Bucket(NamedTuple):
+    """`number` values above `gt`, up to and including `le`."""
+
+    gt: float
+    le: float
+    number: int
+
+
 class Buckets(NamedTuple):
     """Scale-6 buckets as OTLP has them: counts[i] values in (2**((offset+i)/64), 2**((offset+i+1)/64)].
 
@@ -54,6 +63,11 @@ class Buckets(NamedTuple):
     zero_count: int
     offset: int
     counts: Counts
+
+    @property
+    def listed(self) -> list[Bucket]:
+        """Those that hold anything, ascending, without the zero bucket."""
+        return [Bucket(*bounds(self.offset + at), int(self.counts[at])) for at in np.flatnonzero(self.counts).tolist()]
 
 
 class HourlySummary:

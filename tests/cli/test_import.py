@@ -21,8 +21,11 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
+from typer.testing import CliRunner
 
+from metrics_app.cli.main import app
 from metrics_app.kafka.ports import free_port
+from metrics_app.sources.log_formats import FORMATS
 from tests.faults.process import Process
 
 LINES = 120_000
@@ -74,9 +77,10 @@ class Log:
         assert done.returncode in (0, 1), done.stderr
         return dict(json.loads(done.stdout)["files"][0])
 
-    def assert_counted(self) -> None:
-        """What is answered is what the ledger says."""
-        for key, values in self.ledger.items():
+    def assert_counted(self, times: int = 1) -> None:
+        """What is answered is what the ledger says, so many times over."""
+        for key, once in self.ledger.items():
+            values = once * times
             wanted = {"count": len(values), "sum": sum(values), "min": min(values), "max": max(values)}
             until(partial(self.is_counted, key, wanted), partial(self.answer, key))
 
@@ -160,6 +164,31 @@ def test_a_packed_log_and_a_last_line_without_its_end_are_taken(log: Log):
     for values in log.ledger.values():
         values *= 2
     log.assert_counted()
+
+
+def test_what_comes_by_stdin_counts_each_time_unless_it_has_a_name(log: Log):
+    log.write(40)
+    for name, times in (((), 1), ((), 2), (("--name", "a"), 3), (("--name", "a"), 3)):
+        piped = subprocess.run(
+            [*log.command(*name)[:-1], "-"], input=log.path.read_bytes(), capture_output=True, check=False
+        )
+        assert piped.returncode == 0, piped.stderr
+        log.assert_counted(times)
+    assert len(list(log.state.glob("*"))) == 1  # nothing is noted of what cannot come again
+
+
+def test_a_release_that_mends_a_format_goes_on_with_a_log_that_it_has_begun(log: Log, monkeypatch: pytest.MonkeyPatch):
+    log.write(5)
+    before = identity_of_import(log)
+    mended = FORMATS["nginx"]._replace(pattern=FORMATS["nginx"].pattern + rb"(?: [^\n]*)?")
+    monkeypatch.setitem(FORMATS, "nginx", mended)
+    assert identity_of_import(log) == before
+
+
+def identity_of_import(log: Log) -> list[str]:
+    """The names of the notes after an import in this process."""
+    CliRunner().invoke(app, log.command()[3:])
+    return [file.name for file in log.state.glob("*")]
 
 
 def test_a_log_is_followed_over_rotation(log: Log):
