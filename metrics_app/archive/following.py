@@ -70,6 +70,10 @@ class Follower:
         await self._meet()
         done = ArchivePass()
         async with connections.reader(self.settings) as consumer:
+            tps = [TopicPartition(self.settings.changelog_topic, partition) for partition in self.partitions]
+            # once: aiokafka never ends when it is stopped just after another assignment, for it loses its cancellation
+            consumer.assign(tps)
+            consumer.pause(*tps)
             for partition in self.partitions:
                 done = done.plus(await self._partition(consumer, partition))
         return done
@@ -123,11 +127,12 @@ class Follower:
         elif 0 < pending.position < first:
             self.say(f"partition {tp.partition}: Kafka has deleted changelog records before they were archived")
         bad = pending.bad
-        consumer.assign([tp])
         consumer.seek(tp, max(pending.position, first))
+        consumer.resume(tp)
         while await consumer.position(tp) < end:
             for record in (await consumer.getmany(tp, timeout_ms=POLL_MS)).get(tp, ()):
                 pending.take(record.offset, record.key, record.value)
+        consumer.pause(tp)
         pending.position = max(pending.position, end)
         if pending.bad > bad:
             self.say(f"partition {tp.partition}: {pending.bad - bad} records of the changelog were not taken in")

@@ -19,6 +19,9 @@ import pyarrow.parquet
 import pytest
 from typer.testing import CliRunner
 
+from metrics_app.archive.folder import Folder
+from metrics_app.archive.following import Follower
+from metrics_app.archive.keeping import Archive
 from metrics_app.cli.main import app
 from metrics_app.settings import PREFIX, Settings
 from tests.archive.changelogs import HOUR, append, row_of, written
@@ -56,6 +59,18 @@ def test_hours_are_archived_once_and_a_correction_is_a_newer_version(settings: M
     asyncio.run(append(here, written(late), upto=HOUR + 3, offset=101))
     done = archived(here, to)
     assert (done["hours"], done["corrected"]) == (2, 1)
+
+
+def test_a_pass_that_finds_nothing_new_ends_at_once(settings: MakeSettings, tmp_path: Path) -> None:
+    """aiokafka has a moment after an assignment in which a consumer that is stopped never ends."""
+    here = settings(partitions=8)
+    asyncio.run(append(here, [], upto=HOUR))
+
+    async def passes() -> None:
+        for _ in range(20):
+            await asyncio.wait_for(Follower(here, Archive(Folder(tmp_path)), print).once(), 20)
+
+    asyncio.run(passes())
 
 
 def test_killed_at_random_moments_and_run_again_it_holds_the_same_as_one_that_never_was(
