@@ -115,7 +115,7 @@ class FederateView(View):
         ranking = Ranking.of(given, "", self.ranked.policy, time.time())
         asked = request.clone(rel_url=request.rel_url.with_path("/keys").with_query(given))
         found = await self.ranked.found(asked, ranking)
-        if len(found.unanswered) == self.ranked.held.partitions:
+        if len(found.unanswered) == self.ranked.workers.held.partitions:
             raise OwnerUnavailableError("no worker can answer for any partition now")
         body = text_of(found, hour, self.ranked.policy.unit)
         return packed(request, web.Response(body=body, headers={**OPEN, "Content-Type": TEXT_TYPE}))

@@ -1,13 +1,13 @@
 """What lists of keys have in common: the time and the keys they are about, and that a list is never silently short.
 
-Called by `keys` and `ranked_keys`.
+Called by `keys`, `merged` and `ranked_keys`.
 """
 
 from __future__ import annotations
 
 from metrics_app.errors import InvalidQueryError, OwnerUnavailableError
-from metrics_app.query.question import SHOWN, Policy, Window, named_window, whole_number
-from metrics_app.query.reply import CSV
+from metrics_app.query.question import FORMAT, SHOWN, Policy, Window, named_window, one_of, whole_number
+from metrics_app.query.reply import CSV, FORMATS, format_of
 from metrics_app.wire.metric_key import key_bytes
 
 TIMES = ("date", "hour")
@@ -30,6 +30,17 @@ def limit_of(given: dict[str, str], policy: Policy) -> int:
         InvalidQueryError: part "limit".
     """
     return whole_number("limit", given["limit"], policy.page) if "limit" in given else min(USUAL_LIMIT, policy.page)
+
+
+def form_of(given: dict[str, str], accept: str) -> str:
+    """The format that is asked for.
+
+    Raises:
+        InvalidQueryError: part "format".
+    """
+    if FORMAT in given:
+        one_of(FORMAT, given[FORMAT], FORMATS)
+    return format_of(given, accept)
 
 
 def part_of_key(part: str, text: str) -> str:

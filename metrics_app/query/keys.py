@@ -19,18 +19,17 @@ import msgspec
 from aiohttp import web
 from faust.web import View
 
-from metrics_app.errors import UNREADABLE, InvalidQueryError, OwnerUnavailableError
+from metrics_app.errors import InvalidQueryError, OwnerUnavailableError
 from metrics_app.holdings import ACTIVE, BEST_FIRST, SummaryReader, loss_of, sum_known
-from metrics_app.http.access import caller_of
-from metrics_app.http.not_admitted import ForbiddenError
 from metrics_app.http.problems import json_reply
 from metrics_app.http.proof import ROLE
+from metrics_app.query.all_workers import COPIES, prefixes_of, read
 from metrics_app.query.answer import when
-from metrics_app.query.key_choice import TIMES, check_answered, limit_of, part_of_key, window_of
-from metrics_app.query.question import DAY_HOURS, FORMAT, SHOWN, Policy, Window, one_of, parameters
-from metrics_app.query.ranked_keys import COPIES, RANKING_PARAMETERS, SORT, RankedKeys
+from metrics_app.query.key_choice import TIMES, check_answered, form_of, limit_of, part_of_key, window_of
+from metrics_app.query.question import DAY_HOURS, FORMAT, SHOWN, Policy, Window, parameters
+from metrics_app.query.ranked_keys import RANKING_PARAMETERS, SORT, RankedKeys
 from metrics_app.query.reading import LongQuestions
-from metrics_app.query.reply import FORMATS, Sheet, format_of, packed, respond
+from metrics_app.query.reply import Sheet, packed, respond
 from metrics_app.query.routing import Router
 from metrics_app.turns import turn
 
@@ -60,11 +59,9 @@ class Listing(NamedTuple):
         Raises:
             InvalidQueryError: naming the parameter.
         """
-        if FORMAT in given:
-            one_of(FORMAT, given[FORMAT], FORMATS)
         prefix, contains, after = (part_of_key(part, given.get(part, "")) for part in ("prefix", "contains", "after"))
         window, limit = window_of(given, now_s), limit_of(given, policy)
-        return cls(window, prefix, contains, after, limit, format_of(given, accept))
+        return cls(window, prefix, contains, after, limit, form_of(given, accept))
 
     @property
     def times(self) -> dict[str, Any]:
@@ -93,6 +90,11 @@ class Held(msgspec.Struct):
     keys: dict[int, list[str]]
     behind: list[int] = []
     lost: dict[int, int] = {}
+
+    @property
+    def answered(self) -> dict[int, str]:
+        """The partitions that it can answer for."""
+        return self.roles
 
 
 class FoundKeys(NamedTuple):
@@ -149,13 +151,9 @@ def _least(keys: dict[bytes, int], most: int) -> dict[bytes, int]:
 
 def read_held(reply: web.Response | None, listing: Listing) -> Held | None:
     """Decodes the reply of another worker; None when the reply is unusable."""
-    if reply is None or not isinstance(reply.body, bytes):
-        return None
-    try:
-        found = msgspec.json.decode(reply.body, type=Held)
-    except UNREADABLE:
-        return None
-    return found if found.of == listing.identity else None  # at midnight two workers may differ in what today is
+    found = read(reply, Held)
+    # at midnight two workers may differ in what today is
+    return found if found is not None and found.of == listing.identity else None
 
 
 def joined(listing: Listing, told: list[Held], partitions: int) -> FoundKeys:
@@ -214,11 +212,8 @@ class KeysView(View):
         listing = Listing.of(given, request.headers.get("Accept", ""), self.policy, time.time())
         if self.router.peers.sent(request):
             return await self._local(listing)
-        prefixes = caller_of(request).within(listing.prefix)
-        if not prefixes:
-            raise ForbiddenError("the token is for keys that begin otherwise")
         pages = []
-        for prefix in prefixes:
+        for prefix in prefixes_of(request, listing.prefix):
             pages.append(await self._page(request, listing._replace(prefix=prefix)))
             if pages[-1].more:
                 break

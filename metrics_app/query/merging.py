@@ -6,11 +6,11 @@ Called by `merged`.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import msgspec
 
-from metrics_app.errors import NotYetError, OwnerUnavailableError
+from metrics_app.errors import FormatError, NotYetError, OwnerUnavailableError
 from metrics_app.holdings import ACTIVE, BEST_FIRST, FoundRow, Look, Loss, loss_of
 from metrics_app.query.question import Window
 from metrics_app.query.ranking import HeldCopies
@@ -20,6 +20,7 @@ from metrics_app.stats import codec
 from metrics_app.turns import Slice
 from metrics_app.wire.metric_key import fault_of
 
+LATEST_S = 253_402_300_799  # the last second of the year 9999
 ALL_VALUES = 1.0  # the greatest quantile, which every row has
 
 
@@ -39,6 +40,14 @@ class MergedKeys(NamedTuple):
     def identity(self) -> str:
         """What tells it from another question, on every worker alike."""
         return repr((self.window.first, self.window.end, self.prefix, self.contains))
+
+    def of_copies(self, copies: list[int]) -> Self:
+        """The same of any copies."""
+        return self._replace(copies=copies)
+
+    async def here(self, held: HeldCopies) -> MergedHere:
+        """See `merged_here`."""
+        return await merged_here(self, held)
 
 
 class MergedPartition(msgspec.Struct):
@@ -63,13 +72,15 @@ class MergedPartition(msgspec.Struct):
     stale: bool = False
     lost: Loss | None = None
 
+    def __post_init__(self) -> None:
+        """Looks at what another worker has sent; raises FormatError when it cannot be so."""
+        _ = self.row
+        if self.role not in BEST_FIRST or not 0 <= self.as_of <= LATEST_S:
+            raise FormatError("merged partition", f"role {self.role!r}, as_of {self.as_of!r}")
+
     @property
     def row(self) -> FoundRow | None:
-        """The same as one row; None when there is no value.
-
-        Raises:
-            FormatError: the summary is damaged.
-        """
+        """The same as one row; None when there is no value."""
         if not self.summary:
             return None
         summary = codec.decode(self.summary, self.exact_distinct)
@@ -82,6 +93,11 @@ class MergedHere(msgspec.Struct):
 
     of: str
     partitions: dict[int, MergedPartition]
+
+    @property
+    def answered(self) -> list[int]:
+        """The partitions whose rows it has merged."""
+        return [*self.partitions]
 
 
 async def merged_here(asked: MergedKeys, copies: HeldCopies) -> MergedHere:
@@ -140,18 +156,15 @@ class MergedWhole(NamedTuple):
 
 
 def whole_of(told: Iterable[MergedHere], partitions: int) -> MergedWhole:
-    """The best copy of each partition, taken together.
-
-    Raises:
-        FormatError: what a worker sent is damaged.
-    """
+    """The best copy of each partition, taken together."""
     best: dict[int, MergedPartition] = {}
     for number, each in ((number, each) for one in told for number, each in one.partitions.items()):
-        if each.role in BEST_FIRST and (number not in best or _rank(each) < _rank(best[number])):
+        if number in range(partitions) and (number not in best or _rank(each) < _rank(best[number])):
             best[number] = each
     row: FoundRow | None = None
     for each in best.values():
-        row = with_row(row, each.row) if each.row is not None else row
+        if (found := each.row) is not None:
+            row = with_row(row, found)
     lost = loss_of((each.lost for each in best.values() if each.lost is not None), 0, 1 << 62)
     if row is not None:
         row = row._replace(loss=lost, role=max((each.role for each in best.values()), key=BEST_FIRST.index))

@@ -10,8 +10,7 @@ an old copy says must not take the place of what another one knows better.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import msgspec
 
@@ -111,6 +110,11 @@ class RankedHere(msgspec.Struct):
     behind: list[int] = []
     lost: dict[int, int] = {}
 
+    @property
+    def answered(self) -> dict[int, str]:
+        """The partitions that it has ranked."""
+        return self.roles
+
 
 class Sought(NamedTuple):
     """What is ranked.
@@ -134,6 +138,14 @@ class Sought(NamedTuple):
         """What tells it from another question, on every worker alike."""
         places = [(span.start, span.stop) for span in self.order.spans]
         return repr((type(self.order).__name__, getattr(self.order, "stat", ""), places, self.prefix, self.contains))
+
+    def of_copies(self, copies: list[int]) -> Self:
+        """The same of any copies."""
+        return self._replace(copies=copies)
+
+    async def here(self, held: HeldCopies) -> RankedHere:
+        """See `ranked_here`."""
+        return await ranked_here(self, held)
 
 
 class HeldCopies(NamedTuple):
@@ -233,12 +245,6 @@ class RankedPage(NamedTuple):
     lost: int | None
 
 
-def unanswered(told: Iterable[RankedHere], partitions: int) -> list[int]:
-    """The partitions that nobody has ranked."""
-    ranked = {number for each in told for number in each.roles}
-    return [number for number in range(partitions) if number not in ranked]
-
-
 def joined(told: list[RankedHere], limit: int, partitions: int) -> RankedPage:
     """Joins the rankings of all workers, with the best copy of each partition."""
     best = {
@@ -251,7 +257,7 @@ def joined(told: list[RankedHere], limit: int, partitions: int) -> RankedPage:
             RankedPage(
                 [key for number, each in best.items() for key in each.keys.get(number, [])],
                 False,
-                unanswered(told, partitions),
+                [number for number in range(partitions) if number not in best],
                 any(each.roles[number] != ACTIVE or number in each.behind for number, each in best.items()),
                 sum_known([each.lost[number] for number, each in best.items() if number in each.lost]),
             )

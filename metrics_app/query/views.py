@@ -18,6 +18,7 @@ from metrics_app.http import tls
 from metrics_app.http.access import Access, caller_of
 from metrics_app.http.problems import problem_of
 from metrics_app.http.proof import ROLE, ClusterSecret
+from metrics_app.query.all_workers import AllWorkers
 from metrics_app.query.answer import UNDER
 from metrics_app.query.at_once import AnswersAtOnce
 from metrics_app.query.compared import COMPARE, Compared
@@ -124,12 +125,11 @@ def register(app: faust.App, settings: Settings, telemetry: Telemetry, reader: S
     members["telemetry"] = telemetry
     rankings = LongQuestions(settings.query_deadline_s, RANKINGS_AT_ONCE, BusyError)
     held = HeldCopies(reader, settings.partitions, rankings)
-    ranked = RankedKeys(router, policy, held, settings.ranking_deadline_s)
+    workers = AllWorkers(router, held, settings.ranking_deadline_s)
+    ranked = RankedKeys(workers, policy)
     app.page(KEYS_PATH)(type("BoundKeysView", (KeysView,), {**members, "ranked": ranked}))
     app.page(FEDERATE_PATH)(type("BoundFederateView", (FederateView,), {"ranked": ranked}))
-    merging: dict[str, Any] = {"router": router, "policy": policy, "held": held}
-    merging["deadline_s"] = settings.ranking_deadline_s
-    app.page(MERGE_PATH)(type("BoundMergeView", (MergeView,), merging))
+    app.page(MERGE_PATH)(type("BoundMergeView", (MergeView,), {"workers": workers, "policy": policy}))
     for path in PATHS:
         app.page(path)(type("BoundKeyView", (KeyView,), members))
     return router

@@ -32,8 +32,10 @@ from metrics_app.collector.views import idempotency_key
 from metrics_app.errors import FormatError, InvalidBodyError, InvalidQueryError, MetricsError, SettingsError
 from metrics_app.http.proof import ROLE
 from metrics_app.http.tokens import Tokens
-from metrics_app.query import keys, ranked_keys, ranking
+from metrics_app.query import all_workers, keys, merging, ranked_keys, ranking
+from metrics_app.query.merging import MergedHere
 from metrics_app.query.question import Policy, parameters, question_of
+from metrics_app.query.ranking import RankedHere
 from metrics_app.query.reply import format_of
 from metrics_app.query.statistics import Statistic
 from metrics_app.query.views import ALWAYS, WORDS, KeyQuestion
@@ -206,9 +208,11 @@ def read_reply(data: bytes) -> None:
     held = keys.read_held(web.Response(body=data, headers={ROLE: "active"}), listing)
     if held is not None:
         keys.joined(listing, [held], partitions=4)
-    ranked = ranked_keys.read_ranked(web.Response(body=data, headers={ROLE: "active"}))
-    if ranked is not None:
+    reply = web.Response(body=data, headers={ROLE: "active"})
+    if (ranked := all_workers.read(reply, RankedHere)) is not None:
         ranking.joined([ranked], 2, partitions=4)
+    if (merged := all_workers.read(reply, MergedHere)) is not None:
+        merging.whole_of([merged], partitions=4)
 
 
 def read_letter(data: bytes) -> None:

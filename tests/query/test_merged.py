@@ -15,6 +15,8 @@ from metrics_app.holdings import ACTIVE, STANDBY, Loss
 from metrics_app.http.problems import json_reply
 from metrics_app.http.tokens import new_token
 from metrics_app.query import hours
+from metrics_app.query.merging import MergedKeys
+from metrics_app.query.question import Window
 from metrics_app.stats.summary import STATS, HourlySummary, value_of
 from metrics_app.wire.partition import partition_of
 
@@ -167,7 +169,8 @@ async def test_a_worker_that_sends_garbage_is_as_good_as_none() -> None:
     async def garbage(_request: Any) -> Any:
         await asyncio.sleep(0)
         partitions = {"1": {"role": "active", "summary": "AAAA", "exact_distinct": 10}}
-        return json_reply({"of": "x", "partitions": partitions}, headers={"X-Metrics-Role": ACTIVE})
+        of = MergedKeys(Window(HOUR, HOUR + 1, "hour"), "", "").identity
+        return json_reply({"of": of, "partitions": partitions}, headers={"X-Metrics-Role": ACTIVE})
 
     async with worker() as one, peer(garbage) as url:
         one.owners.others = [url]
