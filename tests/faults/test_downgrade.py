@@ -13,6 +13,7 @@ from metrics_app.aggregator import row as rows
 from metrics_app.kafka import connections
 from metrics_app.settings import Settings
 from tests.faults.installation import Installation, eventually
+from tests.faults.process import Process
 from tests.faults.test_state import PARTITIONS, Ledger
 
 pytestmark = [pytest.mark.kafka, pytest.mark.slow, pytest.mark.timeout(240)]
@@ -24,11 +25,7 @@ async def test_rows_of_a_newer_release_end_a_worker_with_code_3_and_stay_as_they
     """As after a downgrade."""
     with Installation(tmp_path, {"a": "all"}) as installation:
         worker, kafka = installation.workers["a"], installation.kafka.bootstrap
-        ledger = Ledger(worker)
-        ledger.send()
-        await asyncio.to_thread(ledger.assert_exact)
-        assert await asyncio.to_thread(worker.stop) == 0
-        before = await last_rows(kafka)
+        _, before = await counted_and_stopped(worker, kafka)
         partition, row_key = next(checkpoint for checkpoint in before if checkpoint[1] != rows.CHECKPOINT_KEY)
         value = before[partition, row_key]
         newer = resealed(value[:1] + bytes([rows.VERSION + 1]) + value[2:])
@@ -41,6 +38,15 @@ async def test_rows_of_a_newer_release_end_a_worker_with_code_3_and_stay_as_they
         assert worker.exit_code == 3
         assert "has rows of a newer release" in worker.said
         assert await last_rows(kafka) == {**before, (partition, row_key): newer}
+
+
+async def counted_and_stopped(worker: Process, kafka: str) -> tuple[Ledger, dict[tuple[int, bytes], bytes]]:
+    """Some values and the rows that they have made, of a worker that has stopped after it had counted them."""
+    ledger = Ledger(worker)
+    ledger.send()
+    await asyncio.to_thread(ledger.assert_exact)
+    assert await asyncio.to_thread(worker.stop) == 0
+    return ledger, await last_rows(kafka)
 
 
 def resealed(value: bytes) -> bytes:

@@ -11,8 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults.installation import Installation, assert_exact, eventually
-from tests.faults.test_downgrade import last_rows
-from tests.faults.test_state import Ledger
+from tests.faults.test_downgrade import counted_and_stopped, last_rows
 from tests.installed.earlier import OLDER_ROWS, installed, previous_release
 
 pytestmark = [pytest.mark.kafka, pytest.mark.slow, pytest.mark.timeout(600)]
@@ -53,11 +52,7 @@ async def test_back_to_a_release_that_does_not_know_these_rows_is_refused_and_th
     earlier = installed(OLDER_ROWS, tmp_path / "earlier")
     with Installation(tmp_path, {"a": "all"}) as installation:
         worker, kafka = installation.workers["a"], installation.kafka.bootstrap
-        ledger = Ledger(worker)
-        ledger.send()
-        await asyncio.to_thread(ledger.assert_exact)
-        assert await asyncio.to_thread(worker.stop) == 0
-        before = await last_rows(kafka)
+        ledger, before = await counted_and_stopped(worker, kafka)
         now, worker.interpreter = worker.interpreter, earlier
 
         worker.start()

@@ -174,5 +174,11 @@ async def test_a_worker_that_sends_garbage_is_as_good_as_none() -> None:
 
     async with worker() as one, peer(garbage) as url:
         one.owners.others = [url]
-        recorded(one)
-        assert (await asked(one, TIME)).json["values"] == expected(KEYS, [HOUR])
+        others = [number for number in range(PARTITIONS) if number != 1]
+        one.reader.roles = dict.fromkeys(others, ACTIVE)
+        recorded(one, partitions=others)
+        reply = await asked(one, TIME)
+
+    held = [key for key in KEYS if partition_of(key.encode(), PARTITIONS) != 1]
+    assert (reply.status, reply.json["unanswered"]) == (200, [1])
+    assert reply.json["values"] == expected(held, [HOUR])

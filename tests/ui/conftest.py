@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
+from tests.browser import CHROMIUM, NO_CHROMIUM, launched
 from tests.faults.installation import Installation
 from tests.faults.pace import stretched
 
 from .sent import send
 
-CHROMIUM = shutil.which("chromium")
 IN_CHROMIUM = [
     pytest.mark.kafka,
-    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine: apt-get install chromium"),
+    pytest.mark.skipif(CHROMIUM is None, reason=NO_CHROMIUM),
 ]
 PATIENCE_MS = 1000 * stretched(20)
 
@@ -35,10 +34,8 @@ def url(installed: Installation) -> str:
 
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+    with launched() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture
