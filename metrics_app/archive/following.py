@@ -71,7 +71,6 @@ class Follower:
         done = ArchivePass()
         async with connections.reader(self.settings) as consumer:
             tps = [TopicPartition(self.settings.changelog_topic, partition) for partition in self.partitions]
-            # once: aiokafka never ends when it is stopped just after another assignment, for it loses its cancellation
             consumer.assign(tps)
             consumer.pause(*tps)
             for partition in self.partitions:

@@ -19,7 +19,7 @@ from faust.types.auth import CredentialsT
 from yarl import URL
 
 from metrics_app.errors import BrokerError, MetricsError
-from metrics_app.faust_runtime import connecting, records, silence
+from metrics_app.faust_runtime import connecting, ending, records, silence
 from metrics_app.faust_runtime.consumer import FETCH_WAIT_MS
 from metrics_app.settings import Settings
 
@@ -99,7 +99,7 @@ def reader(settings: Settings) -> AIOKafkaConsumer:
         max_partition_fetch_bytes=READ_AHEAD_BYTES,
         fetch_max_wait_ms=FETCH_WAIT_MS,
     )
-    return silence.bounded(consumer, settings.session_timeout_s)
+    return ending.certain(silence.bounded(consumer, settings.session_timeout_s))
 
 
 async def everything(

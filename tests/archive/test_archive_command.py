@@ -62,7 +62,7 @@ def test_hours_are_archived_once_and_a_correction_is_a_newer_version(settings: M
 
 
 def test_a_pass_that_finds_nothing_new_ends_at_once(settings: MakeSettings, tmp_path: Path) -> None:
-    """aiokafka has a moment after an assignment in which a consumer that is stopped never ends."""
+    """A consumer that is stopped as soon as it has begun (`faust_runtime.ending`)."""
     here = settings(partitions=8)
     asyncio.run(append(here, [], upto=HOUR))
 
