@@ -128,6 +128,14 @@ def test_a_log_counts_once_though_the_import_is_killed_and_run_again_and_again(l
     log.assert_counted()
 
 
+def test_two_imports_of_one_log_at_a_time_count_it_once(log: Log):
+    log.write(20_000)
+    both = [subprocess.Popen(log.command(), stdout=subprocess.DEVNULL) for _ in range(2)]
+    assert [each.wait(60) for each in both] == [0, 0]
+    log.assert_counted()
+    assert log.imported()["lines"] == 0
+
+
 def test_lines_that_come_later_and_a_new_name_change_nothing(log: Log):
     log.write(500)
     with log.path.open("a") as file:
